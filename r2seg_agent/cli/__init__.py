@@ -1,0 +1,1 @@
+"""The `r2seg` command, one file per verb."""

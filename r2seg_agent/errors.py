@@ -1,0 +1,46 @@
+"""Errors for the person at the keyboard: what came, what is allowed, what to do next.
+
+One small hierarchy; `exit_status` is the process exit status of `r2seg` (docs/user-guide.md).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class R2SegError(Exception):
+    """Base of every error that r2seg raises on purpose.
+
+    `message` says what came and what is allowed, `hint` says what to do next (may be empty).
+    """
+
+    exit_status: ClassVar[int] = 5
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(f"{message}\n{hint}" if hint else message)
+
+
+class InputError(R2SegError):
+    """The user's input cannot be used: a file, a request, a plan, an option."""
+
+    exit_status = 2
+
+
+class MissingDependencyError(R2SegError):
+    """A model, its weights, a dataset or an optional package is not on this machine."""
+
+    exit_status = 3
+
+
+class BudgetError(R2SegError):
+    """A budget (rounds, calls, seconds) or the user stopped the run; it can be resumed."""
+
+    exit_status = 4
+
+
+class RunFailedError(R2SegError):
+    """The run broke in a way that the input does not explain; its trace is kept."""
+
+    exit_status = 5

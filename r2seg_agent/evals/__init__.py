@@ -1,0 +1,1 @@
+"""Evaluations and benchmarks, run by make targets."""

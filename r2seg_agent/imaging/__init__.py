@@ -1,0 +1,1 @@
+"""Scans in, masks out: geometry, volumes, intensity windows, readers and writers."""

@@ -1,0 +1,1 @@
+"""Reason: from a request in words to a plan, organ anchors and regions of interest."""

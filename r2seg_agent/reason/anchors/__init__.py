@@ -1,0 +1,1 @@
+"""Anchors: where the organs are, from one of several sources."""

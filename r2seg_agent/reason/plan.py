@@ -1,0 +1,64 @@
+"""`AnatomyPlan`: what to look for and where, decided before any voxel is segmented (method: Reason)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.volume import Modality
+
+Side = Literal["left", "right"]
+Contrast = Literal["darker", "brighter", "either"]
+"""Of the lesion against its organ, in the image's own grey values."""
+
+DEFAULT_PADDING_MM = 10.0
+"""ρ, ours: the paper's value is not public."""
+DEFAULT_SCALES = (1.0, 1.5, 2.0)
+"""Σ, ours."""
+
+Window = tuple[float, float]
+"""(low, high) grey values, HU for CT."""
+
+
+class AnatomyPlan(Frozen):
+    """One target and where to search for it; made by a planner, editable by hand (`--plan plan.json`).
+
+    `target` is a concept id of the concept table (`reason/concepts.json`); `anchors` and `neighbours` are canonical
+    organ names (`reason/anatomy.py`). `window` None means the 0.5–99.5 percentile of voxels > 0 (MR and others).
+    `expected_volume_ml` and `expected_contrast` describe the typical lesion; gates may use them and must say so.
+    """
+
+    target: str
+    target_name: str
+    snomed_ct: str = ""
+    site: str
+    laterality: Side | None = None
+    modality: Modality
+    anchors: Annotated[tuple[str, ...], Field(min_length=1)]
+    neighbours: tuple[str, ...] = ()
+    padding_mm: Annotated[float, Field(ge=0, le=500)] = DEFAULT_PADDING_MM
+    scales: Annotated[tuple[Annotated[float, Field(ge=0, le=20)], ...], Field(min_length=1)] = DEFAULT_SCALES
+    square: bool = True
+    prompt: str
+    window: Window | None = None
+    expected_volume_ml: tuple[float, float] = (0.02, 2000.0)
+    expected_contrast: Contrast = "either"
+    rationale: str = ""
+
+
+class Clarification(Frozen):
+    """The planner cannot map the request: a question with the nearest legal choices."""
+
+    question: str
+    choices: tuple[str, ...] = ()
+
+
+class PlanSet(Frozen):
+    """What planning gives: one plan per target, what the request excluded, or a question back to the user."""
+
+    request: str
+    plans: tuple[AnatomyPlan, ...] = ()
+    excluded: tuple[str, ...] = ()
+    clarification: Clarification | None = None

@@ -1,0 +1,1 @@
+"""Reject: which candidates differ from normal tissue, by a test whose guarantee is named."""

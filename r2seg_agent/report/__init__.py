@@ -1,0 +1,1 @@
+"""Report: findings, measurements, pictures and files for people and programs."""

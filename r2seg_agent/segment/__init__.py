@@ -1,0 +1,1 @@
+"""Segment: frozen models look inside the ROIs; what they mark becomes candidates."""

@@ -1,0 +1,86 @@
+"""`Segmenter`: one narrow protocol for every frozen model (and for our stand-in, `contrast`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.geometry import Box, Index3
+from r2seg_agent.imaging.volume import FloatArray, Mask, Modality, Volume
+from r2seg_agent.reason.plan import Contrast, Window
+
+PromptKind = Literal["text", "box", "points", "mask"]
+
+
+class SegmenterInfo(Frozen):
+    """What segmented; goes into every report. `stand_in` segmenters are named as such wherever they show.
+
+    `flip_equivariant`: flipping the input only flips the output, so test-time flips add nothing and are skipped.
+    `settings` holds every choice that changes the result: it is hashed into cache and calibration keys.
+    """
+
+    name: str
+    version: str
+    ndim: Literal[2, 3]
+    prompt_kinds: tuple[PromptKind, ...]
+    output_kind: Literal["probability", "score"]
+    licence: str
+    stand_in: bool
+    modalities: tuple[Modality, ...]
+    weights_sha256: str | None = None
+    feature_names: tuple[str, ...] = ()
+    flip_equivariant: bool = False
+    settings: Mapping[str, str | float | int | bool] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What to segment. `box`, `points` ((z, y, x), positive?) and `mask` are on the grid of the ROI.
+
+    `mask` is the anchor organ inside the ROI: where normal tissue of the searched organ lies.
+    `diameters_mm` is the typical lesion size range as equivalent-sphere diameters, for models that have scales.
+    """
+
+    text: str
+    target: str
+    site: str
+    modality: Modality
+    window: Window | None = None
+    contrast: Contrast = "either"
+    diameters_mm: tuple[float, float] = (4.0, 80.0)
+    box: Box | None = None
+    points: tuple[tuple[Index3, bool], ...] = ()
+    mask: Mask | None = field(default=None)
+
+
+class Encoded(Protocol):
+    """What `encode` computed for one ROI, opaque to all but its segmenter; may be kept for further prompts."""
+
+    @property
+    def roi(self) -> Box:
+        """The region it was computed for, on the image grid."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """A frozen model. Encode a region once, then ask it any number of prompts."""
+
+    @property
+    def info(self) -> SegmenterInfo:
+        """What this segmenter is; cheap, loads no weights."""
+        ...
+
+    def check(self, modality: Modality) -> None:
+        """Raise before long work: `MissingDependencyError` (weights, optional package), `InputError` (modality)."""
+        ...
+
+    def encode(self, volume: Volume, roi: Box) -> Encoded:
+        """Everything that does not depend on the prompt, for the voxels of `volume` inside `roi`."""
+        ...
+
+    def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
+        """Probabilities float32 in [0, 1], shape (n_prompts, z, y, x), on the ROI grid."""
+        ...

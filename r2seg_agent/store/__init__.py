@@ -1,0 +1,1 @@
+"""Content-addressed artifacts and the index of runs."""

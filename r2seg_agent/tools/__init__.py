@@ -1,0 +1,1 @@
+"""LangChain tools, one per file, thin over the science."""

@@ -1,0 +1,1 @@
+"""Trace: what happened in a run, event by event."""
