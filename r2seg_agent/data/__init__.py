@@ -1,0 +1,1 @@
+"""Demo scans: fetched by package name, checked by sha256, cached; never in the repository."""

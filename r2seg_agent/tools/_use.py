@@ -1,0 +1,56 @@
+"""What all tools share: reading the state, writing it back with a message, and errors a model can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from langchain.tools import ToolRuntime
+from langchain_core.messages import ToolMessage
+from langgraph.types import Command
+from pydantic import JsonValue
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.tools.context import Context
+from r2seg_agent.tools.state import GraphState, SearchState, TargetState, dump_search, load_search
+
+Runtime = ToolRuntime[Context, GraphState]
+
+
+class ToolUseError(ValueError):
+    """The caller (a model) used a tool wrongly; the message names the legal choices and goes back to it."""
+
+
+def target_at(search: SearchState, number: int, stages: tuple[str, ...], tool: str) -> tuple[int, TargetState]:
+    """Index and state of target `number` (1-based), which must stand at one of `stages` for `tool`."""
+    if not 1 <= number <= len(search.targets):
+        raise ToolUseError(f"there is no target {number}; there are 1 to {len(search.targets)}")
+    target = search.targets[number - 1]
+    if target.stage not in stages:
+        raise ToolUseError(
+            f"`{tool}` cannot run: target {number} is at stage `{target.stage}`, not {' or '.join(stages)}"
+        )
+    return number - 1, target
+
+
+def search_of(runtime: Runtime) -> SearchState:
+    """The typed search state that a tool was called with."""
+    return load_search(runtime.state)
+
+
+def answer(runtime: Runtime, search: SearchState, result: Frozen, tool: str) -> Command[str]:
+    """State update and tool message for a tool that is done; records the result in the trace."""
+    content = result.model_dump(mode="json")
+    runtime.context.recorder.record("tool_result", tool, content)
+    return Command(
+        update={
+            "search": dump_search(search),
+            "messages": [
+                ToolMessage(content=result.model_dump_json(), name=tool, tool_call_id=runtime.tool_call_id or tool)
+            ],
+        }
+    )
+
+
+def rounded(values: Mapping[str, float], digits: int = 2) -> dict[str, JsonValue]:
+    """Numbers for a message, rounded for reading."""
+    return {name: round(value, digits) for name, value in values.items()}

@@ -1,0 +1,60 @@
+"""`Context`: what the tools of one run work with. Given to the graph at run time, never checkpointed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.volume import Volume
+from r2seg_agent.progress import Progress, silent
+from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reject.calibration import Calibration
+from r2seg_agent.reject.decide import RejectSettings
+from r2seg_agent.reject.gates import GateSettings
+from r2seg_agent.report.models import ImageInfo
+from r2seg_agent.segment.protocol import Segmenter
+from r2seg_agent.store.artifacts import ArtifactStore
+from r2seg_agent.store.refs import ArtifactRef
+from r2seg_agent.trace.recorder import Recorder
+
+
+class Budget(Frozen):
+    """What one run may use. Reaching a bound ends the run with the outcome `budget_exhausted`."""
+
+    rounds: int = 3
+    tool_calls: int = 200
+    model_calls: int = 40
+    seconds: float | None = None
+
+
+@dataclass(eq=False)
+class Context:
+    """Everything a run needs besides its state: the scan in memory, sources, models, settings, store and trace."""
+
+    volume: Volume
+    image: ImageInfo
+    anchor_source: AnchorSource
+    segmenter: Segmenter
+    reject: RejectSettings
+    gates: GateSettings
+    store: ArtifactStore
+    recorder: Recorder
+    seed: int
+    calibration: Calibration | None = None
+    given_plans: tuple[AnatomyPlan, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    progress: Progress = silent
+    deadline: float | None = None
+    _labels: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = field(default_factory=dict)
+
+    def anchor_set(self, ref: ArtifactRef, labels: dict[str, tuple[int, ...]]) -> AnchorSet:
+        """The stored anchors, memory-mapped once per run."""
+        if ref.sha256 not in self._labels:
+            self._labels[ref.sha256] = self.store.array(ref)
+        geometry: Geometry = ref.geometry or self.volume.geometry
+        return AnchorSet(labels=self._labels[ref.sha256], names=labels, geometry=geometry, info=self.anchor_source.info)
