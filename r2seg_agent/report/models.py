@@ -73,6 +73,8 @@ class Measurements(Frozen):
     mean_intensity: float
     sd_intensity: float
     intensity_unit: Unit
+    area: float | None = None
+    """For a 2D image only, where a volume means little: area in `length_unit` squared."""
 
 
 class Finding(Frozen):
@@ -86,14 +88,17 @@ class Finding(Frozen):
 
 
 class LesionTruth(Frozen):
-    """One reference lesion against the findings: the finding that overlaps it most."""
+    """One reference lesion against the findings: the finding that overlaps it most.
+
+    Missed by every finding: `finding` and `precision` are None, `dice` and `sensitivity` 0.
+    """
 
     label: int
     volume_ml: float
     finding: int | None
     dice: float
     sensitivity: float
-    precision: float
+    precision: float | None
 
 
 class TruthEvaluation(Frozen):

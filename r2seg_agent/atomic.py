@@ -1,0 +1,42 @@
+"""Write a file whole or not at all: readers never see half of it, a crash leaves the old one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from r2seg_agent.errors import InputError, RunFailedError
+
+_USER_FIXES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+"""What the person at the keyboard can change by naming another place."""
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to a new file beside `path`, then rename it over `path`; missing folders are made.
+
+    Raises `InputError` where the place cannot be written, `RunFailedError` when the disk fails or is full.
+    """
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # An exclusive name of our own, opened with the user's umask (mkstemp would make every result private).
+        part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        message = f"cannot write `{path.name}`: {error.strerror or error}"
+        if error.errno in _USER_FIXES:
+            raise InputError(message, "Name a folder that you may write to, for example with `--out`.") from error
+        raise RunFailedError(message, "Check the free space of the disk, then run again.") from error
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    r"""Write `text` as UTF-8 with `\n` line ends on every system, so that the same text is the same bytes."""
+    write_bytes_atomic(path, text.encode("utf-8"))

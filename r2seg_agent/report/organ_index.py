@@ -1,0 +1,84 @@
+"""Size and extent of each organ of an `AnchorSet`, computed once however many findings ask."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2seg_agent.imaging.geometry import Box, Geometry, bounding_box
+from r2seg_agent.imaging.volume import Mask
+from r2seg_agent.reason.anchors.protocol import AnchorSet
+
+
+class Extent(NamedTuple):
+    """Smallest and largest LPS coordinates (x, y, z) in mm of the voxel centres of an organ, and its box."""
+
+    low_lps_mm: NDArray[np.float64]
+    high_lps_mm: NDArray[np.float64]
+    box: Box
+
+
+class OrganIndex:
+    """Lazy facts about the organs of one `AnchorSet`; get it with `organ_index(anchors)`."""
+
+    def __init__(self, labels: NDArray[np.uint8] | NDArray[np.uint16], anchors: AnchorSet) -> None:
+        self._labels = labels
+        self._names = dict(anchors.names)
+        self._geometry = anchors.geometry
+        self._extents: dict[str, Extent | None] = {}
+
+    @cached_property
+    def voxels_by_label(self) -> NDArray[np.int64]:
+        """Voxel count of each label value. Slice by slice: `bincount` widens what it is given to 64 bits."""
+        size = int(np.iinfo(self._labels.dtype).max) + 1
+        counts = np.zeros(size, dtype=np.int64)
+        for plane in self._labels:
+            counts += np.bincount(plane.ravel(), minlength=size)
+        return counts
+
+    def n_voxels(self, organ: str) -> int:
+        """Number of voxels of `organ`; 0 for an organ that is not in the set."""
+        return int(self.voxels_by_label[list(self._names.get(organ, ()))].sum())
+
+    def extent(self, organ: str) -> Extent | None:
+        """Where `organ` begins and ends along the patient's axes; None when it has no voxels."""
+        if organ not in self._extents:
+            self._extents[organ] = self._find_extent(organ)
+        return self._extents[organ]
+
+    def _find_extent(self, organ: str) -> Extent | None:
+        if self.n_voxels(organ) == 0:
+            return None
+        wanted = np.zeros(self.voxels_by_label.size, dtype=bool)
+        wanted[list(self._names[organ])] = True
+        mask: Mask = wanted[self._labels]
+        box = bounding_box(mask)
+        assert box is not None  # it has voxels
+        low, high = _extremes_lps(mask[box.slices], box, self._geometry)
+        return Extent(low, high, box)
+
+
+_known: WeakKeyDictionary[AnchorSet, OrganIndex] = WeakKeyDictionary()
+
+
+def organ_index(anchors: AnchorSet) -> OrganIndex:
+    """The index of `anchors`, kept as long as `anchors` lives."""
+    index = _known.get(anchors)
+    if index is None:
+        index = _known[anchors] = OrganIndex(anchors.labels, anchors)
+    return index
+
+
+def _extremes_lps(mask: Mask, box: Box, geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    # A linear function takes its extremes over a row of voxels at the row's ends: those are enough.
+    z, y = np.nonzero(mask.any(axis=2))
+    rows = mask[z, y]
+    first = rows.argmax(axis=1)
+    last = mask.shape[2] - 1 - rows[:, ::-1].argmax(axis=1)
+    ends = np.concatenate([np.stack([z, y, first], axis=1), np.stack([z, y, last], axis=1)])
+    points = geometry.to_lps_mm(ends.astype(np.float64) + np.asarray(box.start))
+    return points.min(axis=0), points.max(axis=0)
