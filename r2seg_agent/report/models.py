@@ -30,6 +30,8 @@ class Candidate(Frozen):
     id: str
     ref: ArtifactRef
     """The label map of its round; this candidate's voxels have the value `label`."""
+    ref_box: Box
+    """The part of the image grid that the label map covers."""
     label: int
     box: Box
     scale: float

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from r2seg_agent.errors import RunFailedError
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.identity import array_sha256
 from r2seg_agent.store.refs import ArtifactKind, ArtifactRef
 
 Json = Mapping[str, object]
@@ -32,19 +33,6 @@ def canonical_json(value: object) -> bytes:
 def recipe_sha256(recipe: Json) -> str:
     """The cache key of a recipe."""
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
-
-
-def array_sha256(array: NDArray[Any], geometry: Geometry | None, params: Json) -> str:
-    """sha256 over number type, shape, voxels, geometry and the parameters that made the array."""
-    head = {
-        "dtype": array.dtype.str,
-        "shape": list(array.shape),
-        "geometry": geometry.model_dump(mode="json") if geometry else None,
-        "params": params,
-    }
-    digest = hashlib.sha256(canonical_json(head))
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 class ArtifactStore:
@@ -66,7 +54,7 @@ class ArtifactStore:
         """Store `array` (made with `params`) unless it is there already, and return its reference."""
         params = params or {}
         contiguous = np.ascontiguousarray(array)
-        sha256 = array_sha256(contiguous, geometry, params)
+        sha256 = array_sha256(contiguous, geometry, canonical_json(params).decode())
         ref = ArtifactRef(
             sha256=sha256, kind=kind, shape=contiguous.shape, dtype=contiguous.dtype.str, geometry=geometry
         )
@@ -92,7 +80,7 @@ class ArtifactStore:
             params = json.loads(self.path(ref.sha256, ".json").read_bytes())["params"]
         except (OSError, ValueError, KeyError):
             return False
-        return array_sha256(self.array(ref), ref.geometry, params) == ref.sha256
+        return array_sha256(self.array(ref), ref.geometry, canonical_json(params).decode()) == ref.sha256
 
     def put_json(self, value: Json) -> ArtifactRef:
         """Store a JSON document by the hash of its canonical form."""
