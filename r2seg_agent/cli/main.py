@@ -1,0 +1,65 @@
+"""The `r2seg` command: one file per verb, heavy imports only once a verb runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from r2seg_agent import __version__
+from r2seg_agent.cli import data, doctor, find
+
+app = typer.Typer(
+    name="r2seg",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Find lesions in medical scans: a planner reasons where to look, a frozen model segments there, "
+        "a statistical test rejects what is normal tissue.\n\n"
+        "Research software, not a medical device."
+    ),
+    epilog=(
+        "Exit status: 0 answered (with or without a finding), 2 bad usage or input, 3 missing model, weights or "
+        "package, 4 stopped by a budget or the user, 5 failed (trace kept)."
+    ),
+)
+app.command("find")(find.find_command)
+app.command("doctor")(doctor.doctor_command)
+app.add_typer(data.app, name="data")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"r2seg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Root of all verbs."""
+
+
+def main() -> None:
+    """Entry point: errors become one readable message and an exit status, never a traceback."""
+    from r2seg_agent.errors import R2SegError
+
+    try:
+        app()
+    except R2SegError as error:
+        sys.stderr.write(f"r2seg: {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"  → {error.hint}\n")
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.stderr.write("r2seg: stopped by you; run the same command again, finished steps are not repeated.\n")
+        sys.exit(4)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,84 @@
+"""`locate_organs`: where the plan's anchor organs are."""
+
+from __future__ import annotations
+
+from langchain_core.tools import tool
+from langgraph.types import Command
+
+from r2seg_agent import __version__
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.reason.anchors.protocol import AnchorSet
+from r2seg_agent.store.refs import ArtifactRef
+from r2seg_agent.tools._use import Runtime, answer, search_of, target_at
+from r2seg_agent.tools.context import Context
+
+
+class LocateOrgansResult(Frozen):
+    """Volumes in ml of the plan's organs (0: not in view) and what else is in view."""
+
+    source: str
+    stand_in: bool
+    anchors_ml: dict[str, float]
+    in_view: tuple[str, ...]
+    artifact: str
+
+
+class _StoredAnchors(Frozen):
+    labels: ArtifactRef
+    names: dict[str, tuple[int, ...]]
+    volumes_ml: dict[str, float]
+
+
+@tool("locate_organs")
+def locate_organs(target: int, runtime: Runtime) -> Command[str]:
+    """Locate the anchor organs of a target (1-based number) with the anchor source of this run."""
+    search = search_of(runtime)
+    index, state = target_at(search, target, ("planned",), "locate_organs")
+    context = runtime.context
+    plan = state.plan
+    supported = context.anchor_source.organs(context.volume.modality)
+    # Neighbours serve the last widening; a source that lacks them must not stop the search.
+    organs = (*plan.anchors, *(name for name in plan.neighbours if name in supported and name not in plan.anchors))
+    stored = _locate(context, organs)
+    in_view = tuple(sorted(name for name, ml in stored.volumes_ml.items() if ml > 0))
+    wanted = {name: stored.volumes_ml.get(name, 0.0) for name in plan.anchors}
+    search = search.with_target(
+        index, stage="anchored", anchors=stored.labels, anchor_labels=stored.names, anchors_ml=stored.volumes_ml
+    )
+    if not any(wanted.values()):
+        seen = ", ".join(in_view) if in_view else "no organ that this source knows"
+        search = search.with_target(
+            index,
+            outcome="target_not_in_view",
+            answer=f"{' and '.join(plan.anchors)} not in view of this scan; in view: {seen}.",
+        )
+    result = LocateOrgansResult(
+        source=context.anchor_source.info.name,
+        stand_in=context.anchor_source.info.stand_in,
+        anchors_ml={name: round(ml, 2) for name, ml in wanted.items()},
+        in_view=in_view,
+        artifact=stored.labels.sha256,
+    )
+    return answer(runtime, search, result, "locate_organs")
+
+
+def _locate(context: Context, organs: tuple[str, ...]) -> _StoredAnchors:
+    """The anchors from the store, or located now and stored: the key is scan, source, settings and organs."""
+    context.anchor_source.check(context.volume.modality, organs)
+    recipe = {
+        "step": "anchors",
+        "r2seg": __version__,
+        "image": context.image.sha256,
+        "source": context.anchor_source.info.model_dump(mode="json"),
+        "organs": sorted(organs),
+    }
+    if (known := context.store.recall(recipe)) is not None:
+        return _StoredAnchors.model_validate_json(context.store.json(known))
+    found: AnchorSet = context.anchor_source.locate(context.volume, organs, context.progress)
+    stored = _StoredAnchors(
+        labels=context.store.put_array("anchors", found.labels, found.geometry, {"recipe": recipe}),
+        names={name: tuple(values) for name, values in found.names.items()},
+        volumes_ml=found.volumes_ml(),
+    )
+    context.store.remember(recipe, context.store.put_json(stored.model_dump(mode="json")))
+    return stored
