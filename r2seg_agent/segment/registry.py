@@ -1,0 +1,28 @@
+"""Segmenters by name: what `--segmenter` takes and `r2seg doctor` lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.segment.protocol import Segmenter
+
+
+def _contrast() -> Segmenter:
+    from r2seg_agent.segment.contrast import ContrastSegmenter
+
+    return ContrastSegmenter()
+
+
+SEGMENTERS: Mapping[str, Callable[[], Segmenter]] = {"contrast": _contrast}
+
+
+def segmenter(name: str) -> Segmenter:
+    """The segmenter called `name`; `InputError` lists the legal names."""
+    make = SEGMENTERS.get(name)
+    if make is None:
+        raise InputError(
+            f"there is no segmenter `{name}`; there are: {', '.join(sorted(SEGMENTERS))}",
+            "Run `r2seg doctor` to see what each one needs.",
+        )
+    return make()
