@@ -1,0 +1,146 @@
+"""Words of a request: normalised tokens, singular forms, and careful correction of typing errors."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
+
+MIN_TYPO_LENGTH = 4
+"""Shorter words are never corrected: "CT", "in", "rib" have too many neighbours."""
+TWO_EDIT_LENGTH = 8
+"""From this length on a word may differ by two edits from a known one; below it by one.
+
+Measured on the lists in tests/reason (`typos.json`): every typo in them is repaired, and none of their ordinary English
+words is taken for a medical one.
+"""
+
+_SPELLING = (
+    ("tumour", "tumor"),
+    ("oesoph", "esoph"),
+    ("haema", "hema"),
+    ("haemo", "hemo"),
+    ("leukaem", "leukem"),
+    ("caec", "cec"),
+    ("coel", "cel"),
+    ("neoplasia", "neoplasm"),
+    ("goitre", "goiter"),
+)
+"""British to American spelling, so that both find the same entry."""
+
+_KEEP = frozenset(
+    "pancreas uterus sinus thymus humerus radius thalamus esophagus hypothalamus pons lens pelvis mets pus abscess mass "
+    "loss this is was has as its us plus versus various obvious hilus meninges psoas biceps triceps ascites "
+    "metastasis anus cervix penis testis hypophysis iris diagnosis pubis analysis epididymis cirrhosis stenosis "
+    "thrombosis necrosis fibrosis glottis axis across process focus locus nucleus corpus callosus series gas bolus "
+    "previous suspicious venous osseous fibrous mucous cutaneous subcutaneous intravenous serous dens".split()
+)
+"""Words that end in s but are singular."""
+
+_IRREGULAR = {
+    "metastases": "metastasis",
+    "metastatic": "metastasis",
+    "metastasised": "metastasis",
+    "metastasized": "metastasis",
+    "mets": "metastasis",
+    "met": "metastasis",
+    "vertebrae": "vertebra",
+    "humeri": "humerus",
+    "scapulae": "scapula",
+    "testes": "testis",
+    "ovaries": "ovary",
+    "carcinomata": "carcinoma",
+    "fibromata": "fibroma",
+    "lymphomata": "lymphoma",
+    "biopsies": "biopsy",
+    "cavities": "cavity",
+    "arteries": "artery",
+    "diagnoses": "diagnosis",
+    "abscesses": "abscess",
+    "masses": "mass",
+    "sinuses": "sinus",
+    "pelves": "pelvis",
+    "pleurae": "pleura",
+    "malignancies": "malignancy",
+    "nodi": "node",
+    "calculi": "calculus",
+    "foci": "focus",
+    "ca": "cancer",
+    "nodular": "nodule",
+    "cystic": "cyst",
+    "lesional": "lesion",
+    "lobar": "lobe",
+    "cancerous": "cancer",
+    "tumoral": "tumor",
+    "neoplastic": "neoplasm",
+    "malignant": "malignancy",
+}
+"""Plurals and adjectives that mean the same noun in a request. "benign" is not here: it says nothing about where."""
+
+
+@lru_cache(maxsize=8192)
+def normal_word(word: str) -> str:
+    """One lower-case word → its singular, American form: "Tumours" → "tumor", "Metastases" → "metastasis"."""
+    for british, american in _SPELLING:
+        word = word.replace(british, american)
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) and word not in _KEEP:
+        if word.endswith("ies") and len(word) > 5:
+            return word[:-3] + "y"
+        if word.endswith(("xes", "ches", "shes")):
+            return word[:-2]
+        return word[:-1]
+    return word
+
+
+_TOKEN = re.compile(r"[^\W_]+|[,;:.!?()/&+]")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """Normalised words and separators of `text`, in order. Hyphens and underscores part words; apostrophes vanish."""
+    plain = unicodedata.normalize("NFKC", text).replace("’", "'").replace("'s", "").replace("'", "")
+    return tuple(normal_word(t) for t in _TOKEN.findall(plain.casefold()))
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Normalised words of a name, without separators; "SpinalCord" and "spinal_cord" give the same."""
+    return tuple(t for t in tokens(_CAMEL.sub(" ", text)) if t[0].isalnum())
+
+
+class Speller:
+    """Corrects single words against a vocabulary, and leaves ordinary English words alone."""
+
+    def __init__(self, vocabulary: Iterable[str], ordinary: Iterable[str]) -> None:
+        self._known = frozenset(vocabulary)
+        self._ordinary = frozenset(normal_word(w) for w in ordinary)
+        self._by_first: dict[str, list[str]] = {}
+        for word in sorted(w for w in self._known if len(w) >= MIN_TYPO_LENGTH and w.isalpha()):
+            self._by_first.setdefault(word[0], []).append(word)
+
+    def correct(self, word: str) -> str | None:
+        """The known word that was meant, or None. A correction keeps the first letter (or swaps the first two),
+        stays within one edit (two from `TWO_EDIT_LENGTH` letters on; an edit is an insertion, deletion, replacement or
+        swap of neighbours), and a word of four letters only allows a swap; two equally near words cancel out.
+        """
+        from rapidfuzz.distance import OSA
+
+        if word in self._known:
+            return word
+        if len(word) < MIN_TYPO_LENGTH or not word.isalpha() or word in self._ordinary:
+            return None
+        allowed = 2 if len(word) >= TWO_EDIT_LENGTH else 1
+        near: list[tuple[int, str]] = []
+        for known in [*self._by_first.get(word[0], ()), *self._by_first.get(word[1], ())]:
+            if known[0] != word[0] and known[:2] != word[1::-1]:
+                continue
+            edits = OSA.distance(word, known, score_cutoff=allowed)
+            if edits > allowed or (min(len(word), len(known)) <= MIN_TYPO_LENGTH and sorted(word) != sorted(known)):
+                continue
+            near.append((edits, known))
+        near.sort()
+        if not near or (len(near) > 1 and near[1][0] == near[0][0]):
+            return None
+        return near[0][1]
