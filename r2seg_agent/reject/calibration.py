@@ -1,0 +1,243 @@
+"""Calibrations: what the same search scores on lesion-free cases, as a file, and the conformal p-values read from it.
+
+With M_1..M_n the largest candidate scores of n lesion-free cases, exchangeable with a lesion-free test case,
+
+    p_k = (1 + #{i : M_i ≥ s_k}) / (n + 1)
+
+exceeds no level too often even for the largest s_k of the case, so it already pays for the choice among candidates
+(method.md §4; conformal p-values: Vovk et al. 2005, Bates et al. 2023). The unit is the patient: of several cases
+of one patient a single one, drawn by the calibration's seed, counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.volume import Modality
+from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
+from r2seg_agent.segment.protocol import SegmenterInfo
+
+SCHEMA_VERSION: Literal["1"] = "1"
+Scalar = str | float | int | bool | None
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class CalibrationIdentity(Frozen):
+    """Everything that must be the same for a calibration to speak about a run.
+
+    `preprocessing` holds what the segmenter is given (padding, scales, window, prompt, flips, thresholds), `gates` the
+    gate settings, `reject` the settings that the score depends on. `rounds` is how often the search may widen: a
+    calibration case's scores are those of all its rounds, so the p-values pay for them all.
+    """
+
+    segmenter: SegmenterInfo
+    anchor_source: AnchorSourceInfo
+    anchors: tuple[str, ...]
+    target: str
+    modality: Modality
+    score: str
+    rounds: Annotated[int, Field(ge=1)] = 1
+    preprocessing: Mapping[str, Scalar] = {}
+    gates: Mapping[str, Scalar] = {}
+    reject: Mapping[str, Scalar] = {}
+
+
+class CaseScores(Frozen):
+    """What goes into a calibration: one lesion-free case, its patient, and the scores of all its candidates.
+
+    Candidates that the gates refuse are left out, as they are in a run.
+    """
+
+    case: str
+    patient: str
+    scores: tuple[float, ...]
+
+
+class CalibrationCase(Frozen):
+    """A case as stored: case and patient by hash. `maximum` and `drawn` are None for a case without candidates.
+
+    `drawn` is the index of the one random candidate that the reading "candidate" uses; `counted` is False for further
+    cases of a patient.
+    """
+
+    case: Sha256
+    patient: Sha256
+    scores: tuple[float, ...]
+    maximum: float | None
+    drawn: int | None
+    counted: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.maximum != (max(self.scores) if self.scores else None):
+            raise ValueError(f"case {self.case[:8]}: `maximum` {self.maximum} is not the largest of `scores`")
+        if self.drawn is None if self.scores else self.drawn is not None:
+            raise ValueError(f"case {self.case[:8]}: `drawn` {self.drawn} does not fit {len(self.scores)} scores")
+        if self.drawn is not None and not 0 <= self.drawn < len(self.scores):
+            raise ValueError(f"case {self.case[:8]}: `drawn` {self.drawn} is not an index of `scores`")
+        return self
+
+
+class Calibration(Frozen):
+    """The calibration file. `guidance` says which levels it can serve; `contents_sha256` covers all other fields."""
+
+    kind: Literal["r2seg-calibration"] = "r2seg-calibration"
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    identity: CalibrationIdentity
+    identity_sha256: Sha256
+    seed: int
+    cases: tuple[CalibrationCase, ...]
+    guidance: str
+    contents_sha256: Sha256
+
+    @property
+    def n_cases(self) -> int:
+        """Number of cases that count: one per patient."""
+        return sum(case.counted for case in self.cases)
+
+    @property
+    def n_candidates(self) -> int:
+        """Number of drawn null candidates: cases that count and have a candidate."""
+        return len(self.null_candidates)
+
+    @property
+    def null_candidates(self) -> tuple[float, ...]:
+        """One random candidate's score per counted case that has any."""
+        return tuple(case.scores[case.drawn] for case in self.cases if case.counted and case.drawn is not None)
+
+
+def build_calibration(identity: CalibrationIdentity, cases: Sequence[CaseScores], *, seed: int = 0) -> Calibration:
+    """A calibration from lesion-free cases; does not depend on their order.
+
+    Raises ValueError without cases or for a case given twice.
+    """
+    if not cases:
+        raise ValueError("a calibration needs at least one lesion-free case")
+    if len({case.case for case in cases}) < len(cases):
+        raise ValueError("a case was given twice")
+    by_hash = sorted((pseudonym(c.case), pseudonym(c.patient), c.scores) for c in cases)
+    of_patient: dict[str, list[str]] = {}
+    for case, patient, _ in by_hash:
+        of_patient.setdefault(patient, []).append(case)
+    counted = {own[_draw(seed, patient, len(own))] for patient, own in of_patient.items()}
+    stored = tuple(
+        CalibrationCase(
+            case=case,
+            patient=patient,
+            scores=scores,
+            maximum=max(scores) if scores else None,
+            drawn=_draw(seed, case, len(scores)) if scores else None,
+            counted=case in counted,
+        )
+        for case, patient, scores in by_hash
+    )
+    calibration = Calibration(
+        identity=identity,
+        identity_sha256=identity_hash(identity),
+        seed=seed,
+        cases=stored,
+        guidance=guidance(len(counted)),
+        contents_sha256="0" * 64,
+    )
+    return calibration.model_copy(update={"contents_sha256": contents_hash(calibration)})
+
+
+def case_maximum_p(calibration: Calibration, score: float) -> float:
+    """p against the largest score of each lesion-free case; valid for every candidate of a case at once."""
+    reached = sum(c.maximum is not None and c.maximum >= score for c in calibration.cases if c.counted)
+    return (1 + reached) / (calibration.n_cases + 1)
+
+
+def candidate_p(calibration: Calibration, score: float) -> float:
+    """p against one random candidate per lesion-free case; for one candidate, correct for several by BH."""
+    null = calibration.null_candidates
+    return (1 + sum(s >= score for s in null)) / (len(null) + 1)
+
+
+def smallest_p(n: int) -> float:
+    """The smallest p that n calibration cases can give: 1/(n + 1)."""
+    return 1.0 / (n + 1)
+
+
+def cases_needed(alpha: float, candidates: int = 1) -> int:
+    """Smallest n at which a survivor at level `alpha` is possible: candidates/alpha − 1, rounded up.
+
+    `candidates` is 1 for the case maximum, whatever the number of candidates, and K for "candidate" with BH.
+    """
+    return max(1, math.ceil(candidates / alpha - 1 - 1e-9))
+
+
+def guidance(n: int) -> str:
+    """Which levels n counted cases can serve, in words."""
+    if n >= cases_needed(0.05):
+        enough = f"alpha 0.05 is served (exact level {math.floor(0.05 * (n + 1) + 1e-9) / (n + 1):.3g})"
+    else:
+        enough = f"alpha 0.05 needs {cases_needed(0.05)} cases"
+    return f"{n} lesion-free cases, one per patient: the smallest p is {smallest_p(n):.3g}; {enough}."
+
+
+def mismatch(calibration: Calibration, identity: CalibrationIdentity) -> tuple[str, ...]:
+    """What differs between the calibration's identity and a run's, field by field; empty when they match."""
+    ours, theirs = _flat(identity), _flat(calibration.identity)
+    return tuple(
+        f"{key}: the calibration has {theirs.get(key, 'nothing')}, this run has {ours.get(key, 'nothing')}"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    )
+
+
+def identity_hash(identity: CalibrationIdentity) -> str:
+    """sha256 of the identity as canonical JSON (sorted keys, no spaces, UTF-8)."""
+    return _sha256(canonical_json(identity))
+
+
+def contents_hash(calibration: Calibration) -> str:
+    """sha256 over every field but `contents_sha256`, as canonical JSON."""
+    return _sha256(canonical_json(calibration.model_copy(update={"contents_sha256": ""})))
+
+
+def canonical_json(value: Frozen) -> str:
+    """One text per value: sorted keys, no spaces, non-ASCII as it is, no NaN."""
+    tree = value.model_dump(mode="json")
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def pseudonym(identifier: str) -> str:
+    """sha256 of a case's or patient's identifier. Whoever can guess identifiers can check a guess: give pseudonyms."""
+    return _sha256(identifier)
+
+
+def holds_patient(calibration: Calibration, patient: str) -> bool:
+    """True when `patient` (the identifier, not its hash) is in the calibration: then it must not judge them."""
+    return any(case.patient == pseudonym(patient) for case in calibration.cases)
+
+
+def _draw(seed: int, key: str, among: int) -> int:
+    words = [int(key[i : i + 8], 16) for i in range(0, 64, 8)]
+    return int(np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words]))).integers(among))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _flat(identity: CalibrationIdentity) -> dict[str, str]:
+    """Dotted field name → its value as JSON text."""
+    flat: dict[str, str] = {}
+    for name, value in identity.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            parts = {f"{name}.{k}": v for k, v in value.items() if not isinstance(v, dict)}
+            nested = {k: v for k, v in value.items() if isinstance(v, dict)}
+            parts |= {f"{name}.{k}.{i}": w for k, v in nested.items() for i, w in v.items()}
+        else:
+            parts = {name: value}
+        flat |= {key: json.dumps(v, ensure_ascii=False) for key, v in parts.items()}
+    return flat

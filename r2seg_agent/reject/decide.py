@@ -1,0 +1,206 @@
+"""Reject: which candidates of one search round survive (method.md §3 and §4).
+
+Paper mode tests X = φ(I|C_k) against Y = φ(I|M*) by MMD² and voxel permutation, then BH over the candidates that reach
+the test. Conformal mode ranks each candidate's score among those of lesion-free calibration cases.
+
+Order of verdicts: a candidate that fails a candidate gate (L2) is rejected and is no member of the BH family, since
+the gates do not look at p; it keeps its p-value for the record and has no q. A failed case gate (L1, L3) rejects
+every candidate in paper mode; in conformal mode with the case maximum, which replaces L1 and L3, it is only reported.
+
+What α covers: one call, that is one target and one round. Over widening rounds a calibration that went through as many
+rounds pays for them (case maximum only); paper mode pays for nothing. Nobody pays for several targets in one request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reject.calibration import (
+    Calibration,
+    CalibrationIdentity,
+    candidate_p,
+    case_maximum_p,
+)
+from r2seg_agent.reject.fdr import benjamini_hochberg, benjamini_yekutieli
+from r2seg_agent.reject.features import feature_named, region_key, sample_voxels, stream
+from r2seg_agent.reject.gates import GateResult
+from r2seg_agent.reject.identity import require_calibration
+from r2seg_agent.reject.scores import USES_MMD2, score_named
+from r2seg_agent.reject.settings import Correction, RejectSettings
+from r2seg_agent.segment.candidates import CandidateFeatures, Region
+
+_ADJUST: Mapping[Correction, Callable[[Sequence[float]], NDArray[np.float64]]] = {
+    "bh": benjamini_hochberg,
+    "by": benjamini_yekutieli,
+    "none": lambda p: np.asarray(p, dtype=np.float64),
+}
+
+
+class Decided(Frozen):
+    """The verdict on one candidate. None: not computable (p of a candidate without reference, q outside the family).
+
+    `reason` is one plain sentence for the report; `n_sampled` is m, the voxels that the test saw.
+    """
+
+    score: float | None
+    mmd2: float | None
+    p: float | None
+    q: float | None
+    gates: tuple[GateResult, ...]
+    survived: bool
+    reason: str
+    n_sampled: int
+
+
+def decide(
+    volume: Volume,
+    roi: Box,
+    anchor_mask: Mask,
+    regions: Sequence[Region],
+    features: Sequence[CandidateFeatures],
+    *,
+    plan: AnatomyPlan,
+    settings: RejectSettings,
+    seed: int,
+    gates: Sequence[tuple[GateResult, ...]] | None = None,
+    case_gates: Sequence[GateResult] = (),
+    calibration: Calibration | None = None,
+    identity: CalibrationIdentity | None = None,
+    device: str = "cpu",
+) -> tuple[Decided, ...]:
+    """Verdicts on the candidates of one round, in their order; none depends on that order.
+
+    `roi` is the union box of the round's ROIs and `anchor_mask` M* on its grid (z, y, x); region boxes lie inside it.
+    `features` and `gates` (L2 results, all passed when None) go with `regions`.
+
+    Raises `InputError` in conformal mode without a matching calibration, and for an unknown device.
+    """
+    checked = require_calibration(settings, calibration, identity) if settings.mode == "conformal" else None
+    if not regions:
+        return ()
+    own_gates = [()] * len(regions) if gates is None else list(gates)
+    if not len(regions) == len(features) == len(own_gates) or anchor_mask.shape != roi.shape:
+        raise ValueError(
+            f"{len(regions)} regions, {len(features)} features, {len(own_gates)} gate results; "
+            f"anchor mask {anchor_mask.shape} for an ROI of {roi.shape}"
+        )
+    xs, y = _samples(volume, roi, anchor_mask, regions, settings=settings, seed=seed)
+    mmd2, permutation_p = _two_sample(xs, y, settings, seed, device)
+    if checked is None:
+        scores, p_values = mmd2, permutation_p
+    else:
+        function = score_named(settings.score)
+        read = case_maximum_p if settings.reading == "case_maximum" else candidate_p
+        need = settings.score in USES_MMD2
+        scores = [
+            None if need and m is None else function(f, 0.0 if m is None else m)
+            for f, m in zip(features, mmd2, strict=True)
+        ]
+        p_values = [None if s is None else read(checked, s) for s in scores]
+    whole_case = settings.mode == "conformal" and settings.reading == "case_maximum"
+    closed = None if whole_case else next((g for g in case_gates if not g.passed), None)
+    q_values = _family_q(p_values, own_gates, "none" if whole_case else settings.correction)
+    decided = []
+    for k, own in enumerate(own_gates):
+        survived, reason = _verdict(
+            p=p_values[k],
+            q=q_values[k],
+            gates=own,
+            closed=closed,
+            plan=plan,
+            settings=settings,
+            sizes=(len(xs[k]), len(y)),
+        )
+        decided.append(
+            Decided(
+                score=scores[k],
+                mmd2=mmd2[k],
+                p=p_values[k],
+                q=q_values[k],
+                gates=tuple(own),
+                survived=survived,
+                reason=reason,
+                n_sampled=len(xs[k]),
+            )
+        )
+    return tuple(decided)
+
+
+def _samples(
+    volume: Volume, roi: Box, anchor_mask: Mask, regions: Sequence[Region], *, settings: RejectSettings, seed: int
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """X_k and Y. Each candidate draws from a stream of its own content, so no draw depends on the others."""
+    phi = feature_named(settings.feature).prepare(volume, roi)
+    size = settings.sample_size
+    normal = anchor_mask
+    if settings.reference == "anchor_minus_candidates":
+        normal = anchor_mask.copy()
+        for region in regions:
+            normal[region.box.within(roi).slices] &= ~region.mask
+    y = phi(sample_voxels(stream(seed, "reference"), normal, roi.start, size))
+    xs = [
+        phi(sample_voxels(stream(seed, "candidate", region_key(region)), region.mask, region.box.start, size))
+        for region in regions
+    ]
+    return xs, y
+
+
+def _two_sample(
+    xs: list[NDArray[np.float64]], y: NDArray[np.float64], settings: RejectSettings, seed: int, device: str
+) -> tuple[list[float | None], list[float | None]]:
+    """MMD² and, in paper mode, permutation p per candidate; None where a sample has fewer than two voxels."""
+    from r2seg_agent.reject.mmd import mmd_permutation_test
+
+    # Conformal mode reads the statistic alone: one permutation is the least that the batched test takes.
+    permutations = settings.permutations if settings.mode == "paper" else 1
+    try:
+        tests = mmd_permutation_test(xs, y, permutations=permutations, seed=seed, device=device)
+    except ValueError as error:
+        raise InputError(str(error), "Choose another `--device`, or an image without NaN.") from error
+    defined = [None if t.method == "undefined" else t for t in tests]
+    return [t and t.mmd2 for t in defined], [t and t.p for t in defined]
+
+
+def _family_q(
+    p_values: Sequence[float | None], gates: Sequence[tuple[GateResult, ...]], correction: Correction
+) -> list[float | None]:
+    """q over the candidates that pass their gates and have a p-value; None for the others."""
+    family = [k for k, p in enumerate(p_values) if p is not None and all(g.passed for g in gates[k])]
+    q: list[float | None] = [None] * len(p_values)
+    adjusted = _ADJUST[correction]([p for k in family if (p := p_values[k]) is not None])
+    for k, value in zip(family, adjusted.tolist(), strict=True):
+        q[k] = value
+    return q
+
+
+def _verdict(
+    *,
+    p: float | None,
+    q: float | None,
+    gates: tuple[GateResult, ...],
+    closed: GateResult | None,
+    plan: AnatomyPlan,
+    settings: RejectSettings,
+    sizes: tuple[int, int],
+) -> tuple[bool, str]:
+    failed = next((g for g in gates if not g.passed), None)
+    if failed is not None:
+        return False, f"{failed.note} (gate {failed.name})"
+    if closed is not None:
+        return False, f"the case counts as negative: {closed.note} (gate {closed.name})"
+    if p is None or q is None:
+        return False, f"too few voxels to test: {sizes[0]} in the candidate, {sizes[1]} in the reference"
+    normal = f"normal {plan.site}"
+    against = "does not differ from" if settings.mode == "paper" else "is not beyond lesion-free cases of"
+    beyond = "differs from" if settings.mode == "paper" else "is beyond lesion-free cases of"
+    survived = q <= settings.alpha
+    sign = "≤" if survived else ">"
+    return survived, f"q = {q:.3g} {sign} alpha {settings.alpha:g}: {beyond if survived else against} {normal}"

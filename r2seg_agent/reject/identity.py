@@ -1,0 +1,91 @@
+"""Does this calibration speak about this run? The identity of a run, and the check before long work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity, Scalar, cases_needed, mismatch
+from r2seg_agent.reject.scores import USES_MMD2
+from r2seg_agent.reject.settings import Mode, RejectSettings, no_calibration
+from r2seg_agent.segment.protocol import SegmenterInfo
+
+
+def require_calibration(
+    settings: RejectSettings, calibration: Calibration | None, identity: CalibrationIdentity | None
+) -> Calibration:
+    """The calibration when it may judge this run; call it before long work.
+
+    Raises `InputError` when it is missing, made for something else (saying what differs), or too small for alpha.
+    """
+    if calibration is None:
+        raise no_calibration()
+    if identity is None:
+        raise ValueError("conformal mode needs the identity of this run (`run_identity`)")
+    differs = mismatch(calibration, identity)
+    if differs:
+        raise InputError(
+            "this calibration was made for another set-up: " + "; ".join(differs),
+            "Use the calibration of this set-up, set the run up as the calibration was, or use `--reject paper`.",
+        )
+    n = calibration.n_cases if settings.reading == "case_maximum" else calibration.n_candidates
+    if n < cases_needed(settings.alpha):
+        raise InputError(
+            f"this calibration has {n} lesion-free cases; below {cases_needed(settings.alpha)} no candidate can ever "
+            f"survive at alpha {settings.alpha:g}",
+            "Use a larger calibration, or a larger `alpha`.",
+        )
+    return calibration
+
+
+def default_mode(calibration: Calibration | None, identity: CalibrationIdentity) -> Mode:
+    """ "conformal" whenever a matching calibration exists, else "paper"."""
+    return "paper" if calibration is None or mismatch(calibration, identity) else "conformal"
+
+
+def run_identity(
+    segmenter: SegmenterInfo,
+    anchor_source: AnchorSourceInfo,
+    plan: AnatomyPlan,
+    settings: RejectSettings,
+    *,
+    rounds: int,
+    preprocessing: Mapping[str, Scalar],
+    gates: Mapping[str, Scalar],
+) -> CalibrationIdentity:
+    """The identity of a run, to be matched with a calibration's. `plan` is the one of the first round.
+
+    `preprocessing`: what the plan does not say (flips, thresholds, merging). `gates`: the gate settings.
+    """
+    low, high = plan.expected_volume_ml
+    from_plan: dict[str, Scalar] = {
+        "laterality": plan.laterality,
+        "neighbours": " ".join(plan.neighbours),
+        "padding_mm": plan.padding_mm,
+        "scales": " ".join(f"{s:g}" for s in plan.scales),
+        "square": plan.square,
+        "prompt": plan.prompt,
+        "window": None if plan.window is None else f"{plan.window[0]:g} {plan.window[1]:g}",
+        "expected_volume_ml": f"{low:g} {high:g}",
+        "expected_contrast": plan.expected_contrast,
+    }
+    reads_mmd2: dict[str, Scalar] = {
+        "statistic": settings.statistic,
+        "feature": settings.feature,
+        "sample_size": settings.sample_size,
+        "reference": settings.reference,
+    }
+    return CalibrationIdentity(
+        segmenter=segmenter,
+        anchor_source=anchor_source,
+        anchors=plan.anchors,
+        target=plan.target,
+        modality=plan.modality,
+        score=settings.score,
+        rounds=rounds,
+        preprocessing={**from_plan, **preprocessing},
+        gates=gates,
+        reject=reads_mmd2 if settings.score in USES_MMD2 else {},
+    )

@@ -1,0 +1,97 @@
+"""`RejectSettings`: how Reject decides; `describe_mode`: what that guarantees, in words."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.reject.calibration import Calibration, smallest_p
+from r2seg_agent.reject.features import FeatureName
+from r2seg_agent.reject.scores import ScoreName
+
+Mode = Literal["paper", "conformal"]
+Reading = Literal["case_maximum", "candidate"]
+Correction = Literal["bh", "by", "none"]
+
+PAPER_LABEL = "not FDR-valid (voxels are not exchangeable)"
+
+
+class RejectSettings(Frozen):
+    """Every choice of the Reject step except the gates (`reject/gates.py`)."""
+
+    mode: Mode = "paper"
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    statistic: Literal["mmd2_unbiased"] = "mmd2_unbiased"
+    feature: FeatureName = "intensity"
+    permutations: Annotated[int, Field(ge=1, le=1_000_000)] = 999
+    """B, of paper mode."""
+    sample_size: Annotated[int, Field(ge=2, le=5000)] = 200
+    """m and n: voxels drawn from a candidate and from the anchor."""
+    reference: Literal["anchor", "anchor_minus_candidates"] = "anchor"
+    """Y: all of M* as in the paper, or without the voxels of this round's candidates."""
+    correction: Correction = "bh"
+    """Over the candidates of the case; the case maximum needs none and ignores it."""
+    score: ScoreName = "contrast_log_volume"
+    """Of conformal mode; paper mode scores by MMD²."""
+    reading: Reading = "case_maximum"
+    """How conformal mode reads its calibration (method.md §4)."""
+
+
+class ModeGuarantee(Frozen):
+    """What a mode guarantees. `valid` False: the p-values are not probabilities of a false finding."""
+
+    mode: Mode
+    guarantee: str
+    valid: bool
+
+
+def describe_mode(settings: RejectSettings, calibration: Calibration | None = None) -> ModeGuarantee:
+    """The guarantee of `settings`, for reports and the command line.
+
+    What is controlled: in conformal mode, the calibration's own search, that is one target over as many widening
+    rounds as its cases went through. What is not: several targets in one request (the chance adds up over them),
+    several requests on one scan, and anything in paper mode. Raises `InputError` for conformal mode without a
+    calibration.
+    """
+    if settings.mode == "paper":
+        return ModeGuarantee(
+            mode="paper",
+            guarantee=f"p-values {PAPER_LABEL}: the voxels of any region resemble each other, and candidates were "
+            "selected because they look abnormal, so normal tissue may survive far more often than alpha says.",
+            valid=False,
+        )
+    if calibration is None:
+        raise no_calibration()
+    n, rounds = calibration.n_cases, calibration.identity.rounds
+    like = f"{n} lesion-free calibration cases, one per patient"
+    if settings.reading == "case_maximum":
+        text = (
+            f"In a lesion-free scan like the {like}, the chance of any false finding is at most {settings.alpha:g} "
+            f"per target, over up to {rounds} search round{'s' if rounds > 1 else ''} (smallest p {smallest_p(n):.3g})."
+        )
+        return ModeGuarantee(mode="conformal", guarantee=text, valid=True)
+    n = calibration.n_candidates
+    name = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "none": "no correction"}[settings.correction]
+    if settings.correction == "none":
+        text = f"Each p-value is valid for one candidate of a scan like the {like}; nothing pays for testing several."
+        return ModeGuarantee(mode="conformal", guarantee=text, valid=False)
+    text = (
+        f"The expected share of false findings is at most {settings.alpha:g} per target and search round ({name}) on "
+        f"scans like the {like}, as far as a scan's candidates resemble one random candidate of each "
+        f"(smallest p {smallest_p(n):.3g})."
+    )
+    return ModeGuarantee(mode="conformal", guarantee=text, valid=True)
+
+
+def no_calibration() -> InputError:
+    """The error of conformal mode without a calibration file."""
+    return InputError(
+        "conformal mode needs a calibration: the scores of lesion-free cases under the same segmenter, anchors, "
+        "preprocessing and target; none was given",
+        "Give a calibration file made for this set-up (`r2seg_agent.reject.calibration.build_calibration` makes one "
+        "from 19 or more lesion-free patients for alpha 0.05), or use `--reject paper`, whose p-values are "
+        f"{PAPER_LABEL}.",
+    )
