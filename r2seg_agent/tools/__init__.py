@@ -1,1 +1,30 @@
-"""LangChain tools, one per file, thin over the science."""
+"""LangChain tools, one per file, thin over the science. No tool takes a file path, runs code or reaches the network."""
+
+from __future__ import annotations
+
+from langchain_core.tools import BaseTool
+
+from r2seg_agent.tools.build_rois import build_rois_tool
+from r2seg_agent.tools.explain_candidate import explain_candidate
+from r2seg_agent.tools.locate_finding import locate_finding
+from r2seg_agent.tools.locate_organs import locate_organs
+from r2seg_agent.tools.measure_finding import measure_finding
+from r2seg_agent.tools.plan_search import plan_search
+from r2seg_agent.tools.reject_candidates import reject_candidates
+from r2seg_agent.tools.segment_lesions import segment_lesions
+from r2seg_agent.tools.show_slices import show_slices
+from r2seg_agent.tools.widen_search import widen_search
+
+SEARCH_TOOLS: tuple[BaseTool, ...] = (
+    plan_search,
+    locate_organs,
+    build_rois_tool,
+    segment_lesions,
+    reject_candidates,
+    widen_search,
+    measure_finding,
+    locate_finding,
+    explain_candidate,
+    show_slices,
+)
+"""All tools of the search graph; the referee offers only those whose preconditions the state meets."""

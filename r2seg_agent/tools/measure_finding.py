@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 from langchain_core.tools import tool
 from langgraph.types import Command
 from pydantic import TypeAdapter
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.report.masks import candidate_mask
 from r2seg_agent.report.measurements import measure
-from r2seg_agent.report.models import Candidate, Finding, SearchRound
+from r2seg_agent.report.models import Finding, SearchRound
 from r2seg_agent.tools._use import Runtime, answer, search_of, target_at
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import TargetState
@@ -77,20 +77,12 @@ def _measure(context: Context, state: TargetState, first_number: int) -> tuple[F
                 target_name=state.plan.target_name,
                 candidate=candidate,
                 measurements=measure(
-                    candidate_mask(context, candidate), candidate.box, context.volume, anchors, state.plan
+                    candidate_mask(context.store, candidate), candidate.box, context.volume, anchors, state.plan
                 ),
             )
         )
     context.progress("measure", len(survivors), len(survivors), "")
     return tuple(findings)
-
-
-def candidate_mask(context: Context, candidate: Candidate) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Boolean (z, y, x) mask of a candidate over its own box, from the stored label map of its round."""
-    labels = context.store.array(candidate.ref)
-    inside = candidate.box.within(candidate.ref_box)
-    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = np.asarray(labels[inside.slices] == candidate.label)
-    return mask
 
 
 def _line(finding: Finding) -> dict[str, str | float | int]:

@@ -1,0 +1,32 @@
+"""Voxels of candidates and findings, from the label maps in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2seg_agent.imaging.geometry import Index3
+from r2seg_agent.imaging.volume import Mask
+from r2seg_agent.report.models import Candidate, Finding
+from r2seg_agent.store.artifacts import ArtifactStore
+
+
+def candidate_mask(store: ArtifactStore, candidate: Candidate) -> Mask:
+    """Boolean (z, y, x) mask of a candidate over its own box."""
+    labels = store.array(candidate.ref)
+    inside = candidate.box.within(candidate.ref_box)
+    mask: Mask = np.asarray(labels[inside.slices] == candidate.label)
+    return mask
+
+
+def lesion_labels(
+    store: ArtifactStore, findings: Sequence[Finding], shape: Index3
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Label map (z, y, x) of a whole grid, each finding under its number; an earlier number wins an overlap."""
+    number_type = np.uint8 if len(findings) < 256 else np.uint16
+    labels = np.zeros(shape, dtype=number_type)
+    for finding in sorted(findings, key=lambda f: f.number, reverse=True):
+        labels[finding.candidate.box.slices][candidate_mask(store, finding.candidate)] = finding.number
+    return labels
