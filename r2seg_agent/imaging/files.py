@@ -1,0 +1,163 @@
+"""What a path is before anything is read: exists, readable, not empty, and what its first bytes look like."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from r2seg_agent.errors import InputError
+
+SourceFormat = Literal["nifti", "nrrd", "metaimage", "dicom", "picture"]
+
+FORMAT_OF_SUFFIX: dict[str, SourceFormat] = {
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".nrrd": "nrrd",
+    ".nhdr": "nrrd",
+    ".mha": "metaimage",
+    ".mhd": "metaimage",
+    ".dcm": "dicom",
+    ".dicom": "dicom",
+    ".ima": "dicom",
+    ".png": "picture",
+    ".jpg": "picture",
+    ".jpeg": "picture",
+    ".tif": "picture",
+    ".tiff": "picture",
+}
+ALLOWED = (
+    "Allowed are NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), DICOM (a file or a series folder) "
+    "and grey 2D pictures (.png, .jpg, .tif)."
+)
+HEAD_BYTES = 512
+MAX_DEFLATE_RATIO = 1032
+"""DEFLATE (gzip, zlib) cannot shrink data by more than this factor (RFC 1951: 258 bytes from 2 bits), so a header that
+promises more voxels than file size × 1032 is wrong, and nothing needs to be allocated to know it."""
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\x1f\x8b", "gzip data"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"%PDF", "a PDF document"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"II*\x00", "a TIFF picture"),
+    (b"MM\x00*", "a TIFF picture"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"NRRD", "an NRRD file"),
+    (b"ObjectType", "a MetaImage file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the data itself"),
+)
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that decides the format, in lower case: ".nii.gz" counts as one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def has_dicom_magic(head: bytes) -> bool:
+    """True for DICOM part 10 files: "DICM" after a 128-byte preamble."""
+    return head[128:132] == b"DICM"
+
+
+def describe_content(head: bytes) -> str:
+    """What the first bytes of a file look like, in words: "a ZIP archive", "text", "unknown binary data"."""
+    if not head:
+        return "nothing"
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    if has_dicom_magic(head):
+        return "a DICOM file"
+    if head[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"):
+        return "a NIfTI or Analyze header"
+    if head.lstrip()[:1] == b"<":
+        return "an HTML or XML page (perhaps a failed download)"
+    if all(byte in b"\t\r\n\f" or 32 <= byte < 127 for byte in head):
+        return "text"
+    return "unknown binary data"
+
+
+def check_path(path: Path, what: str) -> None:
+    """Raise `InputError` unless `path` exists (a file or a folder)."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise InputError(f"The {what} `{path}` is a link that points to nothing.", "Repair the link.") from None
+        parent = path.parent
+        here = "" if parent.is_dir() else f" (the folder `{parent}` does not exist either)"
+        raise InputError(f"The {what} `{path}` does not exist{here}.", "Check the path for typing errors.") from None
+    except NotADirectoryError:
+        raise InputError(
+            f"The {what} `{path}` does not exist: a part of its path is a file, not a folder.", "Check the path."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"The {what} `{path}` cannot be opened: {_os_reason(error)}.", "Check the path.") from None
+
+
+def read_head(path: Path, what: str) -> bytes:
+    """The first bytes of a regular file.
+
+    Raises:
+        InputError: missing, a folder, a device, unreadable or empty.
+    """
+    check_path(path, what)
+    if path.is_dir():
+        raise InputError(f"The {what} `{path}` is a folder where a file is needed.", "Name the file inside it.")
+    if not path.is_file():
+        raise InputError(f"The {what} `{path}` is not a regular file (a device or a pipe).", "Save it to a file first.")
+    with readable(path, what), path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if not head:
+        raise InputError(f"The {what} `{path}` is empty (0 bytes).", "Copy or download it again.")
+    return head
+
+
+@contextmanager
+def readable(path: Path, what: str) -> Iterator[None]:
+    """Turn the operating system's errors while reading `path` into `InputError`."""
+    try:
+        yield
+    except PermissionError:
+        raise InputError(
+            f"The {what} `{path}` cannot be read: permission denied.", "Ask its owner for read access, or copy it."
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"The {what} `{path}` cannot be read: {_os_reason(error)}.", "Copy it to a local disk and try again."
+        ) from None
+
+
+def check_plausible_size(path: Path, what: str, wanted_bytes: int, stored_bytes: int, *, compressed: bool) -> None:
+    """Raise `InputError` when a header promises more voxel bytes than the file can hold."""
+    limit = stored_bytes * (MAX_DEFLATE_RATIO if compressed else 1)
+    if wanted_bytes > limit:
+        raise InputError(
+            f"The {what} `{path}` is truncated or its header is wrong: the header promises {wanted_bytes:,} bytes of "
+            f"voxels, and the file holds {stored_bytes:,}{' compressed' if compressed else ''}.",
+            "Copy or download it again, and compare the sizes.",
+        )
+
+
+def truncated(path: Path, what: str, detail: str) -> InputError:
+    """The error for data that end early or are damaged."""
+    return InputError(
+        f"The {what} `{path}` is truncated or damaged: {detail}.", "Copy or download it again, and compare checksums."
+    )
+
+
+def last_sentence(text: str) -> str:
+    """Library messages without memory addresses, cut to a readable length."""
+    return re.sub(r"\(?0x[0-9a-fA-F]+\)?:?", "", text).strip()[:200]
+
+
+def _os_reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno).lower()
+    return str(error)

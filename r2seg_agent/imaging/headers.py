@@ -1,0 +1,177 @@
+"""Text headers of NRRD and MetaImage, checked before ITK reads them.
+
+ITK takes a zero, negative or NaN spacing in some of these headers as 1, tries to allocate whatever size they claim, and
+names a missing data file only as "cannot be read".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.imaging import checks, files, itk
+
+MAX_HEADER_BYTES = 1 << 20
+_NRRD_BYTES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t"), 4),
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"), 8),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), 8),
+    "float": 4,
+    "double": 8,
+}
+_META_BYTES = {
+    "MET_CHAR": 1,
+    "MET_UCHAR": 1,
+    "MET_SHORT": 2,
+    "MET_USHORT": 2,
+    "MET_INT": 4,
+    "MET_UINT": 4,
+    "MET_LONG": 4,
+    "MET_ULONG": 4,
+    "MET_LONG_LONG": 8,
+    "MET_ULONG_LONG": 8,
+    "MET_FLOAT": 4,
+    "MET_DOUBLE": 8,
+}
+_SPATIAL_KINDS = {"domain", "space", "???", "none", "time"}
+
+
+def check_nrrd_header(path: Path, what: str = "image") -> None:
+    """Raise `InputError` for an NRRD header that cannot give one grey 3D volume."""
+    raw = _head(path, what, b"NRRD", "an NRRD file")
+    end = re.search(rb"\r?\n\r?\n", raw)
+    fields: dict[str, str] = {}
+    for line in raw[: end.start() if end else len(raw)].decode("latin-1").splitlines()[1:]:
+        if line.startswith("#") or ":=" in line or ":" not in line:
+            continue
+        key, value = line.split(":", 1)
+        fields[key.strip().lower()] = value.strip()
+    sizes = _ints(path, what, "sizes", fields.get("sizes", ""))
+    if not sizes:
+        raise InputError(f"The {what} `{path}` has an NRRD header without `sizes`.", "Export it again.")
+    kinds = fields.get("kinds", "").lower().split() or ["domain"] * len(sizes)
+    components = [n for n, kind in zip(sizes, kinds, strict=False) if kind not in _SPATIAL_KINDS and n > 1]
+    if components:
+        raise itk.vector_error(path, what, math.prod(components))
+    if any(n != 1 for n in sizes[3:]):
+        raise itk.dimension_error(path, what, tuple(sizes))
+    if "spacings" in fields:
+        checks.check_spacing(path, what, _floats(fields["spacings"])[:3][::-1])
+    if "space directions" in fields:
+        vectors = re.findall(r"\(([^)]*)\)", fields["space directions"])
+        lengths = [math.hypot(*_floats(vector.replace(",", " "))) for vector in vectors]
+        checks.check_spacing(path, what, lengths[::-1])
+    width = _NRRD_BYTES.get(fields.get("type", "").lower())
+    if width is None:
+        raise InputError(
+            f"The {what} `{path}` holds voxels of type `{fields.get('type', '')}`; a plain number type is needed.",
+            "Export it with short or float voxels.",
+        )
+    encoding = fields.get("encoding", "raw").lower()
+    data = fields.get("data file", fields.get("datafile"))
+    if data is None:
+        _check_amount(path, what, sizes, width, len_data=path.stat().st_size - (end.end() if end else 0), how=encoding)
+    elif not data.upper().startswith("LIST") and "%" not in data:
+        stored = _data_file(path, what, data)
+        skip = fields.get("byte skip", fields.get("byteskip", "0"))
+        _check_amount(path, what, sizes, width, len_data=stored - max(0, int(float(skip or 0))), how=encoding)
+
+
+def check_metaimage_header(path: Path, what: str = "image") -> None:
+    """Raise `InputError` for a MetaImage header that cannot give one grey 3D volume."""
+    raw = _head(path, what, b"", "a MetaImage file")
+    end = re.search(rb"ElementDataFile\s*=\s*([^\r\n]*)\r?\n?", raw)
+    fields = {
+        key.strip(): value.strip()
+        for key, value in (
+            line.split("=", 1) for line in raw[: end.end() if end else 0].decode("latin-1").splitlines() if "=" in line
+        )
+    }
+    if end is None or "DimSize" not in fields or "NDims" not in fields:
+        looks = files.describe_content(raw[: files.HEAD_BYTES])
+        raise InputError(
+            f"The {what} `{path}` is not a MetaImage file: it looks like {looks}. {files.ALLOWED}",
+            "Give the file its true suffix, or export it again.",
+        )
+    sizes = _ints(path, what, "DimSize", fields["DimSize"])
+    components = _ints(path, what, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"))[0]
+    if components != 1:
+        raise itk.vector_error(path, what, components)
+    if any(n != 1 for n in sizes[3:]):
+        raise itk.dimension_error(path, what, tuple(sizes))
+    spacing = fields.get("ElementSpacing", fields.get("ElementSize"))
+    if spacing is not None:
+        checks.check_spacing(path, what, _floats(spacing)[:3][::-1])
+    width = _META_BYTES.get(fields.get("ElementType", ""))
+    if width is None:
+        raise InputError(
+            f"The {what} `{path}` holds voxels of type `{fields.get('ElementType', '')}`; a plain number is needed.",
+            "Export it with short or float voxels.",
+        )
+    compressed = fields.get("CompressedData", "False").lower() == "true"
+    data = fields["ElementDataFile"]
+    if data.upper().startswith("LIST") or "%" in data:
+        return
+    stored = path.stat().st_size - end.end() if data.upper() == "LOCAL" else _data_file(path, what, data)
+    header = int(_floats(fields.get("HeaderSize", "0"))[0])
+    stored -= max(0, header)
+    said = fields.get("CompressedDataSize", "0")
+    if compressed and said.isdigit() and int(said) > stored:
+        raise files.truncated(path, what, f"{stored:,} of {int(said):,} compressed bytes are there")
+    _check_amount(path, what, sizes, width, len_data=stored, how="gzip" if compressed else "raw")
+
+
+def _head(path: Path, what: str, magic: bytes, name: str) -> bytes:
+    head = files.read_head(path, what)
+    if not head.startswith(magic):
+        raise InputError(
+            f"The {what} `{path}` is not {name}: it looks like {files.describe_content(head)}. {files.ALLOWED}",
+            "Give the file its true suffix, or export it again.",
+        )
+    with files.readable(path, what), path.open("rb") as file:
+        return file.read(MAX_HEADER_BYTES)
+
+
+def _ints(path: Path, what: str, field: str, text: str) -> list[int]:
+    try:
+        values = [int(word) for word in text.split()]
+    except ValueError:
+        values = [0]
+    if not values or min(values) < 1:
+        raise InputError(
+            f"The {what} `{path}` has an impossible header: {field} is `{text}`.", "Export it again from the source."
+        )
+    return values
+
+
+def _floats(text: str) -> list[float]:
+    """Numbers of a header field; a word that is none becomes NaN, for the caller's check to refuse."""
+    values = []
+    for word in text.split():
+        try:
+            values.append(float(word))
+        except ValueError:
+            values.append(math.nan)
+    return values
+
+
+def _data_file(path: Path, what: str, name: str) -> int:
+    """Size of the data file that a detached header names."""
+    data = path.parent / name
+    if not data.is_file():
+        raise InputError(
+            f"The {what} `{path}` is only a header; its data file `{name}` is not beside it.",
+            "Copy the data file into the same folder under that name.",
+        )
+    return data.stat().st_size
+
+
+def _check_amount(path: Path, what: str, sizes: list[int], width: int, *, len_data: int, how: str) -> None:
+    wanted = math.prod(sizes) * width
+    if how in {"raw", "gzip", "gz"}:
+        files.check_plausible_size(path, what, wanted, len_data, compressed=how != "raw")

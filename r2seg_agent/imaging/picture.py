@@ -1,0 +1,115 @@
+"""2D grey pictures (PNG, JPEG, TIFF) by Pillow: one slice, no physical spacing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.imaging import checks, files
+from r2seg_agent.imaging.geometry import Geometry
+
+MAX_PICTURE_PIXELS = 1 << 28
+"""268 million pixels (16 384²), far beyond any radiograph; a larger one is refused before it is unpacked."""
+_EXIF_ORIENTATION = 274
+
+
+def read_picture(
+    path: Path,
+    what: str = "image",
+    note: Callable[[str], None] = lambda text: None,
+    *,
+    indexed: bool = False,
+) -> tuple[NDArray[Any], Geometry]:
+    """Pixels (1, y, x) as uint8, uint16, int32 or float32, and a grid in pixels (`known_spacing` "none").
+
+    Colour files whose channels are equal count as grey; an alpha channel must be fully opaque. `indexed`: a palette
+    picture gives its indices, not its colours (how label maps are often saved).
+
+    Raises:
+        InputError: not a picture, truncated, several pages, real colour, transparency.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    head = files.read_head(path, what)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as image:
+                _check_size(path, what, image.size, getattr(image, "n_frames", 1))
+                image.load()
+                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+                array = _grey(path, what, "L" if indexed and image.mode == "P" else image.mode, image)
+        except InputError:
+            raise
+        except UnidentifiedImageError:
+            raise InputError(
+                f"The {what} `{path}` is not a readable picture: it looks like {files.describe_content(head)}. "
+                f"{files.ALLOWED}",
+                "Give the file its true suffix, or save it as 8- or 16-bit grey PNG.",
+            ) from None
+        except PermissionError as error:
+            with files.readable(path, what):
+                raise error
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            # Pillow reports damaged data by any of these.
+            raise files.truncated(path, what, files.last_sentence(str(error)).rstrip(".")) from None
+    if orientation not in (0, 1):
+        note("The picture asks viewers to rotate it (EXIF); it is used as stored, and so are masks for it.")
+    geometry = checks.checked_geometry(
+        path, what, shape=array.shape, spacing_zyx_mm=(1.0, 1.0, 1.0), known_spacing="none"
+    )
+    return array, geometry
+
+
+def _check_size(path: Path, what: str, size: tuple[int, int], n_frames: int) -> None:
+    if size[0] * size[1] > MAX_PICTURE_PIXELS:
+        raise InputError(
+            f"The {what} `{path}` has {size[0]} × {size[1]} pixels; at most {MAX_PICTURE_PIXELS:,} are allowed.",
+            "Cut out the region of interest.",
+        )
+    if n_frames > 1:
+        raise InputError(
+            f"The {what} `{path}` has {n_frames} pages or frames; one 2D picture is needed.",
+            "Save the page as its own file, or a stack of slices as NIfTI, NRRD or MetaImage with its spacing.",
+        )
+
+
+def _grey(path: Path, what: str, mode: str, image: Any) -> NDArray[Any]:
+    if mode in ("1", "L"):
+        pixels = np.asarray(image.convert("L") if mode == "1" else image)
+    elif mode == "I;16" or mode.startswith("I;16"):
+        pixels = np.asarray(image).astype(np.uint16)
+    elif mode == "I":
+        pixels = np.asarray(image).astype(np.int32)
+    elif mode == "F":
+        pixels = np.asarray(image).astype(np.float32)
+    elif mode in ("LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"):
+        pixels = _equal_channels(path, what, np.asarray(image.convert("RGBA")))
+    else:
+        raise InputError(
+            f"The {what} `{path}` is a picture in colour mode {mode}; grey is needed.", "Save it as 8- or 16-bit grey."
+        )
+    return np.array(pixels[np.newaxis], copy=True)
+
+
+def _equal_channels(path: Path, what: str, rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    red, green, blue, alpha = (rgba[..., channel] for channel in range(4))
+    coloured = int(np.count_nonzero((red != green) | (green != blue)))
+    if coloured:
+        raise InputError(
+            f"The {what} `{path}` is a colour (RGB) picture: {coloured:,} of {red.size:,} pixels have unequal "
+            "channels; one grey channel is needed.",
+            "Convert it to grey first, if colour carries nothing that matters here.",
+        )
+    if int(alpha.min()) < 255:
+        raise InputError(
+            f"The {what} `{path}` is partly transparent; what lies under transparent pixels is undefined.",
+            "Save it without an alpha channel.",
+        )
+    return red
