@@ -44,6 +44,10 @@ _ADJUST: Mapping[Correction, Callable[[Sequence[float]], NDArray[np.float64]]] =
 }
 
 
+MMD2_DECIMALS = 10
+"""MMD² is reported to this many decimals: the low-rank path's error bound and rounding lie beyond them."""
+
+
 class Decided(Frozen):
     """The verdict on one candidate. None: not computable (p of a candidate without reference, q outside the family).
 
@@ -166,7 +170,7 @@ def _two_sample(
     except ValueError as error:
         raise InputError(str(error), "Choose another `--device`, or an image without NaN.") from error
     defined = [None if t.method == "undefined" else t for t in tests]
-    return [t and t.mmd2 for t in defined], [t and t.p for t in defined]
+    return [t and round(t.mmd2, MMD2_DECIMALS) for t in defined], [t and t.p for t in defined]
 
 
 def _family_q(

@@ -1,0 +1,227 @@
+"""Calibrations: valid p-values, one vote per patient, files that cannot be edited unnoticed, mismatches named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
+from r2seg_agent.reject.calibration import (
+    Calibration,
+    CalibrationIdentity,
+    CaseScores,
+    build_calibration,
+    candidate_p,
+    case_maximum_p,
+    cases_needed,
+    contents_hash,
+    guidance,
+    holds_patient,
+    identity_hash,
+    mismatch,
+    pseudonym,
+    smallest_p,
+)
+from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
+from r2seg_agent.segment.protocol import SegmenterInfo
+
+IDENTITY = CalibrationIdentity(
+    segmenter=SegmenterInfo(
+        name="contrast",
+        version="1",
+        ndim=3,
+        prompt_kinds=("text",),
+        output_kind="score",
+        licence="Apache-2.0",
+        stand_in=True,
+        modalities=("CT",),
+        settings={"threshold": 0.5, "signs": 2, "smooth": True},
+    ),
+    anchor_source=AnchorSourceInfo(
+        name="totalsegmentator",
+        version="2.18.0",
+        kind="model",
+        stand_in=False,
+        licence="Apache-2.0",
+        modalities=("CT",),
+    ),
+    anchors=("liver",),
+    target="liver_tumor",
+    modality="CT",
+    score="contrast_log_volume",
+    rounds=3,
+    preprocessing={"window": "-25 230", "padding_mm": 10.0},
+    gates={"volume_mm3": 20.0},
+)
+
+
+def case(number: int, *scores: float, patient: str | None = None) -> CaseScores:
+    return CaseScores(case=f"case-{number}", patient=patient or f"patient-{number}", scores=scores)
+
+
+def test_case_maximum_counts_cases_that_reach_the_score() -> None:
+    calibration = build_calibration(IDENTITY, [case(1, 1.0, 5.0), case(2, 2.0), case(3), case(4, 4.0, 4.0)])
+    assert [case_maximum_p(calibration, s) for s in (6.0, 5.0, 4.5, 4.0, 0.0)] == [0.2, 0.4, 0.4, 0.6, 0.8]
+    assert smallest_p(4) == 0.2
+
+
+def test_candidate_reading_uses_one_candidate_of_each_case() -> None:
+    calibration = build_calibration(IDENTITY, [case(1, 1.0, 1.0), case(2, 2.0), case(3)])
+    assert sorted(calibration.null_candidates) == [1.0, 2.0]
+    assert [candidate_p(calibration, s) for s in (3.0, 2.0, 1.0)] == [1 / 3, 2 / 3, 1.0]
+
+
+def test_the_drawn_candidate_is_uniform_over_the_case() -> None:
+    calibration = build_calibration(IDENTITY, [case(i, 0.0, 1.0, 2.0) for i in range(900)])
+    counts = np.bincount(np.array(calibration.null_candidates, dtype=int), minlength=3)
+    assert np.abs(counts - 300).max() < 4 * np.sqrt(200)
+
+
+def test_a_patient_counts_once() -> None:
+    cases = [case(i, float(i), patient="p1") for i in range(5)] + [case(9, 9.0)]
+    calibration = build_calibration(IDENTITY, cases)
+    assert calibration.n_cases == 2
+    assert len(calibration.cases) == 6
+    assert case_maximum_p(calibration, 8.0) == 2 / 3
+    assert holds_patient(calibration, "p1")
+    assert not holds_patient(calibration, "p2")
+
+
+def test_order_of_cases_does_not_matter_and_names_are_not_stored(tmp_path: Path) -> None:
+    cases = [case(i, float(i), 2.0, patient=f"patient-{i // 2}") for i in range(8)]
+    calibration = build_calibration(IDENTITY, cases)
+    assert build_calibration(IDENTITY, cases[::-1]) == calibration
+    assert "patient-" not in calibration.model_dump_json()
+    assert "case-1" not in calibration.model_dump_json()
+
+
+def test_case_maximum_p_is_super_uniform_over_cases_and_their_candidates() -> None:
+    """Lesion-free cases with a random number of candidates whose scores share a case effect: the smallest p of a test
+    case is at most α no more often than α (plus 4 standard errors), and not far less often (the exact level).
+    """
+    rng = np.random.default_rng(0)
+
+    def scores() -> tuple[float, ...]:
+        return tuple((rng.normal() + rng.gamma(1.5, size=rng.poisson(6))).tolist())
+
+    smallest = []
+    for _ in range(40):
+        calibration = build_calibration(IDENTITY, [case(i, *scores()) for i in range(39)])
+        for _ in range(40):
+            found = scores()
+            smallest.append(min((case_maximum_p(calibration, s) for s in found), default=1.0))
+    for alpha in (0.05, 0.1, 0.25):
+        share = float(np.mean(np.array(smallest) <= alpha))
+        # Tests that share a calibration are correlated: the share in one has mean α and variance like Beta(39α, ...).
+        error = np.sqrt(alpha * (1 - alpha) * (1 / 1600 + 1 / (40 * 40)))
+        assert abs(share - alpha) < 4 * error
+
+
+@pytest.mark.parametrize(("alpha", "candidates", "needed"), [(0.05, 1, 19), (0.1, 1, 9), (0.05, 60, 1199), (0.9, 1, 1)])
+def test_cases_needed_is_the_least_that_can_reach_alpha(alpha: float, candidates: int, needed: int) -> None:
+    assert cases_needed(alpha, candidates) == needed
+    assert smallest_p(needed) <= alpha / candidates * (1 + 1e-9)
+    assert needed == 1 or smallest_p(needed - 1) > alpha / candidates
+
+
+def test_guidance_says_what_n_cases_can_do() -> None:
+    assert "needs 19 cases" in guidance(18)
+    assert "alpha 0.05 is served (exact level 0.05)" in guidance(19)
+    assert "exact level 0.04" in guidance(24)
+
+
+def test_a_file_comes_back_exactly(tmp_path: Path) -> None:
+    calibration = build_calibration(IDENTITY, [case(1, 0.1, 1 / 3, -0.0), case(2), case(3, 1e-17, 12345.678901234567)])
+    save_calibration(calibration, tmp_path / "c.json")
+    assert load_calibration(tmp_path / "c.json") == calibration
+    assert [f.name for f in tmp_path.iterdir()] == ["c.json"]
+
+
+def edit_score(tree: dict) -> None:
+    tree["cases"][1]["scores"][0] -= 0.5
+    tree["cases"][1]["maximum"] = max(tree["cases"][1]["scores"])
+
+
+def edit_identity(tree: dict) -> None:
+    """A forger who recomputes the contents hash but not the identity's."""
+    tree["identity"]["target"] = "kidney_tumor"
+    tree["contents_sha256"] = contents_hash(Calibration.model_validate_json(json.dumps(tree)))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (edit_score, "contents and its hash differ"),
+        (edit_identity, "identity and its hash differ"),
+        (lambda t: t["cases"].pop(), "contents and its hash differ"),
+        (lambda t: t.update(schema_version="2"), "schema version '2'.*reads '1'"),
+        (lambda t: t.update(kind="other"), "not an r2seg calibration"),
+        (lambda t: t.update(surprise=1), "surprise"),
+        (lambda t: t["cases"][0].update(maximum=99.0), "not the largest"),
+        (lambda t: t["cases"][0].update(drawn=7), "not an index"),
+        (lambda t: t["cases"][0].update(drawn=None), "does not fit"),
+        (lambda t: t["cases"][0].update(case="short"), r"cases\.0\.case"),
+        (lambda t: t.pop("identity"), "identity: Field required"),
+    ],
+)
+def test_an_edited_file_is_refused(tmp_path: Path, change: Callable[[dict], object], says: str) -> None:
+    path = tmp_path / "c.json"
+    save_calibration(build_calibration(IDENTITY, [case(i, float(i), 2.0) for i in range(4)]), path)
+    tree = json.loads(path.read_text())
+    change(tree)
+    path.write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=says):
+        load_calibration(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "not JSON"), (b'{"kind": "r2seg-cal', "not JSON"), (b"\xff\xfe", "not JSON"), (b"[1]", "not an r2seg")],
+)
+def test_what_is_no_calibration_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "c.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        load_calibration(path)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read.*No such file"):
+        load_calibration(tmp_path / "none.json")
+    with pytest.raises(InputError, match="cannot write"):
+        save_calibration(build_calibration(IDENTITY, [case(1)]), tmp_path / "none" / "c.json")
+
+
+def test_the_same_identity_matches() -> None:
+    calibration = build_calibration(IDENTITY, [case(1, 1.0)])
+    again = CalibrationIdentity.model_validate_json(IDENTITY.model_dump_json())
+    assert mismatch(calibration, again) == ()
+    assert identity_hash(again) == calibration.identity_sha256
+
+
+def test_mismatch_names_each_field_that_differs() -> None:
+    calibration = build_calibration(IDENTITY, [case(1, 1.0)])
+    newer = IDENTITY.segmenter.model_copy(update={"version": "2", "settings": {"threshold": 0.4, "signs": 2}})
+    other = IDENTITY.model_copy(update={"segmenter": newer, "anchors": ("liver", "spleen"), "modality": "MR"})
+    texts = mismatch(calibration, other)
+    assert texts == (
+        'anchors: the calibration has ["liver"], this run has ["liver", "spleen"]',
+        'modality: the calibration has "CT", this run has "MR"',
+        "segmenter.settings.smooth: the calibration has true, this run has nothing",
+        "segmenter.settings.threshold: the calibration has 0.5, this run has 0.4",
+        'segmenter.version: the calibration has "1", this run has "2"',
+    )
+    assert identity_hash(other) != calibration.identity_sha256
+
+
+def test_no_cases_and_repeated_cases() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        build_calibration(IDENTITY, [])
+    with pytest.raises(ValueError, match="twice"):
+        build_calibration(IDENTITY, [case(1, 1.0), case(1, 2.0)])
+    assert len(pseudonym("a")) == 64
