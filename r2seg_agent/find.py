@@ -253,9 +253,12 @@ def _modality(text: str | None) -> Modality | None:
 
 
 def _read_truth(path: str, volume: Volume) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    from r2seg_agent.imaging.masks import read_reference
+    from r2seg_agent.imaging.masks import read_label_map
 
-    return read_reference(path, volume.geometry)
+    file, _, roi = path.rpartition("=")
+    if file and not Path(path).exists():
+        return read_label_map(file, volume.geometry, "truth", roi=roi)
+    return read_label_map(path, volume.geometry, "truth")
 
 
 def _warnings(prepared: _Prepared, targets: tuple[TargetReport, ...]) -> tuple[str, ...]:

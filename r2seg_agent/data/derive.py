@@ -11,7 +11,8 @@ from r2seg_agent.data.catalog import Derivation
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.imaging.volume import Mask, Volume
-from r2seg_agent.imaging.write import write_label_map, write_volume
+from r2seg_agent.imaging.itk import write_itk
+from r2seg_agent.imaging.write import write_label_map
 
 LIVER_LABEL = 5
 """`liver` in TotalSegmentator's `total` task, by which the fetched organ masks are labelled."""
@@ -36,7 +37,7 @@ def brain_mask(folder: Path) -> None:
 def implant_liver(folder: Path) -> None:
     """`synthetic_image.nii.gz`, `synthetic_truth.nii.gz`: a SYNTHETIC hypodense lesion in the liver."""
     volume, truth = _implanted(folder)
-    write_volume(folder / "synthetic_image.nii.gz", volume)
+    write_itk(folder / "synthetic_image.nii.gz", volume.array, volume.geometry)
     write_label_map(folder / "synthetic_truth.nii.gz", truth.astype(np.uint8), volume.geometry)
 
 
