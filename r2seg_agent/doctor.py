@@ -23,9 +23,8 @@ class Part(Frozen):
 
 
 _OPTIONAL = {
-    "langchain_openai": ("OpenAI and compatible servers as planner", 'pip install "r2seg-agent[openai]"'),
-    "langchain_anthropic": ("Anthropic models as planner", 'pip install "r2seg-agent[anthropic]"'),
-    "langchain_ollama": ("local models by Ollama as planner", 'pip install "r2seg-agent[ollama]"'),
+    "gdcm": ("decodes JPEG-compressed DICOM", "pip install python-gdcm"),
+    "matplotlib": ("draws overlay.png", "pip install matplotlib"),
 }
 
 
