@@ -1,13 +1,35 @@
-"""Candidates: connected components of the segmenter's probability, merged over the ROI scales."""
+"""Candidates: bodies of the segmenter's probability, merged over the ROI scales, cut apart where they are thin."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.geometry import Box, Float3, Geometry, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Mask
+from r2seg_agent.reason.anchors.granulometry import split_by_thickness
+
+PROBABILITY_THRESHOLD = 0.5
+"""τ_tumor of method.md §2."""
+CONNECTIVITY = 26
+"""Voxels that share a corner belong together (8 in 2D): with thick slices a small lesion may touch itself only so."""
+MAX_CANDIDATES = 50
+"""Most candidates a case may have; the ones with the smallest score mean P̄ · √|C| are dropped, and counted."""
+MIN_VOLUME_MM3 = 20.0
+"""A_min of method.md §3: smaller components are not split or described, only counted."""
+MIN_RADIUS_MM = 2.0
+"""A body must hold a ball of this radius; thinner parts of a component (vessels, rims) are dropped, and counted."""
+SPLIT_GRID_MM = 1.0
+MAX_SPLIT_VOXELS = 4_000_000
+"""A component whose box is larger is split on a grid of at least `SPLIT_GRID_MM`, to bound time and memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +65,168 @@ class CandidateFeatures(Frozen):
     """√(largest / second largest principal moment) ≥ 1, in mm; a vessel segment is long."""
     exterior_contact: float
     """Share of the candidate's face neighbours that lie outside the anchor, in [0, 1]."""
+    flatness: float = 1.0
+    """√(second largest / smallest principal moment) ≥ 1, in mm; a pleural rim or a fissure is flat. 1 in 2D."""
+    lookalike_contact: float = 0.0
+    """Share of the face neighbours with at least 0.75 of the candidate's mean contrast to the anchor, in [0, 1]: how far the candidate goes on into tissue like itself (a vessel tree, the heart, the chest wall)."""
+    radius_mm: float = 0.0
+    """Radius of its largest inscribed ball (circle in 2D)."""
 
 
 Decision = Literal["pending", "survived", "rejected"]
+
+
+class ScaleProbability(NamedTuple):
+    """What a segmenter said in one ROI: `probability` (z, y, x) covers `box`."""
+
+    box: Box
+    scale: float
+    probability: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateSet:
+    """All candidates of a case, largest score first, and what did not become one."""
+
+    regions: tuple[Region, ...]
+    n_small: int = 0
+    """Components below the smallest volume."""
+    n_thin: int = 0
+    """Components nowhere thick enough."""
+    thin_volume_mm3: float = 0.0
+    """What was cut off as too thin from the components that did become candidates."""
+    n_over_limit: int = 0
+    """Candidates beyond the largest number, smallest score first."""
+
+
+def case_score(region: Region) -> float:
+    """S_k = mean P̄ · √|C_k| with |C_k| in voxels (method.md §3, L3)."""
+    n = int(np.count_nonzero(region.mask))
+    return float(region.probability[region.mask].mean()) * math.sqrt(n) if n else 0.0
+
+
+def find_candidates(
+    probabilities: Sequence[ScaleProbability],
+    geometry: Geometry,
+    threshold: float = PROBABILITY_THRESHOLD,
+    min_volume_mm3: float = MIN_VOLUME_MM3,
+    min_radius_mm: float = MIN_RADIUS_MM,
+    max_candidates: int = MAX_CANDIDATES,
+) -> CandidateSet:
+    """Maximum over the scales, threshold, 26-connected components, each cut where it is thin (`granulometry`).
+
+    In an image without spacing the numbers in mm and mm³ are pixels. The result does not depend on the order of
+    `probabilities`.
+    """
+    if not probabilities:
+        return CandidateSet(regions=())
+    box, fused = _fuse(probabilities)
+    labels, n = cc3d.connected_components(fused >= threshold, connectivity=CONNECTIVITY, return_N=True)
+    if n == 0:
+        return CandidateSet(regions=())
+    statistics = cc3d.statistics(labels)
+    counts, boxes = statistics["voxel_counts"], statistics["bounding_boxes"]
+    voxel_mm3 = geometry.voxel_volume_mm3
+    regions: list[Region] = []
+    n_small = n_thin = 0
+    thin_mm3 = 0.0
+    for number in range(1, n + 1):
+        if counts[number] * voxel_mm3 < min_volume_mm3:
+            n_small += 1
+            continue
+        crop = boxes[number]
+        component = labels[crop] == number
+        bodies = _bodies(component, geometry.spacing_mm, min_radius_mm)
+        if not bodies.any():
+            n_thin += 1
+            continue
+        thin_mm3 += float(np.count_nonzero(component & (bodies == 0))) * voxel_mm3
+        for body in range(1, int(bodies.max()) + 1):
+            region = _region(bodies == body, crop, box, fused, probabilities, threshold)
+            if region is None:
+                continue
+            if np.count_nonzero(region.mask) * voxel_mm3 < min_volume_mm3:
+                n_small += 1
+            else:
+                regions.append(region)
+    regions.sort(key=lambda r: (-case_score(r), r.box.start, r.box.stop))
+    return CandidateSet(
+        regions=tuple(regions[:max_candidates]),
+        n_small=n_small,
+        n_thin=n_thin,
+        thin_volume_mm3=thin_mm3,
+        n_over_limit=max(0, len(regions) - max_candidates),
+    )
+
+
+def _fuse(probabilities: Sequence[ScaleProbability]) -> tuple[Box, FloatArray]:
+    """The box around all ROIs and the largest probability of each voxel in it."""
+    if len(probabilities) == 1:
+        return probabilities[0].box, probabilities[0].probability
+    box = probabilities[0].box
+    for other in probabilities[1:]:
+        box = box.union(other.box)
+    fused = np.zeros(box.shape, dtype=np.float32)
+    for part in probabilities:
+        where = part.box.within(box).slices
+        np.maximum(fused[where], part.probability, out=fused[where])
+    return box, fused
+
+
+def _bodies(component: Mask, spacing_mm: Float3, min_radius_mm: float) -> NDArray[np.int32]:
+    """Labels (z, y, x) of the bodies of one component, on its own grid or, for a very large one, through a coarser one."""
+    padded = np.pad(component, [(1, 1) if n > 1 or component.shape[0] > 1 else (0, 0) for n in component.shape])
+    if component.size <= MAX_SPLIT_VOXELS:
+        labels = split_by_thickness(padded, spacing_mm, min_radius_mm).labels
+        return labels[_unpadded(padded.shape, component.shape)]
+    factors = [max(1, math.ceil(SPLIT_GRID_MM / step - 1e-6)) for step in spacing_mm]
+    fill = [(0, -n % f) for n, f in zip(padded.shape, factors, strict=True)]
+    z, y, x = ((n + b) // f for n, (_, b), f in zip(padded.shape, fill, factors, strict=True))
+    blocks = np.pad(padded, fill).reshape(z, factors[0], y, factors[1], x, factors[2])
+    coarse = blocks.mean(axis=(1, 3, 5), dtype=np.float32) >= 0.5
+    spacing = (spacing_mm[0] * factors[0], spacing_mm[1] * factors[1], spacing_mm[2] * factors[2])
+    labels = split_by_thickness(coarse, spacing, min_radius_mm).labels
+    near = ndimage.distance_transform_edt(labels == 0, sampling=spacing, return_distances=False, return_indices=True)
+    reach = ndimage.binary_dilation(labels > 0)
+    labels = np.where(reach, labels[tuple(near)], 0)
+    for axis, factor in enumerate(factors):
+        labels = np.repeat(labels, factor, axis=axis)
+    fine = labels[_unpadded(padded.shape, component.shape)]
+    bodies: NDArray[np.int32] = np.where(component, fine, 0)
+    return bodies
+
+
+def _unpadded(padded: tuple[int, ...], original: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice((p - n) // 2, (p - n) // 2 + n) for p, n in zip(padded, original, strict=True))
+
+
+def _region(
+    body: Mask,
+    crop: tuple[slice, slice, slice],
+    box: Box,
+    fused: FloatArray,
+    probabilities: Sequence[ScaleProbability],
+    threshold: float,
+) -> Region | None:
+    tight = bounding_box(body)
+    if tight is None:
+        return None
+    corner = (crop[0].start, crop[1].start, crop[2].start)
+    in_fused = tight.shifted(corner)
+    on_grid = in_fused.shifted(box.start)
+    mask = np.ascontiguousarray(body[tight.slices])
+    scales = [part.scale for part in probabilities if _proposes(part, on_grid, mask, threshold)]
+    return Region(
+        box=on_grid,
+        mask=mask,
+        probability=np.array(fused[in_fused.slices], dtype=np.float32, copy=True),
+        scale=min(scales, default=min(part.scale for part in probabilities)),
+    )
+
+
+def _proposes(part: ScaleProbability, on_grid: Box, mask: Mask, threshold: float) -> bool:
+    common = part.box.intersection(on_grid)
+    if common is None:
+        return False
+    inside = mask[common.within(on_grid).slices]
+    return bool((part.probability[common.within(part.box).slices][inside] >= threshold).any())

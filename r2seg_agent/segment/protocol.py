@@ -18,6 +18,8 @@ class SegmenterInfo(Frozen):
     """What segmented; goes into every report. `stand_in` segmenters are named as such wherever they show.
 
     `flip_equivariant`: flipping the input only flips the output, so test-time flips add nothing and are skipped.
+    `roi_independent`: a voxel's probability is the same in every ROI that holds the whole prompt mask, so that
+    overlapping ROIs need one pass over the largest of them.
     `settings` holds every choice that changes the result: it is hashed into cache and calibration keys.
     """
 
@@ -32,6 +34,7 @@ class SegmenterInfo(Frozen):
     weights_sha256: str | None = None
     feature_names: tuple[str, ...] = ()
     flip_equivariant: bool = False
+    roi_independent: bool = False
     settings: Mapping[str, str | float | int | bool] = {}
 
 

@@ -1,0 +1,145 @@
+"""`describe`: the numbers of one candidate against its anchor and what surrounds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from r2seg_agent.imaging.geometry import Float3
+from r2seg_agent.imaging.volume import FloatArray, Mask, Volume
+from r2seg_agent.segment.candidates import CandidateFeatures, Region
+
+MAD_TO_SD = 1.4826
+MIN_MAD = 1e-6
+"""An anchor of one grey value has no spread; contrast is then measured in grey values."""
+MAX_CONTRAST = 1e6
+LOOKALIKE_SHARE = 0.75
+"""A neighbour is like the candidate when its contrast to the anchor is at least this share of the candidate's mean: above
+the half maximum, so that the blurred edge of the candidate itself does not count."""
+
+
+@dataclass(frozen=True)
+class AnchorStatistics:
+    """Grey values of the whole anchor M*: `mad` is 1.4826 · median |I − median|."""
+
+    median: float
+    mad: float
+
+
+def anchor_statistics(volume: Volume, anchor: Mask) -> AnchorStatistics:
+    """Median and MAD of the voxels of `anchor` (z, y, x, on the image grid); zeros for an empty one. Once per case."""
+    values = volume.array[anchor].astype(np.float32)
+    if values.size == 0:
+        return AnchorStatistics(0.0, 0.0)
+    median = float(np.median(values))
+    return AnchorStatistics(median, float(MAD_TO_SD * np.median(np.abs(values - median))))
+
+
+def describe(
+    region: Region, volume: Volume, anchor: Mask, statistics: AnchorStatistics | None = None
+) -> CandidateFeatures:
+    """Features of `region`. `anchor` is the mask M* on the whole image grid; pass `statistics` when describing several."""
+    stats = anchor_statistics(volume, anchor) if statistics is None else statistics
+    around = region.box.dilated((1, 1, 1), volume.geometry.shape)
+    mask = np.zeros(around.shape, dtype=bool)
+    mask[region.box.within(around).slices] = region.mask
+    image = volume.array[around.slices].astype(np.float32)
+    inside = image[mask]
+    probability = region.probability[region.mask]
+    spacing = volume.geometry.spacing_mm
+    near_anchor = anchor[around.slices]
+    mean = float(inside.mean(dtype=np.float64))
+    contrast = (mean - stats.median) / max(stats.mad, MIN_MAD)
+    outer_moments = _principal_sd_mm(mask, spacing)
+    contacts = _contacts(mask, image, near_anchor, spacing, mean, stats.median)
+    return CandidateFeatures(
+        n_voxels=int(inside.size),
+        volume_mm3=float(inside.size * volume.geometry.voxel_volume_mm3),
+        mean_probability=float(probability.mean(dtype=np.float64)),
+        max_probability=float(probability.max()),
+        anchor_overlap=float(near_anchor[mask].mean()),
+        mean_intensity=mean,
+        sd_intensity=float(inside.std(dtype=np.float64)),
+        anchor_median=stats.median,
+        anchor_mad=stats.mad,
+        contrast=float(np.clip(contrast, -MAX_CONTRAST, MAX_CONTRAST)),
+        sphericity=_sphericity(mask, spacing),
+        elongation=float(outer_moments[0] / outer_moments[1]),
+        flatness=float(outer_moments[1] / outer_moments[2]) if mask.shape[0] > 1 else 1.0,
+        exterior_contact=contacts.exterior,
+        lookalike_contact=contacts.lookalike,
+        radius_mm=_inscribed_radius_mm(mask, spacing),
+    )
+
+
+@dataclass(frozen=True)
+class _Contacts:
+    exterior: float
+    lookalike: float
+
+
+def _contacts(
+    mask: Mask, image: FloatArray, anchor: Mask, spacing: Float3, mean: float, anchor_median: float
+) -> _Contacts:
+    """Shares of the surface area (voxel faces, mm²) by what lies on the other side; the picture's rim counts as neither."""
+    share = (image - np.float32(anchor_median)) / (mean - anchor_median if mean != anchor_median else 1.0)
+    lookalike = share >= LOOKALIKE_SHARE
+    total = exterior_area = lookalike_area = 0.0
+    for axis in range(3):
+        if mask.shape[axis] < 2:
+            continue
+        face_mm2 = float(np.prod(spacing)) / spacing[axis]
+        low = (slice(None),) * axis + (slice(0, -1),)
+        high = (slice(None),) * axis + (slice(1, None),)
+        for here, there in ((low, high), (high, low)):
+            face = mask[here] & ~mask[there]
+            total += face_mm2 * np.count_nonzero(face)
+            exterior_area += face_mm2 * np.count_nonzero(face & ~anchor[there])
+            lookalike_area += face_mm2 * np.count_nonzero(face & lookalike[there])
+    if total == 0:
+        return _Contacts(0.0, 0.0)
+    return _Contacts(float(exterior_area / total), float(lookalike_area / total))
+
+
+def _positions_mm(mask: Mask, spacing: Float3) -> NDArray[np.float64]:
+    positions: NDArray[np.float64] = np.argwhere(mask) * np.asarray(spacing, dtype=np.float64)
+    return positions
+
+
+def _principal_sd_mm(mask: Mask, spacing: Float3) -> NDArray[np.float64]:
+    """Standard deviations in mm along the principal axes, largest first; each voxel adds its own box (spacing² / 12).
+
+    For one slice the axis across it is left out: two numbers and a copy of the second.
+    """
+    axes = [a for a in range(3) if mask.shape[a] > 1 or mask.shape[0] > 1]
+    points = _positions_mm(mask, spacing)[:, axes]
+    centred = points - points.mean(axis=0)
+    covariance = centred.T @ centred / len(points) + np.diag([spacing[a] ** 2 / 12.0 for a in axes])
+    sds = np.sqrt(np.maximum(np.linalg.eigvalsh(covariance)[::-1], 1e-12))
+    return sds if len(sds) == 3 else np.concatenate([sds, [sds[-1]] * (3 - len(sds))])
+
+
+def _sphericity(mask: Mask, spacing: Float3) -> float:
+    """(V / V_ball)^(1/3) with the ball of the longest radius from the centroid; area and disc, square-rooted, in 2D."""
+    points = _positions_mm(mask, spacing)
+    flat = mask.shape[0] == 1
+    half = np.asarray(spacing, dtype=np.float64) / 2.0
+    if flat:
+        points, half = points[:, 1:], half[1:]
+    longest = float(np.linalg.norm(np.abs(points - points.mean(axis=0)) + half, axis=1).max())
+    if flat:
+        return min(1.0, float(np.sqrt(len(points) * spacing[1] * spacing[2] / (np.pi * longest**2))))
+    volume = len(points) * float(np.prod(spacing))
+    return min(1.0, float(np.cbrt(volume / (4.0 / 3.0 * np.pi * longest**3))))
+
+
+def _inscribed_radius_mm(mask: Mask, spacing: Float3) -> float:
+    """Largest distance of a voxel from the outside of the candidate, in mm (in the plane for one slice)."""
+    if mask.shape[0] == 1:
+        distance = ndimage.distance_transform_edt(np.pad(mask[0], 1), sampling=spacing[1:])
+    else:
+        distance = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)
+    return float(distance.max())
