@@ -147,7 +147,9 @@ def _make_venv(venv: Path) -> Path:
     if not python.exists() or subprocess.run(have, capture_output=True, check=False).returncode != 0:
         print(f"making an environment for {ALIBI_PACKAGE} in {venv}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, capture_output=True, text=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", ALIBI_PACKAGE]
+        # The torch that runs ours: a fair race, and pip would else bring gigabytes of CUDA.
+        same_torch = f"torch=={version('torch').partition('+')[0]}"
+        install = [str(python), "-m", "pip", "install", "--quiet", ALIBI_PACKAGE, same_torch]
         subprocess.run(install, check=True, capture_output=True, text=True)
     return python
 
