@@ -1,8 +1,8 @@
 """MMD² permutation test against hyppo and alibi-detect: `python -m r2seg_agent.evals.bench_mmd`.
 
 One process, one machine, the same samples for all: m = n = 500 scalar values, B = 1000 permutations. alibi-detect needs
-an older numpy, so it runs from a virtual environment of its own: `--alibi-venv DIR` makes one by package name where
-there is none yet, `--alibi-python FILE` names a ready one; without either its row says that it was skipped.
+an older numpy, so it runs from a virtual environment of its own, made by package name in r2seg's cache at the first
+run; where that fails (no network, no matching Python) its row says that it was skipped, and why.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from r2seg_agent.data.fetch import cache_root
 from r2seg_agent.evals.measure import machine_line
 from r2seg_agent.reject.mmd import Method, MMDTest, mmd_permutation_test
 
@@ -61,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--reps", type=int, default=PERMUTATIONS, help="permutations for hyppo; fewer are scaled up")
     parser.add_argument("--skip-hyppo", action="store_true", help="leave out hyppo, which takes minutes")
     parser.add_argument("--alibi-python", type=Path, help="Python of an environment that has alibi-detect")
-    parser.add_argument("--alibi-venv", type=Path, help="make that environment here when it is missing")
+    parser.add_argument("--alibi-venv", type=Path, help="where to make that environment; default: r2seg's cache")
+    parser.add_argument("--skip-alibi", action="store_true", help="leave out alibi-detect")
     parser.add_argument("--json", type=Path, help="write the JSON here too")
     args = parser.parse_args(argv)
 
@@ -74,8 +76,8 @@ def main(argv: list[str] | None = None) -> int:
         _ours("r2seg exact, 1 candidate", lambda: _test([x], y, "exact"), 9),
         _ours(f"r2seg low-rank, {CANDIDATES} candidates", lambda: _test(many, y, "lowrank"), 7),
         _ours("r2seg as in a case: 60 candidates of 5 to 200 voxels, n = 200", lambda: _test(case, y[:200], "auto"), 5),
-        _alibi(x, y, args.alibi_python, args.alibi_venv),
-        Row("hyppo MMD", None, None, 0, None, "skipped on request") if args.skip_hyppo else _hyppo(x, y, args.reps),
+        _skipped("alibi-detect MMDDrift") if args.skip_alibi else _alibi(x, y, args.alibi_python, args.alibi_venv),
+        _skipped("hyppo MMD") if args.skip_hyppo else _hyppo(x, y, args.reps),
     ]
     report = {
         "what": f"MMD² permutation test, m = n = {SIZE} scalars, B = {PERMUTATIONS}",
@@ -108,11 +110,15 @@ def _ours(what: str, run: Callable[[], tuple[MMDTest, ...]], runs: int) -> Row:
     return Row(what, float(np.median(seconds)), min(seconds), runs, one.p if one else None, note)
 
 
+def _skipped(what: str, why: str = "on request") -> Row:
+    return Row(what, None, None, 0, None, f"skipped: {why}")
+
+
 def _hyppo(x: NDArray[np.float64], y: NDArray[np.float64], reps: int) -> Row:
     try:
         from hyppo.ksample import MMD
     except ImportError as error:
-        return Row("hyppo MMD", None, None, 0, None, f"skipped: {error}")
+        return _skipped("hyppo MMD", str(error))
     MMD().statistic(x[:50, None], y[:50, None])  # compile before the clock runs
     start = time.perf_counter()
     _, p = MMD().test(x[:, None], y[:, None], reps=reps, workers=1, auto=False, random_state=SEED)
@@ -124,10 +130,8 @@ def _hyppo(x: NDArray[np.float64], y: NDArray[np.float64], reps: int) -> Row:
 
 def _alibi(x: NDArray[np.float64], y: NDArray[np.float64], python: Path | None, venv: Path | None) -> Row:
     name = "alibi-detect MMDDrift"
-    if python is None and venv is None:
-        return Row(name, None, None, 0, None, "skipped: give --alibi-venv or --alibi-python")
     try:
-        found = python or _make_venv(venv or Path("alibi"))
+        found = python or _make_venv(venv or cache_root() / "bench-alibi")
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / "data.npz"
             np.savez(data, x=x, y=y)
@@ -135,7 +139,7 @@ def _alibi(x: NDArray[np.float64], y: NDArray[np.float64], python: Path | None, 
             done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
-        return Row(name, None, None, 0, None, f"skipped: {(said or str(error)).strip().splitlines()[-1]}")
+        return _skipped(name, (said or str(error)).strip().splitlines()[-1])
     told = json.loads(done.stdout.strip().splitlines()[-1])
     seconds = float(told["seconds"])
     return Row(f"alibi-detect {told['version']} MMDDrift", seconds, seconds, 1, told["p"], f"torch {told['torch']}")
