@@ -1,25 +1,27 @@
 """Gates L1 (presence), L2 (candidate) and L3 (case) of method.md §3, and our own plausibility gates beside L2.
 
-The paper's gates carry the names `L1.…`, `L2.…`, `L3.…`; ours are named `ours.…`, so that no report can mistake one for the
-other. A gate is a fixed threshold on what was seen; it says nothing about error rates.
+The paper's gates carry the names `L1.…`, `L2.…`, `L3.…`; ours are named `ours.…`, so that no report can mistake one for
+the other. A gate is a fixed threshold on what was seen; it says nothing about error rates.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.reason.plan import Contrast
-from r2seg_agent.segment.candidates import CandidateFeatures
+from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.reason.plan import AnatomyPlan, Contrast
+from r2seg_agent.segment.candidates import PROBABILITY_THRESHOLD, CandidateFeatures, ScaleProbability
 
 MAX_KS_SAMPLE = 5_000
-"""The presence gate's two samples are thinned evenly to at most this many voxels: with more, any difference is significant."""
+"""The Kolmogorov-Smirnov samples are thinned evenly to this many voxels: with more, any difference is significant."""
 
 
 class GateResult(Frozen):
@@ -64,49 +66,69 @@ class GateSettings(Frozen):
 
 
 def presence_gates(
-    probability: FloatArray, anchor: Mask, settings: GateSettings | None = None, threshold: float = 0.5
+    volume: Volume,
+    probabilities: Sequence[ScaleProbability],
+    anchor: Mask,
+    box: Box,
+    settings: GateSettings | None = None,
 ) -> tuple[GateResult, ...]:
-    """L1 on the whole case: is anything there at all? `probability` P̄ and `anchor` M* cover the same box (z, y, x).
+    """L1 on the whole case: is anything there at all? `anchor` M* covers `box` (z, y, x), the union of the ROIs.
 
-    The paper names p_KS without saying what it compares. We take the one reading that asks for presence: the two-sample
-    Kolmogorov-Smirnov test, one-sided, of P̄ inside the anchor against P̄ on the rest of the ROI (what the model says where
-    no lesion of this organ can be); the case is negative when inside is not stochastically larger. Voxels are not
-    independent, so this p is a score, not a level; without voxels on either side the gate passes and says so.
+    P̄ is the largest probability over `probabilities`. The paper names p_KS without saying what it compares (its text
+    leaves it open); ours is the two-sample Kolmogorov-Smirnov test of the grey values of the anchor's positive voxels
+    (P̄ ≥ 0.5) against those of its other voxels: a case whose "lesion" looks like the rest of the organ is negative.
+    Voxels are not independent and the positives were chosen, so this p is a score, not a level. With no voxels on
+    one side the test is skipped, passes, and says so.
     """
     s = settings or GateSettings()
-    inside, outside = probability[anchor], probability[~anchor]
-    largest = float(inside.max(initial=0.0))
-    ratio = float((inside >= threshold).mean()) if inside.size else 0.0
+    largest = 0.0
+    positive = np.zeros(anchor.shape, dtype=bool)
+    for part in probabilities:
+        where = part.box.within(box).slices
+        inside = part.probability[anchor[where]]
+        largest = max(largest, float(inside.max(initial=0.0)))
+        positive[where] |= part.probability >= PROBABILITY_THRESHOLD
+    positive &= anchor
+    n_anchor, n_positive = int(np.count_nonzero(anchor)), int(np.count_nonzero(positive))
     results = [
         _at_least("L1.p_max", largest, s.p_max, "the largest probability in the anchor"),
-        _at_least("L1.positive_ratio", ratio, s.positive_ratio, "the share of positive voxels in the anchor"),
+        _at_least(
+            "L1.positive_ratio", n_positive / max(1, n_anchor), s.positive_ratio, "the share of positive anchor voxels"
+        ),
     ]
-    if inside.size == 0 or outside.size == 0:
+    if 0 < n_positive < n_anchor:
+        image = volume.array[box.slices]
+        p = ks_p_value(image[positive], image[anchor & ~positive])
         results.append(
-            GateResult(
-                name="L1.p_ks", passed=True, value=None, threshold=s.p_ks, note="nothing to compare with: skipped"
-            )
+            _at_most("L1.p_ks", p, s.p_ks, "the Kolmogorov-Smirnov p of positive against other anchor voxels")
         )
     else:
-        results.append(_at_most("L1.p_ks", ks_p_value(inside, outside), s.p_ks, "the Kolmogorov-Smirnov p-value"))
+        note = "no positive and negative voxels to compare: skipped"
+        results.append(GateResult(name="L1.p_ks", passed=True, value=None, threshold=s.p_ks, note=note))
     return tuple(results)
 
 
-def ks_p_value(inside: NDArray[np.float32], outside: NDArray[np.float32]) -> float:
-    """One-sided two-sample Kolmogorov-Smirnov p that `inside` is not larger, asymptotic: exp(−2 D₊² mn / (m + n)).
+def ks_p_value(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Two-sided two-sample Kolmogorov-Smirnov p, asymptotic (Kolmogorov's series; Stephens' small-sample correction).
 
-    D₊ = max over t of F_outside(t) − F_inside(t) (Smirnov 1939). Both samples are thinned evenly to `MAX_KS_SAMPLE`.
+    D = max |F₁ − F₂|, λ = (√e + 0.12 + 0.11 / √e) D with e = mn / (m + n), p = 2 Σ_{j ≥ 1} (−1)^{j−1} exp(−2 j² λ²).
+    Both samples are thinned evenly to `MAX_KS_SAMPLE` order statistics. Written out because scipy.stats takes a second
+    to import; tests compare with it.
     """
-    x, y = _thinned(inside), _thinned(outside)
+    x, y = _thinned(first), _thinned(second)
     values = np.concatenate([x, y])
-    d_plus = float(
-        (np.searchsorted(y, values, side="right") / y.size - np.searchsorted(x, values, side="right") / x.size).max()
-    )
-    return float(min(1.0, math.exp(-2.0 * max(0.0, d_plus) ** 2 * x.size * y.size / (x.size + y.size))))
+    below_x = np.searchsorted(x, values, side="right") / x.size
+    below_y = np.searchsorted(y, values, side="right") / y.size
+    root = math.sqrt(x.size * y.size / (x.size + y.size))
+    scaled = (root + 0.12 + 0.11 / root) * float(np.abs(below_x - below_y).max())
+    if scaled < 0.2:  # the series converges slowly there, and p is 1 to within 1e-12
+        return 1.0
+    terms = (2.0 * (-1) ** (j - 1) * math.exp(-2.0 * (j * scaled) ** 2) for j in range(1, 101))
+    return min(1.0, max(0.0, math.fsum(terms)))
 
 
-def _thinned(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sorted, every k-th order statistic: the same whatever order the voxels came in."""
+def _thinned(values: NDArray[Any]) -> NDArray[Any]:
+    """Sorted, at most `MAX_KS_SAMPLE` evenly spaced order statistics: the same whatever order the voxels came in."""
     ordered = np.sort(values, axis=None)
     if ordered.size <= MAX_KS_SAMPLE:
         return ordered
@@ -115,12 +137,9 @@ def _thinned(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def candidate_gates(
-    features: CandidateFeatures,
-    expected_volume_ml: tuple[float, float] | None = None,
-    expected_contrast: Contrast = "either",
-    settings: GateSettings | None = None,
+    features: CandidateFeatures, plan: AnatomyPlan, settings: GateSettings | None = None
 ) -> tuple[GateResult, ...]:
-    """L2 for one candidate, then ours. `expected_volume_ml` and `expected_contrast` are the plan's."""
+    """L2 for one candidate, then ours, which read `expected_volume_ml` and `expected_contrast` of the plan."""
     s = settings or GateSettings()
     f = features
     results = [
@@ -145,12 +164,11 @@ def candidate_gates(
             s.max_exterior_contact,
             "the share of its surface on the anchor's edge",
         ),
-        _contrast_gate(f.contrast, expected_contrast, s.min_contrast),
+        _contrast_gate(f.contrast, plan.expected_contrast, s.min_contrast),
     ]
-    if expected_volume_ml is not None:
-        ml, (low, high) = f.volume_mm3 / 1000.0, sorted(expected_volume_ml)
-        results.append(_at_least("ours.plausible_volume_min", ml, low, "the volume in ml, smallest plausible,"))
-        results.append(_at_most("ours.plausible_volume_max", ml, high, "the volume in ml, largest plausible,"))
+    ml, (low, high) = f.volume_mm3 / 1000.0, sorted(plan.expected_volume_ml)
+    results.append(_at_least("ours.plausible_volume_min", ml, low, "the volume in ml, smallest plausible,"))
+    results.append(_at_most("ours.plausible_volume_max", ml, high, "the volume in ml, largest plausible,"))
     return tuple(results)
 
 
@@ -162,14 +180,13 @@ def _contrast_gate(contrast: float, expected: Contrast, least: float) -> GateRes
     return _at_least("ours.contrast", abs(contrast), least, "the contrast to the anchor, either way,")
 
 
-def case_gates(scores: Sequence[float], settings: GateSettings | None = None) -> tuple[GateResult, ...]:
-    """L3: the largest S_k = mean P̄ · √|C_k| (`segment.candidates.case_score`) must reach τ_case; none while it is None."""
+def case_gates(features: Sequence[CandidateFeatures], settings: GateSettings | None = None) -> tuple[GateResult, ...]:
+    """L3: the largest S_k = mean P̄ · √|C_k| (voxels) must reach τ_case; no gate while τ_case is None."""
     s = settings or GateSettings()
     if s.case_score is None:
         return ()
-    return (
-        _at_least("L3.case_score", max(scores, default=0.0), s.case_score, "the largest candidate score of the case"),
-    )
+    largest = max((f.mean_probability * math.sqrt(f.n_voxels) for f in features), default=0.0)
+    return (_at_least("L3.case_score", largest, s.case_score, "the largest candidate score of the case"),)
 
 
 def _at_least(name: str, value: float, threshold: float, what: str) -> GateResult:

@@ -19,7 +19,7 @@ from r2seg_agent.reason.anchors.granulometry import split_by_thickness
 
 PROBABILITY_THRESHOLD = 0.5
 """τ_tumor of method.md §2."""
-CONNECTIVITY = 26
+CONNECTIVITY: Literal[26] = 26
 """Voxels that share a corner belong together (8 in 2D): with thick slices a small lesion may touch itself only so."""
 MAX_CANDIDATES = 50
 """Most candidates a case may have; the ones with the smallest score mean P̄ · √|C| are dropped, and counted."""
@@ -68,7 +68,8 @@ class CandidateFeatures(Frozen):
     flatness: float = 1.0
     """√(second largest / smallest principal moment) ≥ 1, in mm; a pleural rim or a fissure is flat. 1 in 2D."""
     lookalike_contact: float = 0.0
-    """Share of the face neighbours with at least 0.75 of the candidate's mean contrast to the anchor, in [0, 1]: how far the candidate goes on into tissue like itself (a vessel tree, the heart, the chest wall)."""
+    """Share of the face neighbours with at least 0.75 of the candidate's mean contrast to the anchor, in [0, 1]: how
+    far the candidate goes on into tissue like itself (a vessel tree, the heart, the chest wall)."""
     radius_mm: float = 0.0
     """Radius of its largest inscribed ball (circle in 2D)."""
 
@@ -108,6 +109,7 @@ def case_score(region: Region) -> float:
 def find_candidates(
     probabilities: Sequence[ScaleProbability],
     geometry: Geometry,
+    *,
     threshold: float = PROBABILITY_THRESHOLD,
     min_volume_mm3: float = MIN_VOLUME_MM3,
     min_radius_mm: float = MIN_RADIUS_MM,
@@ -121,7 +123,8 @@ def find_candidates(
     if not probabilities:
         return CandidateSet(regions=())
     box, fused = _fuse(probabilities)
-    labels, n = cc3d.connected_components(fused >= threshold, connectivity=CONNECTIVITY, return_N=True)
+    labels = cc3d.connected_components(fused >= threshold, connectivity=CONNECTIVITY)
+    n = int(labels.max())
     if n == 0:
         return CandidateSet(regions=())
     statistics = cc3d.statistics(labels)
@@ -142,7 +145,14 @@ def find_candidates(
             continue
         thin_mm3 += float(np.count_nonzero(component & (bodies == 0))) * voxel_mm3
         for body in range(1, int(bodies.max()) + 1):
-            region = _region(bodies == body, crop, box, fused, probabilities, threshold)
+            region = _region(
+                body=bodies == body,
+                crop=crop,
+                box=box,
+                fused=fused,
+                probabilities=probabilities,
+                threshold=threshold,
+            )
             if region is None:
                 continue
             if np.count_nonzero(region.mask) * voxel_mm3 < min_volume_mm3:
@@ -160,21 +170,26 @@ def find_candidates(
 
 
 def _fuse(probabilities: Sequence[ScaleProbability]) -> tuple[Box, FloatArray]:
-    """The box around all ROIs and the largest probability of each voxel in it."""
-    if len(probabilities) == 1:
-        return probabilities[0].box, probabilities[0].probability
+    """The box around all ROIs and the largest probability of each voxel in it; no copy while one ROI says it all."""
     box = probabilities[0].box
     for other in probabilities[1:]:
         box = box.union(other.box)
-    fused = np.zeros(box.shape, dtype=np.float32)
+    fused = next((part.probability for part in probabilities if part.box == box), None)
+    ours = fused is None
+    if fused is None:
+        fused = np.zeros(box.shape, dtype=np.float32)
     for part in probabilities:
         where = part.box.within(box).slices
+        if not ours and (part.probability <= fused[where]).all():
+            continue
+        if not ours:
+            fused, ours = fused.copy(), True
         np.maximum(fused[where], part.probability, out=fused[where])
     return box, fused
 
 
 def _bodies(component: Mask, spacing_mm: Float3, min_radius_mm: float) -> NDArray[np.int32]:
-    """Labels (z, y, x) of the bodies of one component, on its own grid or, for a very large one, through a coarser one."""
+    """Labels (z, y, x) of the bodies of one component, on its own grid or, when it is very large, through a coarser."""
     padded = np.pad(component, [(1, 1) if n > 1 or component.shape[0] > 1 else (0, 0) for n in component.shape])
     if component.size <= MAX_SPLIT_VOXELS:
         labels = split_by_thickness(padded, spacing_mm, min_radius_mm).labels
@@ -201,6 +216,7 @@ def _unpadded(padded: tuple[int, ...], original: tuple[int, ...]) -> tuple[slice
 
 
 def _region(
+    *,
     body: Mask,
     crop: tuple[slice, slice, slice],
     box: Box,

@@ -1,4 +1,4 @@
-"""`contrast`: a training-free stand-in segmenter. What differs from the organ's own normal tissue, at several scales."""
+"""`contrast`: a stand-in segmenter, training-free: what differs from the organ's normal tissue, at several scales."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Float3, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Mask, Modality, Volume
+from r2seg_agent.reason.plan import Contrast
 from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
 from r2seg_agent.segment.smoothing import (
     gaussian,
@@ -24,6 +25,7 @@ from r2seg_agent.segment.smoothing import (
 
 Sign = Literal[1, -1]
 
+SIGNS: dict[Contrast, tuple[Sign, ...]] = {"brighter": (1,), "darker": (-1,), "either": (1, -1)}
 DETECTION_Z = 3.5
 """Deviations from normal tissue, in robust standard deviations of the equally smoothed organ, at which p = 0.5."""
 EDGE_SHARE = 0.5
@@ -61,14 +63,14 @@ class ContrastEncoded:
 class ContrastSegmenter:
     """Probability that a voxel is no normal tissue of its organ, from grey values alone.
 
-    Normal is the centre m and spread s_σ of the prompt's mask (`normal_tissue`), after smoothing by σ inside the mask only. With the
-    signed contrast c_σ = ±(I_σ − m) and the largest contrast A_σ within 3σ,
+    Normal is the centre m and spread s_σ of the prompt's mask (`normal_tissue`), after smoothing by σ inside the mask
+    only. With the signed contrast c_σ = ±(I_σ − m) and the largest contrast A_σ within 3σ,
 
         p_σ = min( logistic(2 (c_σ / s_σ − 3.5)),  logistic(8 (c_σ / A_σ − 0.5)) )
 
-    so p ≥ 0.5 says two things: the voxel stands out from the organ, and it lies inside the half-maximum edge of the body
-    that does. The finest σ (a quarter of the smallest lesion diameter) draws; coarser ones add faint bodies that the
-    noise hides at the finer scales, and are silent beside what those found. Scales and signs are joined by the
+    so p ≥ 0.5 says two things: the voxel stands out from the organ, and it lies inside the half-maximum edge of the
+    body that does. The finest σ (a quarter of the smallest lesion diameter) draws; coarser ones add faint bodies that
+    the noise hides at the finer scales, and are silent beside what those found. Scales and signs are joined by the
     maximum. Outside the mask (with its holes filled) p is 0; with no mask the whole region is the organ.
     """
 
@@ -129,7 +131,7 @@ class ContrastSegmenter:
         domain = _filled(mask[box.slices])
         clip = HU_RANGE if encoded.volume.unit == "HU" else None
         centre = normal_tissue(_clipped(image[domain], clip)).centre
-        signs: tuple[Sign, ...] = {"brighter": (1,), "darker": (-1,), "either": (1, -1)}[prompt.contrast]  # type: ignore[assignment]  # the literal keys give literal signs
+        signs = SIGNS[prompt.contrast]
         spacing = encoded.volume.geometry.spacing_mm
         sigmas = scales_mm(prompt.diameters_mm)
         field = _Field(image, domain, spacing, clip, centre)
@@ -161,7 +163,8 @@ class ContrastSegmenter:
         weight = pool(field.domain.astype(np.float32), cells)
         total = pool(field.contrast(), cells)
         within_weight = gaussian(weight, cell_mm, sigma)
-        contrast = gaussian(total, cell_mm, sigma) / np.maximum(within_weight, 1e-6)
+        contrast = gaussian(total, cell_mm, sigma)
+        contrast /= np.maximum(within_weight, np.float32(1e-6))
         inside = weight > 0.5
         if np.count_nonzero(inside) < MIN_NORMAL_VOXELS:
             return
@@ -262,7 +265,7 @@ class Normal(NamedTuple):
 
 
 def normal_tissue(values: FloatArray) -> Normal:
-    """Centre and standard deviation of the majority of `values`: the median of the shortest half, and its half width / 0.6745.
+    """Centre and standard deviation of the majority of `values`: median of the shortest half, its half width / 0.6745.
 
     The shortest half (the narrowest interval that holds half of the values; Rousseeuw & Leroy 1987) looks away from
     lesions on one side even when they fill a third of an organ, where median and MAD have long moved with them. For a

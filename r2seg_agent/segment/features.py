@@ -17,8 +17,8 @@ MIN_MAD = 1e-6
 """An anchor of one grey value has no spread; contrast is then measured in grey values."""
 MAX_CONTRAST = 1e6
 LOOKALIKE_SHARE = 0.75
-"""A neighbour is like the candidate when its contrast to the anchor is at least this share of the candidate's mean: above
-the half maximum, so that the blurred edge of the candidate itself does not count."""
+"""A neighbour is like the candidate when its contrast to the anchor is at least this share of the candidate's mean:
+above the half maximum, so that the blurred edge of the candidate itself does not count."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def anchor_statistics(volume: Volume, anchor: Mask) -> AnchorStatistics:
 def describe(
     region: Region, volume: Volume, anchor: Mask, statistics: AnchorStatistics | None = None
 ) -> CandidateFeatures:
-    """Features of `region`. `anchor` is the mask M* on the whole image grid; pass `statistics` when describing several."""
+    """Features of `region`; `anchor` is M* on the whole image grid. Pass `statistics` when describing several."""
     stats = anchor_statistics(volume, anchor) if statistics is None else statistics
     around = region.box.dilated((1, 1, 1), volume.geometry.shape)
     mask = np.zeros(around.shape, dtype=bool)
@@ -54,7 +54,7 @@ def describe(
     mean = float(inside.mean(dtype=np.float64))
     contrast = (mean - stats.median) / max(stats.mad, MIN_MAD)
     outer_moments = _principal_sd_mm(mask, spacing)
-    contacts = _contacts(mask, image, near_anchor, spacing, mean, stats.median)
+    contacts = _contacts(mask, image=image, anchor=near_anchor, spacing=spacing, mean=mean, anchor_median=stats.median)
     return CandidateFeatures(
         n_voxels=int(inside.size),
         volume_mm3=float(inside.size * volume.geometry.voxel_volume_mm3),
@@ -82,9 +82,9 @@ class _Contacts:
 
 
 def _contacts(
-    mask: Mask, image: FloatArray, anchor: Mask, spacing: Float3, mean: float, anchor_median: float
+    mask: Mask, *, image: FloatArray, anchor: Mask, spacing: Float3, mean: float, anchor_median: float
 ) -> _Contacts:
-    """Shares of the surface area (voxel faces, mm²) by what lies on the other side; the picture's rim counts as neither."""
+    """Shares of the surface (voxel faces, mm²) by what lies on the other side; the picture's rim counts as neither."""
     share = (image - np.float32(anchor_median)) / (mean - anchor_median if mean != anchor_median else 1.0)
     lookalike = share >= LOOKALIKE_SHARE
     total = exterior_area = lookalike_area = 0.0
@@ -105,7 +105,7 @@ def _contacts(
 
 
 def _positions_mm(mask: Mask, spacing: Float3) -> NDArray[np.float64]:
-    positions: NDArray[np.float64] = np.argwhere(mask) * np.asarray(spacing, dtype=np.float64)
+    positions: NDArray[np.float64] = np.argwhere(mask).astype(np.float64) * np.asarray(spacing, dtype=np.float64)
     return positions
 
 

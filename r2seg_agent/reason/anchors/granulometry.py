@@ -1,7 +1,7 @@
 """Cut a mask where it is thin: blobs of a size of their own, by the distance to the mask's edge.
 
-A tumour grows against vessels, the heart, the diaphragm or the chest wall at the same grey value, so a threshold joins them.
-What still tells them apart is thickness: between two bodies the mask has a neck. Openings of growing radius (a
+A tumour grows against vessels, the heart, the diaphragm or the chest wall at the same grey value, so a threshold joins
+them. What still tells them apart is thickness: between two bodies the mask has a neck. Openings of growing radius (a
 granulometry) show every neck as a level of the distance transform at which one component becomes two.
 """
 
@@ -55,19 +55,15 @@ def split_by_thickness(
     spacing_mm: Float3,
     min_radius_mm: float,
     neck_ratio: float = NECK_RATIO,
-    distance_mm: FloatArray | None = None,
 ) -> Split:
     """Bodies of `mask` (z, y, x) that hold a ball of `min_radius_mm`; thinner parts get label 0.
 
     Levels r₀ = `min_radius_mm`, r₁ = 1.2 r₀, … of the Euclidean distance transform D (to the nearest voxel outside the
-    mask) form a tree of components {D ≥ r}. A node with two or more descendants of radius ρ ≥ r / `neck_ratio` is cut there;
-    else it stays whole, down to half its radius. Each core {D ≥ r} is grown back by r(1 + 0.25) inside the mask; where
-    two would overlap, the voxel goes to the core that is nearer relative to its r. `distance_mm` saves a second
-    transform when the caller has it.
+    mask) form a tree of components {D ≥ r}. A node with two or more descendants of radius ρ ≥ r / `neck_ratio` is cut
+    there; else it stays whole, down to half its radius. Each core {D ≥ r} is grown back by r(1 + 0.25) inside the mask;
+    where two would overlap, the voxel goes to the core that is nearer relative to its r.
     """
-    distance = distance_mm
-    if distance is None:
-        distance = ndimage.distance_transform_edt(mask, sampling=spacing_mm).astype(np.float32)
+    distance: FloatArray = ndimage.distance_transform_edt(mask, sampling=spacing_mm).astype(np.float32)
     thickest = float(distance.max(initial=0.0))
     if thickest < min_radius_mm:
         return Split(labels=np.zeros(mask.shape, dtype=np.int32), blobs=())

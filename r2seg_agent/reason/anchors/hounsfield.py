@@ -135,10 +135,10 @@ def _leftness(shape: tuple[int, ...], factors: Index3, geometry: Geometry) -> ND
 
 
 def _full_grid(
-    volume: Volume, factors: Index3, body: Mask, side: NDArray[np.uint8], solid: Mask, bone: Mask
+    volume: Volume, factors: Index3, *, body: Mask, side: NDArray[np.uint8], solid: Mask, bone: Mask
 ) -> NDArray[np.uint8]:
-    """Label map on the image grid, slice by slice. Coarse masks are interpolated linearly; the edge between lung and wall
-    is then the image's own: in the outermost coarse voxel only air, and solid bodies judged lesions, count as lung.
+    """Label map on the image grid, slice by slice. Coarse masks are interpolated linearly; the edge between lung and
+    wall is then the image's own: in the outermost coarse voxel only air and solid lesions count as lung.
     """
     from scipy import ndimage  # here: keeps `import r2seg_agent` light
 

@@ -1,10 +1,10 @@
 """Lung fields on a coarse CT grid: air of the lungs, closed over whatever solid stands in them.
 
-Everything here works on a grid of about 3 mm, axis 0 along the body, values in HU. The hard part is a tumour on the pleura:
-it is as grey as the chest wall and the heart, so no closing radius gets it without getting them. The field is instead the
-convex hull of each lung in each axial slice (a chest wall is convex seen from inside), and every solid body inside
-the hull is then kept or given back by what it touches: a lesion borders on lung and chest wall, the heart, the
-great vessels and the diaphragm continue into soft tissue outside the hull.
+Everything here works on a grid of about 3 mm, axis 0 along the body, values in HU. The hard part is a tumour on the
+pleura: it is as grey as the chest wall and the heart, so no closing radius gets it without getting them. The field is
+instead the convex hull of each lung in each axial slice (a chest wall is convex seen from inside), and every solid body
+inside the hull is then kept or given back by what it touches: a lesion borders on lung and chest wall, while the heart,
+the great vessels and the diaphragm continue into soft tissue outside the hull.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ MIN_CORE_SHARE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class LungFields:
-    """`side` uint8 (z, y, x): 0 none, 1 left, 2 right, solid lesions included; `solid` marks bodies that were judged lesions."""
+    """`side` uint8 (z, y, x): 0 none, 1 left, 2 right, lesions included; `solid` marks the bodies that stayed in."""
 
     side: NDArray[np.uint8]
     solid: Mask
@@ -109,8 +109,8 @@ def find_body(hu: FloatArray, lungs: Mask) -> Mask:
 
 
 def spine_position(bone: Mask, spacing_mm: Float3, left_mm: NDArray[np.float32]) -> float | None:
-    """Left coordinate in mm of the vertebral column: the thickest bone of an axial slice, closed over its marrow, in the
-    median over the slices that have thick bone (shoulders and hips fill few of them); None without any.
+    """Left coordinate in mm of the vertebral column: the thickest bone of an axial slice, closed over its marrow, in
+    the median over the slices that have thick bone (shoulders and hips fill few of them); None without any.
     """
     positions: list[float] = []
     for z in range(bone.shape[0]):
@@ -150,7 +150,7 @@ def lung_fields(
 
 
 def _judge(solid: Mask, hulls: Mask, lungs: Mask, soft_outside: Mask, spacing_mm: Float3) -> tuple[Mask, Mask]:
-    """(solid to give back, solid bodies that stay). A body's free surface borders on lung, or is open: it continues into
+    """(solid to give back, solid bodies that stay). A body's free surface borders on lung or is open: it continues into
     soft tissue outside the hulls, into the picture's rim, or into a body that was itself given back (so this repeats).
     """
     split = split_by_thickness(solid, spacing_mm, MIN_SOLID_RADIUS_MM)
@@ -178,7 +178,7 @@ def _judge(solid: Mask, hulls: Mask, lungs: Mask, soft_outside: Mask, spacing_mm
 
 
 def _sides(lungs: Mask, spacing_mm: Float3, bone: Mask, left_mm: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """1 left, 2 right, for each voxel of `lungs`: erode until the sides part, then give each voxel to the nearest core."""
+    """1 left, 2 right, for each voxel of `lungs`: erode until the sides part, then nearest core."""
     spine = spine_position(bone, spacing_mm, left_mm)
     middle = float(left_mm[lungs].mean()) if spine is None else spine
     cores: list[Mask] = []

@@ -1,0 +1,105 @@
+"""`SliceBySlice`: lifts a 2D segmenter to volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
+from r2seg_agent.progress import Progress, silent
+from r2seg_agent.segment.protocol import Encoded, Prompt, Segmenter, SegmenterInfo
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSlices:
+    """One encoding per slice of the ROI, bottom index first."""
+
+    roi: Box
+    slices: tuple[Encoded, ...]
+
+
+class SliceBySlice:
+    """A 2D `Segmenter` as a 3D one: every axial slice of the ROI is encoded and asked alone, in order.
+
+    A prompt's box and points go to the slices they touch; a slice that a given box misses, that holds none of the given
+    points, or in which the prompt's mask is empty is not asked and gets probability 0. Encoding waits until a slice is
+    asked for the first time, so slices that no prompt touches cost nothing.
+    """
+
+    def __init__(self, segmenter: Segmenter, progress: Progress = silent) -> None:
+        if segmenter.info.ndim != 2:
+            raise InputError(f"`{segmenter.info.name}` already works on volumes; only 2D segmenters are lifted.")
+        self.segmenter = segmenter
+        self.progress = progress
+
+    @property
+    def info(self) -> SegmenterInfo:
+        """The 2D segmenter's own, with `ndim` 3 and the lifting among its settings."""
+        info = self.segmenter.info
+        return info.model_copy(update={"ndim": 3, "settings": {**info.settings, "lifted": "slice by slice"}})
+
+    def check(self, modality: Modality) -> None:
+        """As the 2D segmenter's."""
+        self.segmenter.check(modality)
+
+    def encode(self, volume: Volume, roi: Box) -> EncodedSlices:
+        """The slices of `roi`, each a box of one slice, to be encoded when they are needed."""
+        (z0, y0, x0), (z1, y1, x1) = roi.start, roi.stop
+        boxes = [Box(start=(z, y0, x0), stop=(z + 1, y1, x1)) for z in range(z0, z1)]
+        return EncodedSlices(roi=roi, slices=tuple(_Lazy(self.segmenter, volume, box) for box in boxes))
+
+    def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
+        """(n_prompts, z, y, x) float32 on the ROI grid."""
+        if not isinstance(encoded, EncodedSlices):
+            raise TypeError(f"expected what SliceBySlice.encode returned, got {type(encoded).__name__}")
+        out = np.zeros((len(prompts), *encoded.roi.shape), dtype=np.float32)
+        for z, one in enumerate(encoded.slices):
+            self.progress("segment", z, len(encoded.slices), f"slice {encoded.roi.start[0] + z}")
+            asked = [(n, cut) for n, prompt in enumerate(prompts) if (cut := prompt_on_slice(prompt, z)) is not None]
+            if not asked:
+                continue
+            ready = one.get() if isinstance(one, _Lazy) else one
+            answers = self.segmenter.segment(ready, [cut for _, cut in asked])
+            for (n, _), answer in zip(asked, answers, strict=True):
+                out[n, z] = answer[0]
+        self.progress("segment", len(encoded.slices), len(encoded.slices))
+        return out
+
+
+def prompt_on_slice(prompt: Prompt, z: int) -> Prompt | None:
+    """The part of `prompt` that concerns slice `z` of its ROI; None when it says nothing about that slice."""
+    box, points, mask = prompt.box, prompt.points, prompt.mask
+    if mask is not None:
+        mask = mask[z : z + 1]
+        if not mask.any():
+            return None
+    if box is not None:
+        if not box.start[0] <= z < box.stop[0]:
+            return None
+        box = Box(start=(0, *box.start[1:]), stop=(1, *box.stop[1:]))
+    if points:
+        points = tuple(((0, index[1], index[2]), positive) for index, positive in points if index[0] == z)
+        if box is None and not points:
+            return None
+    return replace(prompt, box=box, points=points, mask=mask)
+
+
+class _Lazy:
+    """Encodes its slice at the first use and keeps the result for further prompts."""
+
+    def __init__(self, segmenter: Segmenter, volume: Volume, roi: Box) -> None:
+        self._segmenter, self._volume, self._roi = segmenter, volume, roi
+        self._encoded: Encoded | None = None
+
+    @property
+    def roi(self) -> Box:
+        return self._roi
+
+    def get(self) -> Encoded:
+        if self._encoded is None:
+            self._encoded = self._segmenter.encode(self._volume, self._roi)
+        return self._encoded
