@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
@@ -13,12 +13,14 @@ from r2seg_agent.reject.fdr import benjamini_hochberg, benjamini_yekutieli
 p_lists = st.lists(st.floats(0, 1), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(p_lists)
 def test_agrees_with_scipy(p: list[float]) -> None:
     assert np.allclose(benjamini_hochberg(p), false_discovery_control(p, method="bh"), rtol=1e-12)
     assert np.allclose(benjamini_yekutieli(p), false_discovery_control(p, method="by"), rtol=1e-12)
 
 
+@settings(deadline=None)
 @given(p_lists)
 def test_q_keeps_the_order_of_p_and_never_lies_below_it(p: list[float]) -> None:
     q = benjamini_hochberg(p)
@@ -29,12 +31,14 @@ def test_q_keeps_the_order_of_p_and_never_lies_below_it(p: list[float]) -> None:
     assert (benjamini_yekutieli(p) >= q * (1 - 1e-12)).all()
 
 
+@settings(deadline=None)
 @given(p_lists.flatmap(lambda p: st.tuples(st.just(p), st.permutations(range(len(p))))))
 def test_order_of_candidates_does_not_matter(case: tuple[list[float], list[int]]) -> None:
     p, order = case
     assert np.array_equal(benjamini_hochberg([p[i] for i in order]), benjamini_hochberg(p)[order])
 
 
+@settings(deadline=None)
 @given(p_lists)
 def test_rejections_are_those_of_the_step_up_rule(p: list[float]) -> None:
     """q ≤ α exactly for the k smallest p, k the largest rank with p_(k) ≤ αk/K."""

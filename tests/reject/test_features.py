@@ -49,7 +49,7 @@ def test_percentiles_of_a_large_roi_come_from_a_subset_that_visits_all_columns(m
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_draws_are_true_voxels_without_repeats(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random((4, 5, 6)) < 0.2
