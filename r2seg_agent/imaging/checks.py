@@ -26,7 +26,7 @@ def checked_geometry(
     """A `Geometry` from a file's numbers; shape and spacing in (z, y, x) order, direction (3, 3) in LPS columns.
 
     Raises:
-        InputError: an in-plane axis of one voxel, or spacing, origin or direction that no scanner makes.
+        InputError: spacing, origin or direction that no scanner makes.
     """
     matrix = np.eye(3) if direction is None else np.asarray(direction, dtype=np.float64)
     spacing = tuple(float(s) for s in spacing_zyx_mm)
@@ -35,12 +35,6 @@ def checked_geometry(
         raise InputError(
             f"The {what} `{path}` has an axis without voxels: shape {_xyz(shape)} (x, y, z).",
             "Its header is wrong; export it again.",
-        )
-    if shape[1] < 2 or shape[2] < 2:
-        raise InputError(
-            f"The {what} `{path}` is one voxel thin in plane: shape {_xyz(shape)} (x, y, z). "
-            "At least 2 × 2 voxels are needed in x and y; only z may be 1.",
-            "Give the whole slice or volume; a single sagittal or coronal slice must be stored along z.",
         )
     check_spacing(path, what, spacing)
     if not np.isfinite(origin).all():
@@ -59,6 +53,16 @@ def checked_geometry(
         direction=(d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8]),
         known_spacing=known_spacing,
     )
+
+
+def check_extent(path: Path, what: str, shape: Sequence[int]) -> None:
+    """Raise `InputError` for an image (z, y, x) that is one voxel thin in plane."""
+    if shape[1] < 2 or shape[2] < 2:
+        raise InputError(
+            f"The {what} `{path}` is one voxel thin in plane: shape {_xyz(shape)} (x, y, z). "
+            "At least 2 × 2 voxels are needed in x and y; only z may be 1.",
+            "Give the whole slice or volume; a single sagittal or coronal slice must be stored along z.",
+        )
 
 
 def check_spacing(path: Path, what: str, spacing_zyx_mm: Sequence[float]) -> None:

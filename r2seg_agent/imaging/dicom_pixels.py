@@ -194,8 +194,8 @@ def _stack(source: Path, what: str, frames: Sequence[_Frame]) -> tuple[list[_Fra
     same = int(np.count_nonzero(steps < SAME_POSITION_MM))
     if same:
         raise InputError(
-            f"The {what} series in `{source}` has {same} slices at a position that another slice already holds, of "
-            f"{len(frames)} (several phases or time points, or copied files).",
+            f"The {what} series in `{source}` has {len(frames)} slices, {same} of them at a position that another "
+            "already holds (several phases or time points, or copied files).",
             "Put one phase into its own folder, and remove copies.",
         )
     step = float(np.median(steps))
@@ -204,7 +204,7 @@ def _stack(source: Path, what: str, frames: Sequence[_Frame]) -> tuple[list[_Fra
     if off.size:
         gap = float(steps[off[0]])
         missing = sum(max(0, round(float(steps[i]) / step) - 1) for i in off)
-        told = f"about {missing} missing slices" if missing else "unequal slice distances"
+        told = f"about {missing} missing slice{'s' if missing > 1 else ''}" if missing else "unequal slice distances"
         raise InputError(
             f"The {what} series in `{source}` has {told}: neighbours are {step:.4g} mm apart, but after slice "
             f"{int(off[0]) + 1} of {len(frames)} it is {gap:.4g} mm.",

@@ -1,7 +1,7 @@
 """Where voxels lie: `Geometry` (grid → LPS millimetres) and `Box` (a half-open index range).
 
 Axis order inside r2seg is (z, y, x) everywhere. World coordinates are DICOM/ITK LPS in mm, order (x, y, z):
-+x to the patient's Left, +y Posterior, +z Superior. NIfTI's RAS+ is converted in `imaging/read.py` only.
++x to the patient's Left, +y Posterior, +z Superior. NIfTI's RAS+ is converted in `imaging/nifti.py` only.
 """
 
 from __future__ import annotations

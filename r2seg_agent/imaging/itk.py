@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -128,5 +129,5 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith("Exception thrown") and ".cxx:" not in line]
     text = told[-1] if told else "unknown reason"
-    text = text.split("): ", 1)[-1] if text.startswith("ITK ERROR") else text
+    text = re.sub(r"^ITK ERROR: \w+\(\w+\): |^\[nrrd\] \w+: ", "", text)
     return (files.last_sentence(text) or "unknown reason").rstrip(".")

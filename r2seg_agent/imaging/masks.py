@@ -26,14 +26,17 @@ _FULL_WHITE = 255
 def read_label_map(path: Path | str, like: Geometry, what: str = "mask", *, roi: str | None = None) -> Labels:
     """Labels (z, y, x) on exactly the grid `like`, as uint8, or uint16 where a label is above 255.
 
-    Every image format is allowed, and DICOM SEG and RT structure sets (`roi` names the structure where there are
-    several). Axes in another order or direction on the same voxels are turned losslessly; nothing is resampled. A crop
-    saved by 3D Slicer (.seg.nrrd) or a SEG of some slices is put in its place. A picture with only 0 and 255 is a mask
-    of label 1.
+    Every image format is allowed, and DICOM SEG and RT structure sets (`roi`, or a path `FILE::NAME`, names the
+    structure where there are several). Axes in another order or direction on the same voxels are turned losslessly;
+    nothing is resampled. A crop saved by 3D Slicer (.seg.nrrd) or a SEG of some slices is put in its place. A picture
+    with only 0 and 255 is a mask of label 1.
 
     Raises:
         InputError: unreadable, on another grid (says how), not whole non-negative numbers, or empty.
     """
+    text, separator, name = str(path).partition("::")
+    if roi is None and separator and not Path(path).exists():
+        path, roi = text, name
     path = Path(path)
     files.check_path(path, what)
     kind = dicom.kind_of_file(path) if path.is_file() else ""
@@ -57,13 +60,12 @@ def read_label_map(path: Path | str, like: Geometry, what: str = "mask", *, roi:
 
 
 def read_reference(path: Path | str, like: Geometry) -> Labels:
-    """The reference mask of `--truth`: a path, or `PATH::STRUCTURE` for one structure of an RT structure set.
+    """The reference mask of `--truth`; see `read_label_map`.
 
     Raises:
         InputError: see `read_label_map`.
     """
-    text, separator, roi = str(path).partition("::")
-    return read_label_map(text, like, "reference mask", roi=roi if separator else None)
+    return read_label_map(path, like, "reference mask")
 
 
 def to_labels(path: Path, what: str, array: NDArray[Any]) -> Labels:
@@ -125,7 +127,7 @@ def _on_grid(path: Path, what: str, labels: Labels, grid: Geometry, like: Geomet
             return placed
     raise InputError(
         f"The {what} `{path}` is on another grid than its image: {grid_difference(turned_grid, like)} "
-        "((x, y, z) order).",
+        "(in x, y, z order).",
         "Give the mask that was drawn on this image, or resample it onto the image by nearest neighbour first "
         "(3D Slicer: Resample Scalar/Vector/DWI Volume; c3d: -reslice-identity).",
     )

@@ -11,7 +11,7 @@ import gzip
 import importlib
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -28,6 +28,10 @@ RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0])
 """Its own inverse."""
 MM_PER_UNIT: dict[int, float] = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """NIfTI `xyzt_units & 7`: unknown (taken as mm), metre, millimetre, micrometre."""
+QFORM_TOLERANCE_MM = 0.5e-3
+"""The qform stores three of four quaternion numbers as float32; near half turns (a slightly oblique LPS scan is one)
+the fourth, and with it every far corner, is off by up to some tenths of a mm. Such a qform is marked as unset: readers
+then take the exact sform."""
 MIN_HEADER_BYTES = 348
 _CHUNK_BYTES = 1 << 22
 
@@ -44,7 +48,9 @@ class _Header:
     intercept: float = 0.0
 
 
-def read_nifti(path: Path, what: str = "image") -> tuple[NDArray[Any], Geometry]:
+def read_nifti(
+    path: Path, what: str = "image", note: Callable[[str], None] = lambda text: None
+) -> tuple[NDArray[Any], Geometry]:
     """Voxels (z, y, x), rescaled by the header's slope and intercept, with their geometry in LPS mm.
 
     Raises:
@@ -58,10 +64,12 @@ def read_nifti(path: Path, what: str = "image") -> tuple[NDArray[Any], Geometry]
             stored = path.stat().st_size - (0 if compressed else header.offset)
             files.check_plausible_size(path, what, wanted, stored, compressed=compressed)
             raw = _read_voxels(path, what, file, header)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise files.truncated(path, what, str(error).rstrip(".")) from None
+        except EOFError:
+            raise files.truncated(path, what, "the gzip data end too early") from None
+        except (zlib.error, gzip.BadGzipFile):
+            raise files.truncated(path, what, "the gzip data are corrupt, their checksum does not match") from None
     n = header.shape_xyz[2]
-    return checks.rescale_slices(raw, [header.slope] * n, [header.intercept] * n), _geometry(path, what, header)
+    return checks.rescale_slices(raw, [header.slope] * n, [header.intercept] * n), _geometry(path, what, header, note)
 
 
 def write_nifti(
@@ -78,6 +86,8 @@ def write_nifti(
     header.set_data_shape(array.shape[::-1])
     header.set_qform(affine, code=1)
     header.set_sform(affine, code=1)
+    if _largest_shift_mm(np.asarray(header.get_qform()), affine, array.shape[::-1]) > QFORM_TOLERANCE_MM:
+        header["qform_code"] = 0
     header.set_xyzt_units("mm")
     if names:
         header.extensions.append(nibabel.nifti1.Nifti1Extension(0, label_table_xml(names).encode("utf-8")))
@@ -214,7 +224,7 @@ def _affine(path: Path, what: str, raw: Any, shape_xyz: tuple[int, int, int], nd
     if qform is None:
         return sform
     if _is_rigid(qform) and int(raw["sform_code"]) == int(raw["qform_code"]):
-        apart = _largest_shift_in_voxels(sform, qform, shape_xyz)
+        apart = _largest_shift_mm(sform, qform, shape_xyz) / float(np.linalg.norm(qform[:3, :3], axis=0).min())
         if apart > 1:
             raise InputError(
                 f"The {what} `{path}` contradicts itself: its NIfTI header's sform and qform claim the same space "
@@ -242,19 +252,20 @@ def _is_rigid(affine: NDArray[np.float64]) -> bool:
     return bool(np.abs(d.T @ d - np.eye(3)).max() <= DIRECTION_TOLERANCE)
 
 
-def _largest_shift_in_voxels(a: NDArray[np.float64], b: NDArray[np.float64], shape_xyz: tuple[int, int, int]) -> float:
+def _largest_shift_mm(a: NDArray[np.float64], b: NDArray[np.float64], shape_xyz: tuple[int, ...]) -> float:
+    """The largest distance of a grid's corner from itself under two affines."""
     corners = np.array([[x, y, z, 1.0] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
     corners[:, :3] *= np.asarray(shape_xyz) - 1
-    smallest = max(float(np.linalg.norm(b[:3, :3], axis=0).min()), 1e-9)
-    return float(np.linalg.norm(corners @ (a - b)[:3].T, axis=1).max()) / smallest
+    return float(np.linalg.norm(corners @ (a - b)[:3].T, axis=1).max())
 
 
-def _geometry(path: Path, what: str, header: _Header) -> Geometry:
+def _geometry(path: Path, what: str, header: _Header, note: Callable[[str], None]) -> Geometry:
     known: Literal["zyx", "yx"] = "zyx" if header.ndim == 3 else "yx"
     if header.affine_ras is None:
-        # The standard's "method 1": no orientation stated. Axes are taken as RAS+, as ITK and nibabel do.
+        # The standard's "method 1", no orientation. Tools guess differently; this is ITK's guess (and 3D Slicer's).
+        note("The NIfTI header states no orientation: left, right, front and back are a guess.")
         spacing = np.asarray(header.spacing_xyz)
-        direction, origin = RAS_FROM_LPS.copy(), np.zeros(3)
+        direction, origin = np.eye(3), np.zeros(3)
     else:
         linear = RAS_FROM_LPS @ header.affine_ras[:3, :3]
         spacing = np.linalg.norm(linear, axis=0)

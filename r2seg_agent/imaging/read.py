@@ -59,6 +59,7 @@ def read_image(
     path = Path(path)
     note = note or _log.info
     array, geometry, source_format, tagged = _load(path, series, note)
+    checks.check_extent(path, "image", array.shape)
     array = checks.compact(path, "image", array)
     lowest, _ = checks.check_voxels(path, "image", array)
     modality = modality or tagged
@@ -101,7 +102,9 @@ def series_files(path: Path | str, series: str | None = None) -> tuple[Path, ...
     return dicom_pixels.files_in_order(path, members)
 
 
-def read_array(path: Path, what: str) -> tuple[NDArray[Any], Geometry, SourceFormat]:
+def read_array(
+    path: Path, what: str, note: Callable[[str], None] = lambda text: None
+) -> tuple[NDArray[Any], Geometry, SourceFormat]:
     """Raw voxels (z, y, x), grid and format of any file but a DICOM folder; what images and masks share.
 
     Raises:
@@ -119,12 +122,12 @@ def read_array(path: Path, what: str) -> tuple[NDArray[Any], Geometry, SourceFor
             "Convert it to one of them, or give the file its true suffix.",
         )
     if source_format == "nifti":
-        return *nifti.read_nifti(path, what), source_format
+        return *nifti.read_nifti(path, what, note), source_format
     if source_format == "picture":
-        return *picture.read_picture(path, what), source_format
+        return *picture.read_picture(path, what, note), source_format
     if source_format == "dicom":
         member = dicom.read_single(path, what)
-        return *dicom_pixels.read_series(path, [member], what), source_format
+        return *dicom_pixels.read_series(path, [member], what, note), source_format
     check = headers.check_nrrd_header if source_format == "nrrd" else headers.check_metaimage_header
     check(path, what)
     return *itk.read_itk(path, what), source_format
@@ -147,6 +150,6 @@ def _load(
             f"The image `{path}` is a file, and a series (`{series}`) can be chosen only in a DICOM folder.",
             "Leave --series out, or name the folder.",
         )
-    array, geometry, source_format = read_array(path, "image")
+    array, geometry, source_format = read_array(path, "image", note)
     tagged = dicom.MODALITIES.get(dicom.read_single(path).modality, "unknown") if source_format == "dicom" else None
     return array, geometry, source_format, tagged

@@ -122,7 +122,9 @@ def _choose(path: Path, what: str, roi_name: str | None, contours: Mapping[str, 
             return next(iter(contours))
         raise InputError(
             f"The {what} `{path}` is an RT structure set with {len(contours)} drawn structures: {listed}.",
-            "Name one of them." if contours else "Nothing is drawn in it.",
+            f"Name one of them after the path: `{path.name}::{next(iter(contours))}`."
+            if contours
+            else "Nothing is drawn in it.",
         )
     for name in contours:
         if name.strip().casefold() == roi_name.strip().casefold():

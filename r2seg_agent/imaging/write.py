@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,8 @@ def atomic(path: Path) -> Iterator[Path]:
             "Check the free space of the disk, then run again.",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _stored(labels: NDArray[Any], geometry: Geometry) -> NDArray[Any]:

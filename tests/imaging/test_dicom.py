@@ -1,0 +1,196 @@
+"""DICOM: series folders, single files, enhanced multi-frame, HU, order, choice of a series, and no patient data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dicom_files
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from broken_inputs import body
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.read import list_series, read_image, series_files
+
+OBLIQUE = (0.96, 0.28, 0.0, 0.0, 0.0, -1.0)
+
+
+def test_a_series_is_sorted_by_position_and_comes_in_hu(tmp_path: Path) -> None:
+    dicom_files.write_series(tmp_path / "s", body())
+    volume = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(volume.array, body())
+    assert volume.array.dtype == np.int16
+    assert (volume.modality, volume.unit, volume.source_format) == ("CT", "HU", "dicom")
+    assert volume.geometry.spacing_mm == pytest.approx((2.5, 0.8, 0.7))
+    assert volume.geometry.origin_lps_mm == pytest.approx((-30, -20, 100))
+
+
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), OBLIQUE, (-1, 0, 0, 0, 1, 0)])
+def test_geometry_agrees_with_itk(tmp_path: Path, orientation: tuple[float, ...]) -> None:
+    dicom_files.write_series(tmp_path / "s", body(), orientation=orientation)
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "s")))
+    oracle = reader.Execute()
+    volume = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(volume.array, SimpleITK.GetArrayFromImage(oracle))
+    np.testing.assert_allclose(volume.geometry.origin_lps_mm, oracle.GetOrigin(), atol=1e-5)
+    np.testing.assert_allclose(volume.geometry.direction, oracle.GetDirection(), atol=1e-5)
+    np.testing.assert_allclose(volume.geometry.spacing_mm[::-1], oracle.GetSpacing(), atol=1e-5)
+
+
+def test_nested_folders_other_objects_and_junk_are_skipped_by_name(tmp_path: Path) -> None:
+    dicom_files.write_series(tmp_path / "study" / "deep" / "s", body())
+    square = np.array([[0, 0, 0], [5, 0, 0], [5, 5, 0]], dtype=np.float64)
+    dicom_files.rtstruct({"GTV": [square]}).save_as(tmp_path / "study" / "rs.dcm")
+    (tmp_path / "study" / "readme.txt").write_text("hello")
+    (tmp_path / "study" / ".hidden").write_text("hello")
+    notes: list[str] = []
+    volume = read_image(tmp_path / "study", note=notes.append)
+    assert volume.array.shape == body().shape
+    assert notes == ["Skipped in the DICOM folder: 1 × a file that is not DICOM, 1 × an RT structure set (contours)."]
+
+
+def test_a_series_is_chosen_by_key_or_number(tmp_path: Path) -> None:
+    dicom_files.write_series(tmp_path / "a", body(), series=7, modality="MR")
+    dicom_files.write_series(tmp_path / "b", body()[:3] + 1, series=3)
+    first, second = list_series(tmp_path)
+    assert (first.number, first.modality, first.n_slices, first.index) == (3, "CT", 3, 1)
+    assert (second.number, second.modality, second.shape) == (7, "MR", body().shape)
+    assert second.spacing_mm == pytest.approx((2.5, 0.8, 0.7))
+    for choice in (first.key, "1", f" {first.key.upper()} "):
+        np.testing.assert_array_equal(read_image(tmp_path, series=choice).array, body()[:3] + 1)
+    assert read_image(tmp_path, series="2").modality == "MR"
+    with pytest.raises(InputError, match="no series `9`") as caught:
+        read_image(tmp_path, series="9")
+    assert first.key in str(caught.value)
+
+
+def test_lists_of_series_hold_no_patient_data(tmp_path: Path) -> None:
+    dicom_files.write_series(tmp_path, body())
+    text = "".join(info.describe() + info.model_dump_json() for info in list_series(tmp_path))
+    for secret in ("Doe", "MRN", "1970", dicom_files.series_uid(1)):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("name", ["slice.dcm", "slice", "slice.00012"])
+def test_a_single_file_is_one_slice_whatever_its_name(tmp_path: Path, name: str) -> None:
+    dicom_files.dicom_slice((body()[2] + 1024).astype(np.uint16), (1, 2, 3)).save_as(tmp_path / name)
+    notes: list[str] = []
+    volume = read_image(tmp_path / name, note=notes.append)
+    np.testing.assert_array_equal(volume.array[0], body()[2])
+    assert volume.geometry.spacing_mm == pytest.approx((2.5, 0.8, 0.7))
+    assert volume.geometry.origin_lps_mm == (1, 2, 3)
+
+
+def test_a_radiograph_without_position_or_spacing(tmp_path: Path) -> None:
+    ds = dicom_files.dicom_slice((body()[2] + 1024).astype(np.uint16), (0, 0, 0), modality="DX", slope=None)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(ds, name)
+    ds.PhotometricInterpretation = "MONOCHROME1"
+    ds.save_as(tmp_path / "a.dcm")
+    volume = read_image(tmp_path / "a.dcm")
+    assert (volume.modality, volume.unit, volume.geometry.known_spacing) == ("XR", "arbitrary", "none")
+    np.testing.assert_array_equal(volume.array[0], 4095 - (body()[2] + 1024))  # MONOCHROME1: low is bright
+    ds.ImagerPixelSpacing = [0.2, 0.1]
+    ds.save_as(tmp_path / "b.dcm")
+    assert read_image(tmp_path / "b.dcm").geometry.spacing_mm == (1.0, 0.2, 0.1)
+    assert read_image(tmp_path / "b.dcm").geometry.known_spacing == "yx"
+
+
+def test_the_sign_is_the_highest_stored_bit(tmp_path: Path) -> None:
+    stored = np.array([[0x0FFF, 0x0001], [0x0800, 0x07FF]], dtype=np.int16)  # 12 bits: -1, 1, -2048, 2047
+    ds = dicom_files.dicom_slice(stored, (0, 0, 0), slope=1, intercept=0)
+    ds.save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").array[0], [[-1, 1], [-2048, 2047]])
+
+
+def test_slopes_may_differ_by_slice_as_in_pet(tmp_path: Path) -> None:
+    stored = (np.abs(body()) + 1).astype(np.uint16)
+    for z, plane in enumerate(stored):
+        dicom_files.dicom_slice(plane, (0, 0, 3 * z), z=z, slope=0.5 + z, intercept=0, modality="PT").save_as(
+            tmp_path / str(z)
+        )
+    volume = read_image(tmp_path)
+    assert (volume.modality, volume.unit, volume.array.dtype) == ("PT", "arbitrary", np.float32)
+    np.testing.assert_allclose(volume.array, stored * (0.5 + np.arange(6))[:, None, None], rtol=1e-6)
+
+
+def test_positions_rounded_to_a_tenth_of_a_millimetre_are_one_grid(tmp_path: Path) -> None:
+    for z, plane in enumerate(body()):
+        stored = (plane + 1024).astype(np.uint16)
+        dicom_files.dicom_slice(stored, (0, 0, round(0.625 * z, 1)), z=z).save_as(tmp_path / str(z))
+    assert read_image(tmp_path).geometry.spacing_mm[0] == pytest.approx(3.1 / 5)
+
+
+def test_compressed_transfer_syntaxes(tmp_path: Path) -> None:
+    ds = dicom_files.dicom_slice((body()[2] + 1024).astype(np.uint16), (0, 0, 0))
+    ds.compress(pydicom.uid.RLELossless)
+    ds.save_as(tmp_path / "rle.dcm")
+    np.testing.assert_array_equal(read_image(tmp_path / "rle.dcm").array[0], body()[2])
+
+
+def test_grey_stored_as_colour_is_grey_and_colour_is_refused(tmp_path: Path) -> None:
+    grey = np.add.outer(np.arange(24), np.arange(20)).astype(np.uint8)
+    ds = dicom_files.dicom_slice(grey.astype(np.uint16), (0, 0, 0), slope=None, modality="US")
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.PixelData = np.dstack([grey] * 3).tobytes()
+    ds.save_as(tmp_path / "grey.dcm")
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.dcm").array[0], grey)
+    ds.PixelData = np.dstack([grey, grey, 255 - grey]).tobytes()
+    ds.save_as(tmp_path / "colour.dcm")
+    with pytest.raises(InputError, match="colour"):
+        read_image(tmp_path / "colour.dcm")
+
+
+def enhanced(hu: np.ndarray, order: list[int]) -> pydicom.FileDataset:
+    """An enhanced multi-frame CT: frames in any order, geometry in functional groups."""
+    stored = (hu[order] + 1024).astype(np.uint16)
+    ds = dicom_files.dicom_slice(stored[0], (0, 0, 0), slope=None)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(ds, name)
+    ds.NumberOfFrames, ds.PixelData = len(order), stored.tobytes()
+
+    def item(**fields: object) -> DicomSequence:
+        inner = Dataset()
+        for name, value in fields.items():
+            setattr(inner, name, value)
+        return DicomSequence([inner])
+
+    shared = Dataset()
+    shared.PlaneOrientationSequence = item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    shared.PixelMeasuresSequence = item(PixelSpacing=[0.8, 0.7], SliceThickness=2.5)
+    shared.PixelValueTransformationSequence = item(RescaleSlope=1, RescaleIntercept=-1024)
+    ds.SharedFunctionalGroupsSequence = DicomSequence([shared])
+    ds.PerFrameFunctionalGroupsSequence = DicomSequence()
+    for z in order:
+        frame = Dataset()
+        frame.PlanePositionSequence = item(ImagePositionPatient=[-30, -20, 100 + 2.5 * z])
+        ds.PerFrameFunctionalGroupsSequence.append(frame)
+    return ds
+
+
+def test_an_enhanced_multi_frame_file_is_a_volume(tmp_path: Path) -> None:
+    enhanced(body(), [3, 1, 0, 5, 4, 2]).save_as(tmp_path / "a.dcm")
+    dicom_files.write_series(tmp_path / "s", body())
+    volume = read_image(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(volume.array, body())
+    assert volume.geometry.same_grid(read_image(tmp_path / "s").geometry)
+
+
+def test_a_film_is_refused(tmp_path: Path) -> None:
+    ds = enhanced(body(), list(range(6)))
+    del ds.PerFrameFunctionalGroupsSequence
+    ds.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="film of 6 frames"):
+        read_image(tmp_path / "a.dcm")
+
+
+def test_series_files_come_in_the_order_of_the_slices(tmp_path: Path) -> None:
+    written = dicom_files.write_series(tmp_path, body())
+    assert series_files(tmp_path) == tuple(written)
+    assert series_files(written[2]) == (written[2],)
