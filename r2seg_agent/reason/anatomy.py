@@ -1,7 +1,7 @@
 """Canonical organs: one name per organ, whoever made the mask. The table is `organs.json`.
 
-A sided organ ("kidney_left") has a `group` ("kidneys") whose `members` are both sides; plans name the sides, so that far
-apart organs get boxes of their own. An organ with no `classes` can only come from a mask of the user.
+A sided organ ("kidney_left") has a `group` ("kidneys") whose `members` are both sides; plans name the sides, so that
+organs far apart get boxes of their own. An organ with no `classes` can only come from a mask of the user.
 """
 
 from __future__ import annotations
@@ -152,8 +152,10 @@ def on_side(name: str, side: Side) -> str | None:
 
 
 def expand(name: str) -> tuple[str, ...]:
-    """A group's two sides; any other organ as itself."""
-    return organ(name).members or (name,)
+    """A group's two sides where a task can tell them apart ("kidneys", not "breasts"); any other organ as itself."""
+    group = organ(name)
+    apart = not group.classes or all(set(group.classes) & set(organ(m).classes) for m in group.members)
+    return group.members if group.members and apart else (name,)
 
 
 def group_of(name: str) -> str:

@@ -13,9 +13,13 @@ from pydantic import Field, model_validator
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.volume import Modality
+from r2seg_agent.imaging.window import WINDOWS
 from r2seg_agent.reason import anatomy
-from r2seg_agent.reason.plan import Contrast, Window
+from r2seg_agent.reason.plan import AnchorRole, Contrast, Window
 from r2seg_agent.reason.words import words
+
+MAX_QUERY_WORDS = 12
+"""Words of a text that the search for near concepts looks at."""
 
 GENERIC_KIND = "lesion"
 """The kind that stands for any tumour, mass or finding of an organ."""
@@ -25,9 +29,10 @@ class Concept(Frozen):
     """One thing to look for.
 
     `organ` is where it lives; `anchors` are the organs whose masks say where to look: () when no TotalSegmentator class
-    exists, or a stand-in such as the liver for the bile ducts; in both cases `no_anchor_reason` says why. `kinds` are the
-    lesion words that mean this concept together with the organ ("liver" + "cyst"). `target` and `site` are the words of
-    the segmenter's prompt. `window` is a key of the table's windows (CT only). `volume_ml` is the typical range.
+    exists, or a stand-in such as the liver for the bile ducts; in both cases `no_anchor_reason` says why, and
+    `anchor_role` whether the lesion lies inside the stand-in or near it. `kinds` are the lesion words that mean this
+    concept together with the organ ("liver" + "cyst"). `target` and `site` are the words of the segmenter's
+    prompt. `window` is a key of `windows_hu` (CT only). `volume_ml` is the typical range.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -42,6 +47,7 @@ class Concept(Frozen):
     target: str
     site: str
     anchors: tuple[str, ...]
+    anchor_role: AnchorRole = "inside"
     no_anchor_reason: str = ""
     neighbours: tuple[str, ...] = ()
     modalities: tuple[Modality, ...]
@@ -81,8 +87,8 @@ class _Table(Frozen):
         for c in self.concepts:
             if c.parent is not None and c.parent not in ids:
                 raise ValueError(f"{c.id}: parent `{c.parent}` is no concept")
-            if c.window not in self.windows:
-                raise ValueError(f"{c.id}: window `{c.window}` is not one of {sorted(self.windows)}")
+            if c.window not in self.windows and c.window not in WINDOWS:
+                raise ValueError(f"{c.id}: window `{c.window}` is not one of {sorted((*WINDOWS, *self.windows))}")
         return self
 
 
@@ -99,8 +105,8 @@ def concepts() -> Mapping[str, Concept]:
 
 
 def windows_hu() -> Mapping[str, Window]:
-    """CT windows (low, high) in HU by site name."""
-    return _table().windows
+    """CT windows (low, high) in HU by site name: those of `imaging.window` and our own for further sites."""
+    return {**WINDOWS, **_table().windows}
 
 
 def concept(id: str) -> Concept:
@@ -112,17 +118,21 @@ def concept(id: str) -> Concept:
     return found
 
 
-def nearest_concepts(text: str, n: int = 5) -> tuple[Concept, ...]:
-    """The `n` concepts whose name or synonyms are most like `text`, best first; ties in table order."""
-    from rapidfuzz import fuzz
+def nearest_concepts(text: str, n: int = 5, floor: float = 0.0) -> tuple[Concept, ...]:
+    """The `n` concepts whose names are most like `text`, best first, ties in table order; none below `floor` (0 to 1).
 
-    query = " ".join(words(text))
+    Likeness is the mean over the words of `text` of the best edit similarity to a word of the concept's names.
+    """
+    from rapidfuzz.distance import OSA
+
+    query = [w for w in words(text) if len(w) > 2][:MAX_QUERY_WORDS]
 
     def likeness(c: Concept) -> float:
-        return max(float(fuzz.WRatio(query, " ".join(key))) for key in names_of(c.id))
+        own = {w for key in names_of(c.id) for w in key}
+        return sum(max(OSA.normalized_similarity(q, w) for w in own) for q in query) / max(1, len(query))
 
-    ranked = sorted(concepts().values(), key=lambda c: -likeness(c))
-    return tuple(ranked[:n])
+    ranked = sorted(((likeness(c), c) for c in concepts().values()), key=lambda pair: -pair[0])
+    return tuple(c for score, c in ranked[:n] if score >= floor)
 
 
 @lru_cache(maxsize=1024)

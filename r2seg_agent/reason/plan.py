@@ -18,6 +18,10 @@ DEFAULT_PADDING_MM = 10.0
 DEFAULT_SCALES = (1.0, 1.5, 2.0)
 """Σ, ours."""
 
+AnchorRole = Literal["inside", "near"]
+"""`inside`: the lesion lies in the anchors, so their mask is where to look. `near`: the target organ has no anchor of
+its own; the anchors are landmarks, and the whole ROI around them is where to look."""
+
 Window = tuple[float, float]
 """(low, high) grey values, HU for CT."""
 
@@ -37,6 +41,7 @@ class AnatomyPlan(Frozen):
     laterality: Side | None = None
     modality: Modality
     anchors: Annotated[tuple[str, ...], Field(min_length=1)]
+    anchor_role: AnchorRole = "inside"
     neighbours: tuple[str, ...] = ()
     padding_mm: Annotated[float, Field(ge=0, le=500)] = DEFAULT_PADDING_MM
     scales: Annotated[tuple[Annotated[float, Field(ge=0, le=20)], ...], Field(min_length=1)] = DEFAULT_SCALES

@@ -29,13 +29,14 @@ _SPELLING = (
 )
 """British to American spelling, so that both find the same entry."""
 
-_KEEP = frozenset(
-    "pancreas uterus sinus thymus humerus radius thalamus esophagus hypothalamus pons lens pelvis mets pus abscess mass "
-    "loss this is was has as its us plus versus various obvious hilus meninges psoas biceps triceps ascites "
-    "metastasis anus cervix penis testis hypophysis iris diagnosis pubis analysis epididymis cirrhosis stenosis "
-    "thrombosis necrosis fibrosis glottis axis across process focus locus nucleus corpus callosus series gas bolus "
-    "previous suspicious venous osseous fibrous mucous cutaneous subcutaneous intravenous serous dens".split()
-)
+_SINGULAR_S = """
+abscess across analysis anus as ascites axis biceps bolus callosus cervix cirrhosis corpus cutaneous dens
+diagnosis epididymis esophagus fibrosis fibrous focus gas glottis has hilus humerus hypophysis hypothalamus
+intravenous iris is its lens locus loss mass meninges metastasis mets mucous necrosis nucleus obvious osseous
+pancreas pelvis penis plus pons previous process psoas pubis pus radius series serous sinus stenosis
+subcutaneous suspicious testis thalamus this thrombosis thymus triceps us uterus various venous versus was
+"""
+_KEEP = frozenset(_SINGULAR_S.split())
 """Words that end in s but are singular."""
 
 _IRREGULAR = {

@@ -1,0 +1,187 @@
+"""What the words of a request may mean: one phrase table over organs, concepts and `lexicon.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Literal
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.volume import Modality
+from r2seg_agent.reason import anatomy, concepts
+from r2seg_agent.reason.words import Speller, tokens, words
+
+Role = Literal[
+    "concept", "ambiguous", "organ", "lesion", "region", "side", "modality", "not", "again", "context", "in", "join",
+    "everything", "whole", "outline", "stop", "comma", "filler", "plain", "unknown",
+]  # fmt: skip
+
+MAX_PHRASE_WORDS = 8
+
+
+class Ambiguous(Frozen):
+    """An abbreviation with several meanings: concepts, and what is no concept of ours."""
+
+    concepts: tuple[str, ...]
+    other: tuple[str, ...] = ()
+
+
+class Region(Frozen):
+    """A part of the body: how it is written, and which organs a search of it covers."""
+
+    words: tuple[str, ...]
+    organs: tuple[str, ...]
+
+
+class Lexicon(Frozen):
+    """`lexicon.json` as it stands."""
+
+    comment: str
+    kinds: Mapping[str, tuple[str, ...]]
+    sides: Mapping[Literal["left", "right", "both"], tuple[str, ...]]
+    modalities: Mapping[Modality, tuple[str, ...]]
+    compound_modalities: Mapping[str, tuple[Modality, ...]]
+    sequences: Mapping[str, str]
+    negations: tuple[str, ...]
+    restarts: tuple[str, ...]
+    cancelled_negations: tuple[str, ...]
+    neutral: tuple[str, ...]
+    contexts: tuple[str, ...]
+    prepositions: tuple[str, ...]
+    joins: tuple[str, ...]
+    everything: tuple[str, ...]
+    outlines: tuple[str, ...]
+    regions: Mapping[str, Region]
+    whole_body: tuple[str, ...]
+    ambiguous: Mapping[str, Ambiguous]
+    filler: str
+    ordinary: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One understood piece of a request. `value` is an organ, concept id, kind, side, region or modality."""
+
+    role: Role
+    value: str
+    text: str
+
+
+@lru_cache(maxsize=1)
+def lexicon() -> Lexicon:
+    """The words of `lexicon.json`."""
+    text = files("r2seg_agent.reason").joinpath("lexicon.json").read_text(encoding="utf-8")
+    return Lexicon.model_validate(json.loads(text))
+
+
+@lru_cache(maxsize=1)
+def _phrases() -> Mapping[tuple[str, ...], tuple[tuple[Role, str], ...]]:
+    """Normalised words → what they mean, in order; earlier entries win."""
+    table: dict[tuple[str, ...], tuple[tuple[Role, str], ...]] = {}
+
+    def add(role: Role, value: str, *texts: str) -> None:
+        for text in texts:
+            if key := words(text):
+                table.setdefault(key, ((role, value),))
+
+    lex = lexicon()
+    for text in ("everything but", "anything but", "all but", "everything but not"):
+        table[words(text)] = (("everything", ""), ("not", ""))
+    add("filler", "", *lex.cancelled_negations, *lex.neutral)
+    for name, meaning in lex.ambiguous.items():
+        add("ambiguous", name, name)
+        for cid in meaning.concepts:
+            concepts.concept(cid)
+    for kind, texts in lex.kinds.items():
+        add("lesion", kind, *texts)
+    for side, texts in lex.sides.items():
+        add("side", side, *texts)
+    for text, found in lex.compound_modalities.items():
+        table[words(text)] = tuple(("modality", m) for m in found)
+    for modality, texts in lex.modalities.items():
+        add("modality", modality, *texts)
+    for name, region in lex.regions.items():
+        add("region", name, *region.words)
+    for key, ids in concepts.phrases().items():
+        if len(ids) == 1:
+            table.setdefault(key, (("concept", ids[0]),))
+    for key, organ in anatomy.phrases().items():
+        if organ not in ("body", "abdominal_cavity", "thoracic_cavity"):
+            table.setdefault(key, (("organ", organ),))
+    add("not", "", *lex.negations)
+    add("context", "", *lex.contexts)
+    add("outline", "", *lex.outlines)
+    add("again", "", *lex.restarts)
+    add("in", "", *lex.prepositions)
+    add("join", "", *lex.joins)
+    add("everything", "", *lex.everything)
+    add("whole", "", *lex.whole_body)
+    add("filler", "", *lex.filler.split())
+    return table
+
+
+@lru_cache(maxsize=1)
+def _known() -> frozenset[str]:
+    return frozenset(w for key in _phrases() for w in key)
+
+
+@lru_cache(maxsize=1)
+def _speller() -> Speller:
+    meant = ("concept", "organ", "lesion", "region", "side")
+    vocabulary = {w for key, found in _phrases().items() if found[0][0] in meant for w in key}
+    return Speller(vocabulary - set(words(lexicon().filler)), lexicon().ordinary.split())
+
+
+@lru_cache(maxsize=1)
+def _ordinary() -> frozenset[str]:
+    return frozenset(words(lexicon().ordinary))
+
+
+_SEPARATORS: Mapping[str, Role] = {
+    **dict.fromkeys(".;:!?", "stop"),
+    ",": "comma",
+    **dict.fromkeys("&+/", "join"),
+}
+
+
+def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]]:
+    """A request as items in order, and the words that were corrected as (typed, meant).
+
+    The longest known phrase wins. An ordinary English word that means nothing here is "plain"; a word that is neither
+    known nor ordinary nor near a known one is "unknown".
+    """
+    corrected: list[tuple[str, str]] = []
+    spelled: list[str] = []
+    for token in tokens(text):
+        if token in _known() or not token[0].isalnum():
+            spelled.append(token)
+            continue
+        meant = _speller().correct(token) or _speller().correct(token + "s")  # "panceras" lost its s as a plural
+        if meant is not None and meant != token:
+            corrected.append((token, meant))
+        spelled.append(meant or token)
+    items: list[Item] = []
+    at = 0
+    while at < len(spelled):
+        for length in range(min(MAX_PHRASE_WORDS, len(spelled) - at), 0, -1):
+            found = _phrases().get(tuple(spelled[at : at + length]))
+            if found:
+                phrase = " ".join(spelled[at : at + length])
+                items.extend(Item(role, value, phrase) for role, value in found)
+                at += length
+                break
+        else:
+            items.append(_single(spelled[at]))
+            at += 1
+    return tuple(items), tuple(corrected)
+
+
+def _single(token: str) -> Item:
+    if token in _SEPARATORS:
+        return Item(_SEPARATORS[token], "", token)
+    if token in "()" or token.isdigit() or len(token) == 1:
+        return Item("filler", "", token)
+    return Item("plain" if token in _ordinary() else "unknown", "", token)
