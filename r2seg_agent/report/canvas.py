@@ -129,7 +129,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     _letters(axes, panel)
     _scale_bar(axes, panel)
     if panel.title:
-        _write(axes, 0.015, 0.985, panel.title, ha="left", va="top", color=MUTED)
+        _write(axes, 0.015, 0.015, panel.title, ha="left", va="bottom", color=MUTED)
 
 
 def write(figure: Figure) -> bytes:
@@ -171,16 +171,19 @@ def _shrink(pixels: NDArray[Any], step: int) -> NDArray[np.float32]:
 
 
 def _draw_outline(axes: Axes, panel: Panel, outline: Outline) -> None:
-    view, (dy, dx) = panel.shown, panel.spacing
-    mask = outline.mask[view.row_start : view.row_stop, view.col_start : view.col_stop]
+    (dy, dx), mask = panel.spacing, outline.mask
+    # One pixel more than is shown, so that a mask which goes on outside the view has no edge along the view.
+    view = panel.shown
+    top, left = max(0, view.row_start - 1), max(0, view.col_start - 1)
+    mask = mask[top : view.row_stop + 1, left : view.col_stop + 1]
     rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
         return
     r0, r1, c0, c1 = int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
     padded = np.pad(mask[r0:r1, c0:c1], 1).astype(np.float32)
     step = max(1, -(-max(padded.shape) // (2 * MAX_PIXELS)))
-    y = (np.arange(r0 - 1, r1 + 1) + view.row_start + 0.5) * dy
-    x = (np.arange(c0 - 1, c1 + 1) + view.col_start + 0.5) * dx
+    y = (np.arange(r0 - 1, r1 + 1) + top + 0.5) * dy
+    x = (np.arange(c0 - 1, c1 + 1) + left + 0.5) * dx
     lines = axes.contour(
         x[::step], y[::step], padded[::step, ::step], levels=[0.5], colors=[outline.colour], linewidths=outline.width
     )

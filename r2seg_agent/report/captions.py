@@ -66,7 +66,9 @@ def footer_lines(report: Report) -> list[str]:
     """What made the picture, what its mode guarantees, and that it is no medical device."""
     parts: list[str] = []
     if report.segmenter:
-        parts.append(f"segmenter {report.segmenter.name} {report.segmenter.version}{_stand_in(report.segmenter.stand_in)}")
+        parts.append(
+            f"segmenter {report.segmenter.name} {report.segmenter.version}{_stand_in(report.segmenter.stand_in)}"
+        )
     if report.anchor_source:
         source = report.anchor_source
         parts.append(f"anchors {source.name} {source.version}{_stand_in(source.stand_in)}")

@@ -68,7 +68,7 @@ def format_window(window: tuple[float, float] | None, unit: str) -> str:
     """A display window: "−1350…150 HU"."""
     if window is None:
         return "0.5–99.5 percentile"
-    low, high = (significant(v, 4).replace("-", "−") for v in window)
+    low, high = (f"{v:.4g}".replace("-", "−") for v in window)
     return f"{low}…{high}{' HU' if unit == 'HU' else ''}"
 
 

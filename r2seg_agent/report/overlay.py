@@ -137,10 +137,9 @@ def _round_of(target: TargetReport, finding: Finding) -> SearchRound:
     return next(r for r in target.rounds if any(c.id == finding.candidate.id for c in r.candidates))
 
 
-def _layout(
-    report: Report | None, rows: list[_Row], left_out: int, entries: list[tuple[str, str, bool]]
-) -> Figure:
+def _layout(report: Report | None, rows: list[_Row], left_out: int, entries: list[tuple[str, str, bool]]) -> Figure:
     """Place header, rows, legend and footer from the top down, in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     header = textwrap.wrap(report.answer, 118) if report else []
@@ -153,6 +152,7 @@ def _layout(
         total += 0.3 + 0.3 * len(header) + (0.45 if synthetic else 0) + 0.35 + LINE_IN * len(footer)
         total += LINE_IN if left_out else 0
     figure = Figure(figsize=(WIDTH_IN, total), dpi=canvas.DPI, facecolor=canvas.BACKGROUND)
+    FigureCanvasAgg(figure)  # text widths need a renderer
     page = _Page(figure, total)
     if report:
         page.header(report, header, synthetic)
@@ -196,11 +196,13 @@ class _Page:
         self.height = height_in
         self.y = MARGIN_IN
 
-    def text(self, x_in: float, text: str, size: float, colour: str, weight: str = "normal", ha: str = "left") -> None:
-        self.figure.text(
+    def text(self, x_in: float, text: str, size: float, colour: str, weight: str = "normal") -> float:
+        """Write at the cursor; returns the width in inches."""
+        written = self.figure.text(
             x_in / WIDTH_IN, 1 - self.y / self.height, text,
-            fontsize=size, color=colour, fontweight=weight, ha=ha, va="top", parse_math=False,
+            fontsize=size, color=colour, fontweight=weight, ha="left", va="top", parse_math=False,
         )  # fmt: skip
+        return float(written.get_window_extent().width) / canvas.DPI
 
     def header(self, report: Report, lines: list[str], synthetic: bool) -> None:
         from matplotlib.patches import Rectangle
@@ -271,5 +273,4 @@ class _Page:
                     transform=self.figure.transFigure,
                 )
             )  # fmt: skip
-            self.text(x + 0.38, text, 8, canvas.INK)
-            x += 0.38 + 0.073 * len(text) + 0.35
+            x += 0.38 + self.text(x + 0.38, text, 8, canvas.INK) + 0.35

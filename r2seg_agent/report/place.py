@@ -53,11 +53,9 @@ def place(mask: Mask, box: Box, volume: Volume, anchors: AnchorSet | None, plan:
     if anchors is None:
         return _place_in_image(mask, box, geometry)
     organs = _organs(mask, box, anchors, plan)
-    if not organs:
-        return f"{_place_in_image(mask, box, geometry)}{_nearest(mask, box, anchors, plan)}"
+    if not organs or organs[0].name in WHOLE_BODY:
+        return _nearest(mask, box, anchors, plan) or _place_in_image(mask, box, geometry)
     best = organs[0]
-    if best.name in WHOLE_BODY:
-        return f"{_place_in_image(mask, box, geometry)}{_nearest(mask, box, anchors, plan)}"
     parts = [*_thirds(mask, box, anchors, best.name), _depth(mask, box, anchors, best.name)]
     name = " and ".join(organ_name(organ.name) for organ in organs)
     if best.share < INSIDE:
@@ -157,7 +155,7 @@ def _depth(mask: Mask, box: Box, anchors: AnchorSet, organ: str) -> str:
 
 
 def _nearest(mask: Mask, box: Box, anchors: AnchorSet, plan: AnatomyPlan) -> str:
-    """How far the searched organs are, for a finding that lies in none."""
+    """How far the nearest searched organ is, for a finding that lies in none; empty when all are far."""
     known = [organ for organ in plan.anchors if anchors.names.get(organ)]
     for radius_mm in SEARCH_RADII_MM:
         wide, finding = _widened(mask, box, anchors.geometry, radius_mm)
@@ -168,8 +166,8 @@ def _nearest(mask: Mask, box: Box, anchors: AnchorSet, plan: AnatomyPlan) -> str
                 found.append((distance, organ))
         if found:
             distance, organ = min(found)
-            return f", outside the organs located, {distance:.0f} mm from {organ_name(organ)}"
-    return ", outside the organs located"
+            return f"outside the organs located, {distance:.0f} mm from {organ_name(organ)}"
+    return ""
 
 
 def _widened(mask: Mask, box: Box, geometry: Geometry, radius_mm: float) -> tuple[Box, Mask]:
