@@ -81,13 +81,19 @@ def _anchors() -> Iterator[Part]:
 def _devices() -> Iterator[Part]:
     import torch
 
-    yield Part(name="cpu", kind="device", ready=True, detail=f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    yield Part(
+        name="cpu", kind="device", ready=True, detail=f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             yield Part(name=f"cuda:{index}", kind="device", ready=True, detail=torch.cuda.get_device_name(index))
     else:
         yield Part(
-            name="cuda", kind="device", ready=False, detail="no NVIDIA GPU seen", fix="optional; install a CUDA build of torch"
+            name="cuda",
+            kind="device",
+            ready=False,
+            detail="no NVIDIA GPU seen",
+            fix="optional; install a CUDA build of torch",
         )
 
 

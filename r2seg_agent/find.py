@@ -23,8 +23,8 @@ from r2seg_agent.imaging.volume import Modality, Volume
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.choose import anchor_source
 from r2seg_agent.reason.anchors.protocol import AnchorSource
-from r2seg_agent.reason.offline import load_plan
 from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.plan_file import load_plan
 from r2seg_agent.reject.calibration import Calibration
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
@@ -218,11 +218,13 @@ def _prepare(request: str, image: str, options: FindOptions, progress: Progress)
         "r2seg": __version__,
         "request": request,
         "image": sha256,
-        "anchors": options.anchors if options.anchors in ("auto", "hounsfield") else source.info.model_dump(mode="json"),
+        "anchors": options.anchors
+        if options.anchors in ("auto", "hounsfield")
+        else source.info.model_dump(mode="json"),
         "segmenter": segmenter.info.model_dump(mode="json"),
         "reject": reject.model_dump(mode="json"),
         "gates": options.gates.model_dump(mode="json"),
-        "calibration": None if calibration is None else calibration.identity_hash,
+        "calibration": None if calibration is None else calibration.contents_sha256,
         "plans": [plan.model_dump(mode="json") for plan in plans],
         "seed": options.seed,
         "rounds": options.rounds,
@@ -276,7 +278,9 @@ def _warnings(prepared: _Prepared, targets: tuple[TargetReport, ...]) -> tuple[s
     if targets and prepared.source.info.stand_in:
         found.append(f"Anchors `{prepared.source.info.name}` are a stand-in for an organ segmentation model.")
     if prepared.image.synthetic:
-        found.append("This scan holds SYNTHETIC content: results show that the method runs, not how it does on patients.")
+        found.append(
+            "This scan holds SYNTHETIC content: results show that the method runs, not how it does on patients."
+        )
     return tuple(found)
 
 
@@ -292,7 +296,7 @@ def _reject_info(prepared: _Prepared, seed: int) -> RejectInfo:
         feature=prepared.reject.feature,
         permutations=prepared.reject.permutations if paper else None,
         seed=seed,
-        calibration_sha256=None if prepared.calibration is None else prepared.calibration.identity_hash,
+        calibration_sha256=None if prepared.calibration is None else prepared.calibration.contents_sha256,
         settings={
             "sample_size": prepared.reject.sample_size,
             "reference": prepared.reject.reference,

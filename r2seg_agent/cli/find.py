@@ -28,7 +28,10 @@ def find_command(
     image: Annotated[
         str,
         typer.Option(
-            "--image", "-i", help="NIfTI, NRRD, MetaImage, a DICOM folder or file, PNG, JPEG or TIFF.", show_default=False
+            "--image",
+            "-i",
+            help="NIfTI, NRRD, MetaImage, a DICOM folder or file, PNG, JPEG or TIFF.",
+            show_default=False,
         ),
     ],
     anchors: Annotated[
@@ -40,14 +43,19 @@ def find_command(
             "map with names, a folder of masks, or MASK=ORGAN.",
         ),
     ] = "auto",
-    segmenter: Annotated[str, typer.Option("--segmenter", "-s", help="Segmenter by name; see `r2seg doctor`.")] = "contrast",
-    reject: Annotated[RejectMode, typer.Option("--reject", "-r", help="How candidates are rejected.")] = RejectMode.paper,
+    segmenter: Annotated[
+        str, typer.Option("--segmenter", "-s", help="Segmenter by name; see `r2seg doctor`.")
+    ] = "contrast",
+    reject: Annotated[
+        RejectMode, typer.Option("--reject", "-r", help="How candidates are rejected.")
+    ] = RejectMode.paper,
     calibration: Annotated[
         Path | None, typer.Option("--calibration", help="Calibration file for `--reject conformal`.")
     ] = None,
     alpha: Annotated[float, typer.Option("--alpha", help="Level of the rejection test, between 0 and 1.")] = 0.05,
     plan: Annotated[
-        Path | None, typer.Option("--plan", help="Search by this plan (JSON, e.g. an edited plan.json) and skip planning.")
+        Path | None,
+        typer.Option("--plan", help="Search by this plan (JSON, e.g. an edited plan.json) and skip planning."),
     ] = None,
     truth: Annotated[
         str | None, typer.Option("--truth", help="Reference mask or RTSTRUCT: adds Dice, sensitivity and precision.")
@@ -61,9 +69,9 @@ def find_command(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the results [default: runs/ID in the workspace].")
     ] = None,
-    workspace: Annotated[
-        Path, typer.Option("--workspace", "-w", help="Folder for cached steps and runs.")
-    ] = Path(".r2seg"),
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Folder for cached steps and runs.")] = Path(
+        ".r2seg"
+    ),
     mask_format: Annotated[
         MaskFormat, typer.Option("--mask-format", help="`nifti`, or `same` for the family of the input.")
     ] = MaskFormat.nifti,

@@ -17,7 +17,8 @@ OPEN_MM = 4.0
 def brain_by_threshold(volume: Volume) -> Mask:
     """Boolean (z, y, x): the head by Otsu's threshold, filled slice by slice, peeled by `PEEL_MM`, largest part."""
     array = volume.array
-    head: Mask = np.asarray(array > threshold_otsu(array[array > array.min()]) * 0.5)
+    threshold = float(threshold_otsu(array[array > array.min()]))  # type: ignore[no-untyped-call]  # scikit-image has no types
+    head: Mask = np.asarray(array > threshold * 0.5)
     in_plane = min(volume.geometry.spacing_mm[1:])
     cross = ndimage.generate_binary_structure(2, 1)
     for z in range(head.shape[0]):

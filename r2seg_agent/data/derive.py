@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from r2seg_agent.data.catalog import Derivation
+from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.imaging.volume import Mask, Volume
-from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 
 LIVER_LABEL = 5

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.report.models import OutcomeKind
 from r2seg_agent.tools.context import Budget
-from r2seg_agent.tools.state import SearchState, TargetState
+from r2seg_agent.tools.state import SearchState, TargetState, next_round
 
 
 class Step(Frozen):
@@ -53,7 +53,7 @@ def verdict(search: SearchState, budget: Budget, seconds_left: float | None = No
 
 def is_exhausted(target: TargetState, budget: Budget) -> bool:
     """True when no candidate survived and no round is left to widen into."""
-    return target.stage == "rejected" and not target.survivors and target.round_index >= budget.rounds
+    return target.stage == "rejected" and not target.survivors and next_round(target, budget.rounds) is None
 
 
 def overall_outcome(search: SearchState) -> OutcomeKind:

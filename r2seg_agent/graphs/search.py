@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall
@@ -58,7 +57,7 @@ def build_search_graph(
     return graph.compile(checkpointer=checkpointer)
 
 
-def _referee(state: GraphState, runtime: Runtime[Context]) -> Command[Literal["planner", "tools", "__end__"]]:
+def _referee(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
     """Count, close what is finished, then send the run on: to the planner, to a tool, or to the end."""
     context = runtime.context
     search = _close_exhausted(load_search(state), context)
@@ -79,7 +78,7 @@ def _referee(state: GraphState, runtime: Runtime[Context]) -> Command[Literal["p
                 "invalid_calls": 0,
             }
         )
-        context.recorder.record("referee", only.tool, {"taken_by": "referee", "args": dict(only.args), "why": why})  # type: ignore[dict-item] # tuples of strings are JSON values
+        context.recorder.record("referee", only.tool, {"taken_by": "referee", "args": dict(only.args), "why": why})
         return Command(goto="tools", update={"search": dump_search(search), "messages": [_referee_call(only, search)]})
     context.recorder.record("referee", "ask_planner", {"offered": [step.tool for step in ruling.steps]})
     return Command(goto="planner", update={"search": dump_search(search)})
@@ -88,7 +87,7 @@ def _referee(state: GraphState, runtime: Runtime[Context]) -> Command[Literal["p
 def _planner_node(planner: BaseChatModel, tools: dict[str, BaseTool]):  # type: ignore[no-untyped-def] # a LangGraph node
     prompt = prompt_file("planner")
 
-    def ask(state: GraphState, runtime: Runtime[Context]) -> Command[Literal["tools", "referee"]]:
+    def ask(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
         context = runtime.context
         search = load_search(state)
         steps = verdict(search, context.budget).steps

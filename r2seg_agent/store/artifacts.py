@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,18 @@ class ArtifactStore:
         if hashlib.sha256(data).hexdigest() != ref.sha256:
             raise RunFailedError(f"artifact `{ref.sha256[:12]}` was changed after it was written")
         return data
+
+    def put_picture(self, draw: Callable[[Path], None]) -> ArtifactRef:
+        """Store the PNG that `draw` writes to the path it is given, by the hash of its bytes."""
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=".part-") as scratch:
+            drawn = Path(scratch) / "picture.png"
+            draw(drawn)
+            data = drawn.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.path(sha256, ".png")
+        if not path.exists():
+            self._write(path, lambda file: file.write(data))
+        return ArtifactRef(sha256=sha256, kind="picture")
 
     def recall(self, recipe: Json) -> ArtifactRef | None:
         """What `remember` stored for this recipe, if the artifact is still there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from langchain.tools import ToolRuntime
 from langchain_core.messages import ToolMessage
@@ -13,7 +14,9 @@ from r2seg_agent.frozen import Frozen
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import GraphState, SearchState, TargetState, dump_search, load_search
 
-Runtime = ToolRuntime[Context, GraphState]
+Runtime = ToolRuntime[Any, Any]
+"""Injected into every tool, hidden from models. LangChain builds a validator from this type, which must not look into
+`Context`: `context_of` and `search_of` give the typed parts."""
 
 
 class ToolUseError(ValueError):
@@ -32,15 +35,23 @@ def target_at(search: SearchState, number: int, stages: tuple[str, ...], tool: s
     return number - 1, target
 
 
+def context_of(runtime: Runtime) -> Context:
+    """The run-time context that the graph was invoked with."""
+    context = runtime.context
+    assert isinstance(context, Context)
+    return context
+
+
 def search_of(runtime: Runtime) -> SearchState:
     """The typed search state that a tool was called with."""
-    return load_search(runtime.state)
+    state: GraphState = runtime.state
+    return load_search(state)
 
 
 def answer(runtime: Runtime, search: SearchState, result: Frozen, tool: str) -> Command[str]:
     """State update and tool message for a tool that is done; records the result in the trace."""
     content = result.model_dump(mode="json")
-    runtime.context.recorder.record("tool_result", tool, content)
+    context_of(runtime).recorder.record("tool_result", tool, content)
     return Command(
         update={
             "search": dump_search(search),

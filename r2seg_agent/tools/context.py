@@ -14,8 +14,8 @@ from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.calibration import Calibration
-from r2seg_agent.reject.decide import RejectSettings
 from r2seg_agent.reject.gates import GateSettings
+from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.store.artifacts import ArtifactStore

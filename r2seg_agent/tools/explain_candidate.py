@@ -7,7 +7,7 @@ from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reject.gates import GateResult
-from r2seg_agent.tools._use import Runtime, answer, search_of
+from r2seg_agent.tools._use import Runtime, answer, context_of, search_of
 from r2seg_agent.tools.evidence import candidate_by_id
 
 
@@ -29,7 +29,7 @@ class ExplainCandidateResult(Frozen):
 def explain_candidate(candidate: str, runtime: Runtime) -> Command[str]:
     """Explain why a candidate (by its id, such as t1r1c2) was kept or rejected."""
     search = search_of(runtime)
-    found = candidate_by_id(runtime.context, search, candidate)
+    found = candidate_by_id(context_of(runtime), search, candidate)
     result = ExplainCandidateResult(
         candidate=found.id,
         decision=found.decision,

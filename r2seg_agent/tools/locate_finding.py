@@ -6,7 +6,7 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.tools._use import Runtime, answer, search_of
+from r2seg_agent.tools._use import Runtime, answer, context_of, search_of
 from r2seg_agent.tools.evidence import finding_by_number
 
 
@@ -23,7 +23,7 @@ class LocateFindingResult(Frozen):
 def locate_finding(finding: int, runtime: Runtime) -> Command[str]:
     """Say where a finding (by its number) lies: organ, side, third, distance to the surface, position in mm."""
     search = search_of(runtime)
-    found = finding_by_number(runtime.context, search, finding)
+    found = finding_by_number(context_of(runtime), search, finding)
     x, y, z = found.measurements.centroid_lps_mm
     result = LocateFindingResult(
         finding=finding,

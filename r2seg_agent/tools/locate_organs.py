@@ -9,7 +9,7 @@ from r2seg_agent import __version__
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.store.refs import ArtifactRef
-from r2seg_agent.tools._use import Runtime, answer, search_of, target_at
+from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.context import Context
 
 
@@ -34,7 +34,7 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
     """Locate the anchor organs of a target (1-based number) with the anchor source of this run."""
     search = search_of(runtime)
     index, state = target_at(search, target, ("planned",), "locate_organs")
-    context = runtime.context
+    context = context_of(runtime)
     plan = state.plan
     supported = context.anchor_source.organs(context.volume.modality)
     # Neighbours serve the last widening; a source that lacks them must not stop the search.

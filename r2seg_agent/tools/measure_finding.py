@@ -10,7 +10,7 @@ from r2seg_agent.frozen import Frozen
 from r2seg_agent.report.masks import candidate_mask
 from r2seg_agent.report.measurements import measure
 from r2seg_agent.report.models import Finding, SearchRound
-from r2seg_agent.tools._use import Runtime, answer, search_of, target_at
+from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import TargetState
 
@@ -28,9 +28,9 @@ def measure_finding(target: int, runtime: Runtime) -> Command[str]:
     """Measure every surviving candidate of a target (1-based number): volume, diameters, grey values, place."""
     search = search_of(runtime)
     index, state = target_at(search, target, ("rejected",), "measure_finding")
-    numbered_before = sum(len(load_findings(runtime.context, t)) for t in search.targets[:index])
-    findings = _measure(runtime.context, state, numbered_before + 1)
-    ref = runtime.context.store.put_json({"findings": FINDINGS.dump_python(findings, mode="json")})
+    numbered_before = sum(len(load_findings(context_of(runtime), t)) for t in search.targets[:index])
+    findings = _measure(context_of(runtime), state, numbered_before + 1)
+    ref = context_of(runtime).store.put_json({"findings": FINDINGS.dump_python(findings, mode="json")})
     search = search.with_target(
         index, stage="measured", outcome="lesions_found", findings=ref, answer=found_answer(state, findings)
     )
@@ -64,9 +64,7 @@ def _measure(context: Context, state: TargetState, first_number: int) -> tuple[F
     assert state.anchors is not None
     anchors = context.anchor_set(state.anchors, dict(state.anchor_labels))
     last = SearchRound.model_validate_json(context.store.json(state.rounds[-1]))
-    survivors = sorted(
-        (c for c in last.candidates if c.id in state.survivors), key=lambda c: (-(c.score or 0.0), c.id)
-    )
+    survivors = sorted((c for c in last.candidates if c.id in state.survivors), key=lambda c: (-(c.score or 0.0), c.id))
     findings = []
     for offset, candidate in enumerate(survivors):
         context.progress("measure", offset, len(survivors), candidate.id)

@@ -11,7 +11,7 @@ from pydantic import Field
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.offline import plan_request
 from r2seg_agent.reason.plan import AnatomyPlan, PlanSet
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, search_of
+from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.state import TargetState
 
 
@@ -40,11 +40,9 @@ def plan_search(
     search = search_of(runtime)
     if search.targets:
         raise ToolUseError("the search is planned already; go on with `locate_organs`")
-    context = runtime.context
+    context = context_of(runtime)
     available = context.anchor_source.organs(context.volume.modality)
-    planned = [
-        plan_request(phrase, context.volume.modality, anchors_available=available) for phrase in targets
-    ]
+    planned = [plan_request(phrase, context.volume.modality, anchors_available=available) for phrase in targets]
     merged = _merge(planned)
     if merged.question is not None:
         search = search.model_copy(update={"question": merged.question, "choices": merged.choices})

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
 from pydantic import JsonValue
+from typing_extensions import TypedDict
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.reason.roi import ROI
+from r2seg_agent.reason.roi import ROI, WidenStep, widen
 from r2seg_agent.report.models import ImageInfo, OutcomeKind
 from r2seg_agent.store.refs import ArtifactRef
 
@@ -34,14 +35,19 @@ class TargetState(Frozen):
     anchor_labels: Mapping[str, tuple[int, ...]] = {}
     anchors_ml: Mapping[str, float] = {}
     rois: tuple[ROI, ...] = ()
-    probability: ArtifactRef | None = None
-    candidates: ArtifactRef | None = None
     regions: ArtifactRef | None = None
     rounds: tuple[ArtifactRef, ...] = ()
     survivors: tuple[str, ...] = ()
     findings: ArtifactRef | None = None
     outcome: OutcomeKind | None = None
     answer: str = ""
+
+
+def next_round(target: TargetState, rounds: int) -> WidenStep | None:
+    """The round that could follow this one; None when all `rounds` are used or the plan's ladder has ended."""
+    if target.round_index >= rounds:
+        return None
+    return widen(target.original_plan, target.round_index + 1, available=tuple(target.anchor_labels))
 
 
 class SearchState(Frozen):

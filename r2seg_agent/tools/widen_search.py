@@ -6,8 +6,8 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reason.roi import widen
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, search_of, target_at
+from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of, target_at
+from r2seg_agent.tools.state import next_round
 
 
 class WidenSearchResult(Frozen):
@@ -26,14 +26,12 @@ def widen_search(target: int, runtime: Runtime) -> Command[str]:
     index, state = target_at(search, target, ("rejected",), "widen_search")
     if state.survivors:
         raise ToolUseError(f"target {target} has survivors; measure them with `measure_finding`")
-    step = widen(state.original_plan, state.round_index + 1)
-    if step is None or state.round_index >= runtime.context.budget.rounds:
+    step = next_round(state, context_of(runtime).budget.rounds)
+    if step is None:
         raise ToolUseError(f"target {target} has used all its rounds ({state.round_index})")
     # The stored anchors hold the neighbours too, so widening never runs the anchor model again.
-    search = search.with_target(
-        index, stage="anchored", round_index=state.round_index + 1, plan=step.plan, why=step.why, rois=()
-    )
+    search = search.with_target(index, stage="anchored", round_index=step.round, plan=step.plan, why=step.why, rois=())
     result = WidenSearchResult(
-        round=state.round_index + 1, padding_mm=step.plan.padding_mm, anchors=step.plan.anchors, why=step.why
+        round=step.round, padding_mm=step.plan.padding_mm, anchors=step.plan.anchors, why=step.why
     )
     return answer(runtime, search, result, "widen_search")

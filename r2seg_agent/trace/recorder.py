@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from r2seg_agent.errors import RunFailedError
 from r2seg_agent.trace.events import Event, EventKind
 
@@ -28,11 +26,11 @@ class Recorder:
                 f"cannot write the trace: {error.strerror}", "Choose another folder with --workspace or --out."
             ) from error
 
-    def record(self, kind: EventKind, step: str, data: Mapping[str, JsonValue]) -> Event:
+    def record(self, kind: EventKind, step: str, data: Mapping[str, object]) -> Event:
         """Append one event and return it; its `seq` is what reports link to."""
         self._seq += 1
         seconds = round(time.monotonic() - self._started, 3)
-        event = Event(seq=self._seq, kind=kind, step=step, data=dict(data), seconds=seconds)
+        event = Event.model_validate({"seq": self._seq, "kind": kind, "step": step, "data": data, "seconds": seconds})
         try:
             self._file.write(event.model_dump_json() + "\n")
             self._file.flush()

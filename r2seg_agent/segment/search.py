@@ -1,0 +1,96 @@
+"""One pass of a frozen model over the ROIs of a round: probabilities per ROI, ready for `find_candidates`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.progress import Progress, silent
+from r2seg_agent.reason.anchors.protocol import AnchorSet
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.roi import ROI
+from r2seg_agent.segment.candidates import ScaleProbability
+from r2seg_agent.segment.protocol import Prompt, Segmenter
+from r2seg_agent.segment.tta import with_flips
+
+
+def union_box(rois: Sequence[ROI]) -> Box:
+    """The smallest box around all ROIs of a round."""
+    box = rois[0].box
+    for roi in rois[1:]:
+        box = box.union(roi.box)
+    return box
+
+
+def search_mask(anchors: AnchorSet, plan: AnatomyPlan, box: Box) -> Mask:
+    """M* inside `box` (z, y, x): where the lesion can lie and what counts as its normal tissue.
+
+    The union of the plan's anchors, or, when they are only landmarks near the target, all of the box.
+    """
+    if plan.anchor_role == "near":
+        return np.ones(box.shape, dtype=bool)
+    return anchors.mask(plan.anchors, box)
+
+
+def search_mask_on_grid(anchors: AnchorSet, plan: AnatomyPlan, box: Box) -> Mask:
+    """`search_mask` of the ROI union `box`, on the whole image grid; a landmark's region ends with the box."""
+    if plan.anchor_role == "near":
+        whole = np.zeros(anchors.geometry.shape, dtype=bool)
+        whole[box.slices] = True
+        return whole
+    return anchors.mask(plan.anchors)
+
+
+def diameters_mm(plan: AnatomyPlan) -> tuple[float, float]:
+    """Diameters of the balls that have the plan's expected volumes."""
+    low, high = plan.expected_volume_ml
+    return (_diameter_mm(low), _diameter_mm(high))
+
+
+def segment_rois(
+    segmenter: Segmenter,
+    volume: Volume,
+    anchors: AnchorSet,
+    plan: AnatomyPlan,
+    rois: Sequence[ROI],
+    progress: Progress = silent,
+) -> list[ScaleProbability]:
+    """Ask `segmenter` for the plan's target in every ROI, with test-time flips where they can change anything.
+
+    A segmenter whose answer does not depend on the ROI looks once into each ROI that lies in no other one; the
+    inner ROIs are views of that answer.
+    """
+    outer = [roi for roi in rois if not _inside_another(roi, rois)] if segmenter.info.roi_independent else list(rois)
+    answers: list[ScaleProbability] = []
+    for done, roi in enumerate(outer):
+        progress("segment", done, len(outer), f"{segmenter.info.name}, scale {roi.scale:g}")
+        prompt = Prompt(
+            text=plan.prompt,
+            target=plan.target_name,
+            site=plan.site,
+            modality=plan.modality,
+            window=plan.window,
+            contrast=plan.expected_contrast,
+            diameters_mm=diameters_mm(plan),
+            mask=search_mask(anchors, plan, roi.box),
+        )
+        answers.append(ScaleProbability(roi.box, roi.scale, with_flips(segmenter, volume, roi.box, [prompt])[0]))
+    progress("segment", len(outer), len(outer), segmenter.info.name)
+    for roi in rois:
+        if roi in outer:
+            continue
+        host = next(a for a in answers if a.box.contains(roi.box))
+        answers.append(ScaleProbability(roi.box, roi.scale, host.probability[roi.box.within(host.box).slices]))
+    return sorted(answers, key=lambda answer: (answer.scale, answer.box.start))
+
+
+def _inside_another(roi: ROI, rois: Sequence[ROI]) -> bool:
+    return any(other.box.contains(roi.box) and other.box != roi.box for other in rois)
+
+
+def _diameter_mm(volume_ml: float) -> float:
+    return 2.0 * math.cbrt(3.0 * volume_ml * 1000.0 / (4.0 * math.pi))

@@ -1,0 +1,114 @@
+"""`reject_candidates`: which candidates differ from normal tissue, by the run's Reject mode."""
+
+from __future__ import annotations
+
+from langchain_core.tools import tool
+from langgraph.types import Command
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.reject.decide import Decided, decide
+from r2seg_agent.reject.gates import candidate_gates, case_gates
+from r2seg_agent.reject.identity import run_identity
+from r2seg_agent.reject.settings import describe_mode
+from r2seg_agent.report.models import Candidate, SearchRound
+from r2seg_agent.segment.search import search_mask
+from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.tools.context import Context
+from r2seg_agent.tools.regions import StoredRegions, load_regions
+from r2seg_agent.tools.state import TargetState
+
+
+class RejectCandidatesResult(Frozen):
+    """What survived and what did not, with the mode's guarantee."""
+
+    mode: str
+    valid: bool
+    survivors: tuple[str, ...]
+    rejected: dict[str, str]
+
+
+@tool("reject_candidates")
+def reject_candidates(target: int, runtime: Runtime) -> Command[str]:
+    """Test every candidate of a target (1-based number) against normal tissue and reject what does not differ."""
+    search = search_of(runtime)
+    index, state = target_at(search, target, ("segmented",), "reject_candidates")
+    context = context_of(runtime)
+    one = _reject(context, state, target)
+    ref = context.store.put_json(one.model_dump(mode="json"))
+    search = search.with_target(index, stage="rejected", rounds=(*state.rounds, ref), survivors=one.survivors)
+    mode = describe_mode(context.reject, context.calibration)
+    result = RejectCandidatesResult(
+        mode=mode.mode,
+        valid=mode.valid,
+        survivors=one.survivors,
+        rejected={c.id: c.reason for c in one.candidates if c.decision == "rejected"},
+    )
+    return answer(runtime, search, result, "reject_candidates")
+
+
+def _reject(context: Context, state: TargetState, number: int) -> SearchRound:
+    assert state.anchors is not None
+    assert state.regions is not None
+    context.progress("reject", 0, 1, "")
+    stored, regions = load_regions(context.store, state.regions)
+    plan = state.plan
+    anchors = context.anchor_set(state.anchors, dict(state.anchor_labels))
+    features = [one.features for one in stored.regions]
+    whole_case = (*stored.presence, *case_gates(features, context.gates))
+    decided = decide(
+        context.volume,
+        stored.box,
+        search_mask(anchors, plan, stored.box),
+        regions,
+        features,
+        plan=plan,
+        settings=context.reject,
+        seed=context.seed,
+        gates=[candidate_gates(one, plan, context.gates) for one in features],
+        case_gates=whole_case,
+        calibration=context.calibration,
+        identity=run_identity(
+            context.segmenter.info,
+            context.anchor_source.info,
+            state.original_plan,
+            context.reject,
+            rounds=context.budget.rounds,
+            preprocessing={"anchor_role": plan.anchor_role},
+            gates=context.gates.model_dump(mode="json"),
+        ),
+    )
+    candidates = _candidates(stored, decided, number, state.round_index)
+    context.progress("reject", 1, 1, "")
+    return SearchRound(
+        index=state.round_index,
+        why=state.why or "the plan's own regions",
+        padding_mm=plan.padding_mm,
+        anchors=plan.anchors,
+        rois=state.rois,
+        candidates=candidates,
+        case_gates=whole_case,
+        survivors=tuple(c.id for c in candidates if c.decision == "survived"),
+    )
+
+
+def _candidates(
+    stored: StoredRegions, decided: tuple[Decided, ...], target: int, round_index: int
+) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(
+            id=f"t{target}r{round_index}c{one.label}",
+            ref=stored.labels,
+            ref_box=stored.box,
+            label=one.label,
+            box=one.box,
+            scale=one.scale,
+            features=one.features,
+            score=verdict.score,
+            p=verdict.p,
+            q=verdict.q,
+            gates=verdict.gates,
+            decision="survived" if verdict.survived else "rejected",
+            reason=verdict.reason,
+        )
+        for one, verdict in zip(stored.regions, decided, strict=True)
+    )
