@@ -17,8 +17,12 @@ PLAN = AnatomyPlan(
     site="liver",
     modality="CT",
     anchors=("liver",),
+    neighbours=("gallbladder",),
     prompt="lesion in liver CT",
 )
+
+
+LOCATED = {"liver": (1,), "gallbladder": (2,)}
 
 
 def _search(*targets: TargetState, **changes: object) -> SearchState:
@@ -69,9 +73,14 @@ def test_targets_are_worked_off_in_order() -> None:
 def test_the_widen_loop_ends_after_the_budgeted_rounds(rounds: int) -> None:
     budget = Budget(rounds=rounds)
     for index in range(1, rounds):
-        assert not is_exhausted(_target("rejected", round_index=index), budget)
-    assert is_exhausted(_target("rejected", round_index=rounds), budget)
+        assert not is_exhausted(_target("rejected", round_index=index, anchor_labels=LOCATED), budget)
+    assert is_exhausted(_target("rejected", round_index=rounds, anchor_labels=LOCATED), budget)
     assert not is_exhausted(_target("rejected", round_index=rounds, survivors=("t1r1c1",)), budget)
+
+
+def test_the_ladder_ends_early_where_no_neighbour_was_located() -> None:
+    assert is_exhausted(_target("rejected", round_index=2, anchor_labels={"liver": (1,)}), Budget())
+    assert not is_exhausted(_target("rejected", round_index=2, anchor_labels=LOCATED), Budget())
 
 
 def test_budgets_end_the_run_by_name() -> None:
