@@ -19,6 +19,7 @@ from r2seg_agent.report.canvas import Panel
 from r2seg_agent.report.format import plural
 from r2seg_agent.report.models import Candidate, Finding, Report, SearchRound, TargetReport
 from r2seg_agent.report.planes import planes
+from r2seg_agent.report.rejections import rejected_of
 from r2seg_agent.report.scene import Scene, display_window, finding_panels, nothing_panels, slice_panel
 
 if TYPE_CHECKING:
@@ -41,16 +42,7 @@ class _Row:
 
 def best_rejected(target: TargetReport, n: int = MAX_REJECTED) -> tuple[Candidate, ...]:
     """The rejected candidates nearest to being kept, over all rounds: highest score, then probability, then size."""
-    rejected = [c for r in target.rounds for c in r.candidates if c.decision == "rejected"]
-    rejected.sort(
-        key=lambda c: (
-            -(c.score if c.score is not None else float("-inf")),
-            -c.features.mean_probability,
-            -c.features.volume_mm3,
-            c.id,
-        )
-    )
-    return tuple(rejected[:n])
+    return rejected_of(target)[:n]
 
 
 def draw_overlay(

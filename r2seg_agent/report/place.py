@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.reason.anatomy import organs
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.report.organ_index import organ_index
@@ -48,27 +49,25 @@ def place(mask: Mask, box: Box, volume: Volume, anchors: AnchorSet | None, plan:
     geometry = volume.geometry
     if is_picture(volume):
         where = _place_in_picture(mask, box, geometry)
-        organs = _organs(mask, box, anchors, plan) if anchors else []
-        return f"{organ_name(organs[0].name)}, {where}" if organs and organs[0].share >= INSIDE else where
+        found = _organs(mask, box, anchors, plan) if anchors else []
+        return f"{organ_name(found[0].name)}, {where}" if found and found[0].share >= INSIDE else where
     if anchors is None:
         return _place_in_image(mask, box, geometry)
-    organs = _organs(mask, box, anchors, plan)
-    if not organs or organs[0].name in WHOLE_BODY:
+    found = _organs(mask, box, anchors, plan)
+    if not found or found[0].name in WHOLE_BODY:
         return _nearest(mask, box, anchors, plan) or _place_in_image(mask, box, geometry)
-    best = organs[0]
+    best = found[0]
     parts = [*_thirds(mask, box, anchors, best.name), _depth(mask, box, anchors, best.name)]
-    name = " and ".join(organ_name(organ.name) for organ in organs)
+    name = " and ".join(organ_name(organ.name) for organ in found)
     if best.share < INSIDE:
         name = f"edge of {name}"
     return ", ".join([name, *parts])
 
 
 def organ_name(canonical: str) -> str:
-    """An organ's name for people: "lung_upper_lobe_right" → "right lung upper lobe"."""
-    for side in ("left", "right"):
-        if canonical.endswith(f"_{side}"):
-            return f"{side} {canonical.removesuffix(f'_{side}').replace('_', ' ')}"
-    return canonical.replace("vertebrae_", "vertebra_").replace("_", " ")
+    """An organ's name for people, from the organ table; a name that is not in it is only made readable."""
+    known = organs().get(canonical)
+    return known.display if known else canonical.replace("_", " ")
 
 
 def _organs(mask: Mask, box: Box, anchors: AnchorSet, plan: AnatomyPlan) -> list[_Organ]:
@@ -95,6 +94,8 @@ def _organs(mask: Mask, box: Box, anchors: AnchorSet, plan: AnatomyPlan) -> list
         return found[:1]
     most = max(organ.share for organ in specific)
     alike = [organ for organ in specific if organ.share >= ALIKE_OVERLAP * most]
+    if most < INSIDE:  # on an edge between organs the one that was searched is what the reader asked about
+        alike = [organ for organ in specific if organ.name in plan.anchors] or alike
     best = min(alike, key=lambda organ: (organ.n_voxels, organ.name not in plan.anchors, organ.name))
     own = set(anchors.names[best.name])
     second = [

@@ -1,0 +1,121 @@
+"""The report's tables for a terminal. rich is imported when a table is made, not before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from r2seg_agent.report.format import (
+    MISSING,
+    format_diameters,
+    format_intensity,
+    format_ml,
+    format_p,
+    format_score,
+    format_share,
+    format_size,
+    plural,
+)
+from r2seg_agent.report.models import Report
+from r2seg_agent.report.rejections import rejected_groups
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+RIGHT: Final = "right"
+
+
+def findings_table(report: Report) -> Table:
+    """One row per finding. In a mode without a guarantee the p column says so in its own heading."""
+    mode = report.reject
+    table = _table("Findings")
+    table.add_column("#", justify=RIGHT, no_wrap=True)
+    if len(report.targets) > 1:
+        table.add_column("target")
+    table.add_column("place", ratio=1, min_width=18)
+    for heading in ("size", "longest × perp.", "mean", "prob."):
+        table.add_column(heading, justify=RIGHT, no_wrap=heading != "longest × perp.")
+    invalid = mode is not None and not mode.valid
+    for name in ("p", "q"):
+        table.add_column(f"{name} (not\nFDR-valid)" if invalid else name, justify=RIGHT, no_wrap=True)
+    table.add_column("mode", no_wrap=True)
+    for finding in report.findings:
+        m, c = finding.measurements, finding.candidate
+        table.add_row(
+            *_texts(
+                str(finding.number),
+                *((finding.target_name,) if len(report.targets) > 1 else ()),
+                m.place,
+                format_size(m),
+                format_diameters(m),
+                format_intensity(m.mean_intensity, m.intensity_unit),
+                format_share(c.features.mean_probability),
+                format_p(c.p),
+                format_p(c.q),
+                mode.mode if mode else MISSING,
+            )
+        )
+    return table
+
+
+def rejected_table(report: Report) -> Table:
+    """One row per reason of each target: how many fell for it, and the one that came nearest to being kept."""
+    table = _table("Rejected")
+    table.add_column("candidates", justify=RIGHT, no_wrap=True)
+    table.add_column("why", ratio=1, min_width=18)
+    for heading in ("nearest", "volume", "score", "p", "q"):
+        table.add_column(heading, justify=RIGHT, no_wrap=True)
+    for target in report.targets:
+        for group in rejected_groups(target):
+            best = group.candidates[0]
+            table.add_row(
+                *_texts(
+                    str(len(group.candidates)),
+                    group.why,
+                    best.id,
+                    format_ml(best.features.volume_mm3 / 1000.0),
+                    format_score(best.score),
+                    format_p(best.p),
+                    format_p(best.q),
+                )
+            )
+    return table
+
+
+def truth_table(report: Report) -> Table:
+    """One row per reference lesion, the figures over all voxels in the caption."""
+    truth = report.truth
+    if truth is None:
+        raise ValueError("this report was not compared with a reference mask")
+    table = _table("Against the reference mask")
+    for heading in ("lesion", "volume", "finding", "Dice", "sensitivity", "precision"):
+        table.add_column(heading, justify=RIGHT, no_wrap=True)
+    for lesion in truth.lesions:
+        table.add_row(
+            str(lesion.label),
+            format_ml(lesion.volume_ml),
+            MISSING if lesion.finding is None else str(lesion.finding),
+            format_share(lesion.dice),
+            format_share(lesion.sensitivity),
+            format_share(lesion.precision),
+        )
+    false = f", {plural(len(truth.false_findings), 'false finding')}" if truth.false_findings else ""
+    table.caption = (
+        f"all voxels: Dice {format_share(truth.dice)}, sensitivity {format_share(truth.sensitivity)}, "
+        f"precision {format_share(truth.precision)}{false}"
+    )
+    return table
+
+
+def _table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _texts(*cells: str) -> tuple[Text, ...]:
+    """Cells as plain text: what comes from a user or a model must not be read as markup."""
+    from rich.text import Text
+
+    return tuple(Text(cell) for cell in cells)
