@@ -57,8 +57,13 @@ class GateSettings(Frozen):
     """Ours: longer ones are vessels (√ of the ratio of the two largest principal moments)."""
     max_flatness: float = Field(default=3.0, ge=1)
     """Ours: flatter ones are rims of the organ, fissures, pleura."""
-    max_continuation: float = Field(default=0.5, ge=0, le=1)
-    """Ours: largest share of the surface across which the grey value goes on as inside (`lookalike_contact`)."""
+    max_inner_continuation: float = Field(default=0.35, ge=0, le=1)
+    """Ours: largest share of the surface across which the grey value goes on as inside, within the anchor: more are
+    pieces of a larger body (a vessel tree) that was cut where it is thin."""
+    max_outer_continuation: float = Field(default=0.35, ge=0, le=1)
+    """Ours: the same out of the anchor: more are bulges of a neighbouring organ or of the chest wall."""
+    max_attachment: float = Field(default=1.0, ge=0)
+    """Ours: a candidate that touches a body thicker than this times its own radius is a branch of it."""
     max_exterior_contact: float = Field(default=0.5, ge=0, le=1)
     """Ours: largest share of the surface that lies on the anchor's own edge: most such candidates are edge remains."""
     min_contrast: float = Field(default=1.0, ge=0)
@@ -153,11 +158,18 @@ def candidate_gates(
         _at_most("ours.elongation", f.elongation, s.max_elongation, "how long it is, like a vessel,"),
         _at_most("ours.flatness", f.flatness, s.max_flatness, "how flat it is, like a rim,"),
         _at_most(
-            "ours.continuation",
-            f.lookalike_contact,
-            s.max_continuation,
-            "the share of its surface across which like tissue goes on",
+            "ours.inner_continuation",
+            f.inner_continuation,
+            s.max_inner_continuation,
+            "the share of its surface across which it goes on inside the anchor",
         ),
+        _at_most(
+            "ours.outer_continuation",
+            f.outer_continuation,
+            s.max_outer_continuation,
+            "the share of its surface across which it goes on outside the anchor",
+        ),
+        _at_most("ours.attachment", f.attachment, s.max_attachment, "the thickness of what it hangs on, over its own,"),
         _at_most(
             "ours.exterior_contact",
             f.exterior_contact,

@@ -15,7 +15,7 @@ from scipy import ndimage
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.reason.anchors.granulometry import split_by_thickness
+from r2seg_agent.reason.anchors.granulometry import Split, contact_areas_mm2, split_by_thickness
 
 PROBABILITY_THRESHOLD = 0.5
 """τ_tumor of method.md §2."""
@@ -27,6 +27,10 @@ MIN_VOLUME_MM3 = 20.0
 """A_min of method.md §3: smaller components are not split or described, only counted."""
 MIN_RADIUS_MM = 2.0
 """A body must hold a ball of this radius; thinner parts of a component (vessels, rims) are dropped, and counted."""
+MIN_RADIUS_VOXELS = 1.4
+"""… and of this many voxels (cube root of the voxel's volume): a voxel and its neighbours, not a speck of noise."""
+MAX_HOLE_MM2 = 100.0
+"""Holes of a slice up to this area belong to the body around them: necrosis, a small cavity, noise."""
 SPLIT_GRID_MM = 1.0
 MAX_SPLIT_VOXELS = 4_000_000
 """A component whose box is larger is split on a grid of at least `SPLIT_GRID_MM`, to bound time and memory."""
@@ -41,6 +45,8 @@ class Region:
     probability: FloatArray
     scale: float
     """The smallest ROI scale that proposed it."""
+    attached_radius_mm: float = 0.0
+    """Inscribed radius of the thickest other body that it was cut from and touches; 0 when it touches none."""
 
 
 class CandidateFeatures(Frozen):
@@ -67,11 +73,16 @@ class CandidateFeatures(Frozen):
     """Share of the candidate's face neighbours that lie outside the anchor, in [0, 1]."""
     flatness: float = 1.0
     """√(second largest / smallest principal moment) ≥ 1, in mm; a pleural rim or a fissure is flat. 1 in 2D."""
-    lookalike_contact: float = 0.0
-    """Share of the face neighbours with at least 0.75 of the candidate's mean contrast to the anchor, in [0, 1]: how
-    far the candidate goes on into tissue like itself (a vessel tree, the heart, the chest wall)."""
+    inner_continuation: float = 0.0
+    """Share of the face neighbours that lie inside the anchor and have at least 0.75 of the candidate's mean contrast,
+    in [0, 1]: how far the candidate goes on into more of itself (a piece of a vessel tree)."""
+    outer_continuation: float = 0.0
+    """The same for neighbours outside the anchor: how far it goes on into the heart, the chest wall, another organ."""
     radius_mm: float = 0.0
     """Radius of its largest inscribed ball (circle in 2D)."""
+    attachment: float = 0.0
+    """Inscribed radius of the thickest other body that it was cut from and touches, over its own; 0 when it touches
+    none. Above 1, it is a branch of something thicker."""
 
 
 Decision = Literal["pending", "survived", "rejected"]
@@ -123,10 +134,11 @@ def find_candidates(
     if not probabilities:
         return CandidateSet(regions=())
     box, fused = _fuse(probabilities)
-    labels = cc3d.connected_components(fused >= threshold, connectivity=CONNECTIVITY)
+    labels = cc3d.connected_components(_small_holes_filled(fused >= threshold, geometry), connectivity=CONNECTIVITY)
     n = int(labels.max())
     if n == 0:
         return CandidateSet(regions=())
+    min_radius_mm = max(min_radius_mm, MIN_RADIUS_VOXELS * _voxel_size_mm(geometry))
     statistics = cc3d.statistics(labels)
     counts, boxes = statistics["voxel_counts"], statistics["bounding_boxes"]
     voxel_mm3 = geometry.voxel_volume_mm3
@@ -139,12 +151,13 @@ def find_candidates(
             continue
         crop = boxes[number]
         component = labels[crop] == number
-        bodies = _bodies(component, geometry.spacing_mm, min_radius_mm)
+        bodies, radii = _bodies(component, geometry.spacing_mm, min_radius_mm)
         if not bodies.any():
             n_thin += 1
             continue
         thin_mm3 += float(np.count_nonzero(component & (bodies == 0))) * voxel_mm3
-        for body in range(1, int(bodies.max()) + 1):
+        attached = _attached_radii(bodies, radii, geometry.spacing_mm)
+        for body in range(1, len(radii)):
             region = _region(
                 body=bodies == body,
                 crop=crop,
@@ -152,6 +165,7 @@ def find_candidates(
                 fused=fused,
                 probabilities=probabilities,
                 threshold=threshold,
+                attached_radius_mm=float(attached[body]),
             )
             if region is None:
                 continue
@@ -167,6 +181,26 @@ def find_candidates(
         thin_volume_mm3=thin_mm3,
         n_over_limit=max(0, len(regions) - max_candidates),
     )
+
+
+def _small_holes_filled(mask: Mask, geometry: Geometry) -> Mask:
+    """`mask`, changed in place: holes of at most `MAX_HOLE_MM2` in a slice become part of it."""
+    largest = int(MAX_HOLE_MM2 / (geometry.spacing_mm[1] * geometry.spacing_mm[2]))
+    for section in mask:
+        if not section.any():
+            continue
+        holes = cc3d.connected_components(np.pad(~section, 1, constant_values=True), connectivity=4)
+        sizes = np.bincount(holes.ravel())
+        sizes[holes[0, 0]] = largest + 1
+        sizes[0] = largest + 1
+        section |= (sizes <= largest)[holes[1:-1, 1:-1]]
+    return mask
+
+
+def _voxel_size_mm(geometry: Geometry) -> float:
+    """Edge of the cube (square in 2D) of a voxel's volume."""
+    z, y, x = geometry.spacing_mm
+    return math.sqrt(y * x) if geometry.is_2d else math.cbrt(z * y * x)
 
 
 def _fuse(probabilities: Sequence[ScaleProbability]) -> tuple[Box, FloatArray]:
@@ -188,27 +222,43 @@ def _fuse(probabilities: Sequence[ScaleProbability]) -> tuple[Box, FloatArray]:
     return box, fused
 
 
-def _bodies(component: Mask, spacing_mm: Float3, min_radius_mm: float) -> NDArray[np.int32]:
-    """Labels (z, y, x) of the bodies of one component, on its own grid or, when it is very large, through a coarser."""
+def _bodies(component: Mask, spacing_mm: Float3, min_radius_mm: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Labels (z, y, x) of the bodies of one component and their inscribed radii in mm (index = label; 0 unused).
+
+    A component in a very large box is split on a coarser grid; each voxel takes the label of its coarse neighbourhood.
+    """
     padded = np.pad(component, [(1, 1) if n > 1 or component.shape[0] > 1 else (0, 0) for n in component.shape])
     if component.size <= MAX_SPLIT_VOXELS:
-        labels = split_by_thickness(padded, spacing_mm, min_radius_mm).labels
-        return labels[_unpadded(padded.shape, component.shape)]
+        split = split_by_thickness(padded, spacing_mm, min_radius_mm)
+        return split.labels[_unpadded(padded.shape, component.shape)], _radii(split)
     factors = [max(1, math.ceil(SPLIT_GRID_MM / step - 1e-6)) for step in spacing_mm]
     fill = [(0, -n % f) for n, f in zip(padded.shape, factors, strict=True)]
     z, y, x = ((n + b) // f for n, (_, b), f in zip(padded.shape, fill, factors, strict=True))
     blocks = np.pad(padded, fill).reshape(z, factors[0], y, factors[1], x, factors[2])
     coarse = blocks.mean(axis=(1, 3, 5), dtype=np.float32) >= 0.5
     spacing = (spacing_mm[0] * factors[0], spacing_mm[1] * factors[1], spacing_mm[2] * factors[2])
-    labels = split_by_thickness(coarse, spacing, min_radius_mm).labels
-    near = ndimage.distance_transform_edt(labels == 0, sampling=spacing, return_distances=False, return_indices=True)
-    reach = ndimage.binary_dilation(labels > 0)
-    labels = np.where(reach, labels[tuple(near)], 0)
+    split = split_by_thickness(coarse, spacing, min_radius_mm)
+    near = ndimage.distance_transform_edt(
+        split.labels == 0, sampling=spacing, return_distances=False, return_indices=True
+    )
+    labels = np.where(ndimage.binary_dilation(split.labels > 0), split.labels[tuple(near)], 0)
     for axis, factor in enumerate(factors):
         labels = np.repeat(labels, factor, axis=axis)
-    fine = labels[_unpadded(padded.shape, component.shape)]
-    bodies: NDArray[np.int32] = np.where(component, fine, 0)
-    return bodies
+    origin = tuple(slice((p - n) // 2, (p - n) // 2 + n) for p, n in zip(padded.shape, component.shape, strict=True))
+    bodies: NDArray[np.int32] = np.where(component, labels[origin], 0).astype(np.int32)
+    return bodies, _radii(split)
+
+
+def _radii(split: Split) -> NDArray[np.float64]:
+    return np.asarray([0.0, *(blob.radius_mm for blob in split.blobs)])
+
+
+def _attached_radii(bodies: NDArray[np.int32], radii: NDArray[np.float64], spacing_mm: Float3) -> NDArray[np.float64]:
+    """For each body, the radius of the thickest other body that it shares a voxel face with; index 0 is unused."""
+    touching = contact_areas_mm2(bodies, len(radii), spacing_mm) > 0
+    touching[0] = touching[:, 0] = False
+    thickest: NDArray[np.float64] = np.where(touching, radii[None, :], 0.0).max(axis=1)
+    return thickest
 
 
 def _unpadded(padded: tuple[int, ...], original: tuple[int, ...]) -> tuple[slice, ...]:
@@ -223,6 +273,7 @@ def _region(
     fused: FloatArray,
     probabilities: Sequence[ScaleProbability],
     threshold: float,
+    attached_radius_mm: float,
 ) -> Region | None:
     tight = bounding_box(body)
     if tight is None:
@@ -237,6 +288,7 @@ def _region(
         mask=mask,
         probability=np.array(fused[in_fused.slices], dtype=np.float32, copy=True),
         scale=min(scales, default=min(part.scale for part in probabilities)),
+        attached_radius_mm=attached_radius_mm,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Float3, bounding_box
@@ -38,8 +39,11 @@ SCALE_STEP = 2.0
 MAX_SIGMA_MM = 10.0
 AMPLITUDE_REACH = 3.0
 """How far, in σ, a voxel looks for the largest contrast of its lesion."""
-EXPLAINED_REACH = 2.0
-"""A coarser scale is silent within this many σ of what a finer one has found."""
+OBVIOUS_Z = 7.0
+"""Twice the detection: what stands out this far at the finest scale needs no averaging to be seen."""
+OBVIOUS_HALO_CELLS = 2
+"""Coarser scales look at the organ without what is obvious and this halo (its blurred edge): else two vessels and the
+air between them average to a lesion. What is merely detected stays in: specks of noise must not hide a faint lesion."""
 CELLS_PER_SIGMA = 2.0
 """Coarse scales are computed on cells of σ / 2."""
 HALF_WIDTH_SD = 0.6745
@@ -47,6 +51,8 @@ HALF_WIDTH_SD = 0.6745
 HISTOGRAM_BINS = 2048
 HISTOGRAM_PERCENTILES = (0.05, 99.95)
 HU_RANGE = (-1024.0, 1500.0)
+MIN_CELL_SHARE = 0.05
+"""A cell counts as obvious, or as organ at all, from this share of its voxels."""
 CHUNK_VOXELS = 8_000_000
 """The finest scale is computed in slabs of about this many voxels, so that memory does not grow with the scan."""
 MIN_NORMAL_VOXELS = 50
@@ -70,7 +76,7 @@ class ContrastSegmenter:
 
     so p ≥ 0.5 says two things: the voxel stands out from the organ, and it lies inside the half-maximum edge of the
     body that does. The finest σ (a quarter of the smallest lesion diameter) draws; coarser ones add faint bodies that
-    the noise hides at the finer scales, and are silent beside what those found. Scales and signs are joined by the
+    the noise hides at the finer scales, and look only at what those left over. Scales and signs are joined by the
     maximum. Outside the mask (with its holes filled) p is 0; with no mask the whole region is the organ.
     """
 
@@ -93,6 +99,7 @@ class ContrastSegmenter:
             roi_independent=True,
             settings={
                 "detection_z": self.detection_z,
+                "obvious_z": OBVIOUS_Z,
                 "edge_share": EDGE_SHARE,
                 "sigma_per_diameter": SIGMA_PER_DIAMETER,
                 "scale_step": SCALE_STEP,
@@ -136,17 +143,19 @@ class ContrastSegmenter:
         sigmas = scales_mm(prompt.diameters_mm)
         field = _Field(image, domain, spacing, clip, centre)
         probability = out[box.slices]
-        self._finest(field, sigmas[0], signs, probability)
+        obvious = self._finest(field, sigmas[0], signs, probability)
         for sigma in sigmas[1:]:
-            self._coarse(field, sigma, signs, probability)
+            self._coarse(field, sigma, signs, probability, obvious)
 
-    def _finest(self, field: _Field, sigma: float, signs: tuple[Sign, ...], probability: FloatArray) -> None:
+    def _finest(self, field: _Field, sigma: float, signs: tuple[Sign, ...], probability: FloatArray) -> Mask:
+        """Draws into `probability`; returns the voxels that no noise can explain."""
         smooth = field.smooth_slabs(sigma)
         noise = normal_tissue(
             np.concatenate([contrast[inner][field.domain[slab]] for slab, inner, contrast in smooth()])
         ).sd
+        obvious = np.zeros(field.image.shape, dtype=bool)
         if noise <= 0:
-            return
+            return obvious
         reach = AMPLITUDE_REACH * sigma
         for slab, inner, contrast in smooth():
             for sign in signs:
@@ -154,14 +163,23 @@ class ContrastSegmenter:
                 p = self._probability(signed, noise, field.spacing, reach)[inner]
                 p[~field.domain[slab]] = 0
                 np.maximum(probability[slab], p, out=probability[slab])
+                obvious[slab] |= (signed[inner] >= OBVIOUS_Z * noise) & field.domain[slab]
+        return obvious
 
-    def _coarse(self, field: _Field, sigma: float, signs: tuple[Sign, ...], probability: FloatArray) -> None:
+    def _coarse(
+        self, field: _Field, sigma: float, signs: tuple[Sign, ...], probability: FloatArray, obvious: Mask
+    ) -> None:
         shape = field.image.shape
         cells = pooled_cells(shape, field.spacing, sigma / CELLS_PER_SIGMA)
         spacing = tuple(s * n / k for s, n, k in zip(field.spacing, shape, cells, strict=True))
         cell_mm = (spacing[0], spacing[1], spacing[2])
         weight = pool(field.domain.astype(np.float32), cells)
         total = pool(field.contrast(), cells)
+        explained = ndimage.binary_dilation(
+            pool(obvious.astype(np.float32), cells) > MIN_CELL_SHARE, iterations=OBVIOUS_HALO_CELLS
+        )
+        weight[explained] = 0
+        total[explained] = 0
         within_weight = gaussian(weight, cell_mm, sigma)
         contrast = gaussian(total, cell_mm, sigma)
         contrast /= np.maximum(within_weight, np.float32(1e-6))
@@ -171,12 +189,10 @@ class ContrastSegmenter:
         noise = normal_tissue(contrast[inside]).sd
         if noise <= 0:
             return
-        found = pool((probability >= 0.5).astype(np.float32), cells) > 0.05
-        explained = local_maximum(found.astype(np.float32), cell_mm, EXPLAINED_REACH * sigma) > 0
-        contrast[weight <= 0.05] = 0
+        contrast[weight <= MIN_CELL_SHARE] = 0
         for sign in signs:
             p = self._probability(contrast * np.float32(sign), noise, cell_mm, AMPLITUDE_REACH * sigma)
-            p[(weight <= 0.05) | explained] = 0
+            p[weight <= MIN_CELL_SHARE] = 0
             if p.max(initial=0.0) < 0.05:
                 continue
             fine = unpool(p, shape)

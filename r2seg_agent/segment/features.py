@@ -54,6 +54,7 @@ def describe(
     mean = float(inside.mean(dtype=np.float64))
     contrast = (mean - stats.median) / max(stats.mad, MIN_MAD)
     outer_moments = _principal_sd_mm(mask, spacing)
+    radius = _inscribed_radius_mm(mask, spacing)
     contacts = _contacts(mask, image=image, anchor=near_anchor, spacing=spacing, mean=mean, anchor_median=stats.median)
     return CandidateFeatures(
         n_voxels=int(inside.size),
@@ -70,15 +71,18 @@ def describe(
         elongation=float(outer_moments[0] / outer_moments[1]),
         flatness=float(outer_moments[1] / outer_moments[2]) if mask.shape[0] > 1 else 1.0,
         exterior_contact=contacts.exterior,
-        lookalike_contact=contacts.lookalike,
-        radius_mm=_inscribed_radius_mm(mask, spacing),
+        inner_continuation=contacts.inner,
+        outer_continuation=contacts.outer,
+        radius_mm=radius,
+        attachment=region.attached_radius_mm / radius,
     )
 
 
 @dataclass(frozen=True)
 class _Contacts:
     exterior: float
-    lookalike: float
+    inner: float
+    outer: float
 
 
 def _contacts(
@@ -87,7 +91,7 @@ def _contacts(
     """Shares of the surface (voxel faces, mm²) by what lies on the other side; the picture's rim counts as neither."""
     share = (image - np.float32(anchor_median)) / (mean - anchor_median if mean != anchor_median else 1.0)
     lookalike = share >= LOOKALIKE_SHARE
-    total = exterior_area = lookalike_area = 0.0
+    total = exterior_area = inner_area = outer_area = 0.0
     for axis in range(3):
         if mask.shape[axis] < 2:
             continue
@@ -98,10 +102,11 @@ def _contacts(
             face = mask[here] & ~mask[there]
             total += face_mm2 * np.count_nonzero(face)
             exterior_area += face_mm2 * np.count_nonzero(face & ~anchor[there])
-            lookalike_area += face_mm2 * np.count_nonzero(face & lookalike[there])
+            inner_area += face_mm2 * np.count_nonzero(face & lookalike[there] & anchor[there])
+            outer_area += face_mm2 * np.count_nonzero(face & lookalike[there] & ~anchor[there])
     if total == 0:
-        return _Contacts(0.0, 0.0)
-    return _Contacts(float(exterior_area / total), float(lookalike_area / total))
+        return _Contacts(0.0, 0.0, 0.0)
+    return _Contacts(float(exterior_area / total), float(inner_area / total), float(outer_area / total))
 
 
 def _positions_mm(mask: Mask, spacing: Float3) -> NDArray[np.float64]:
