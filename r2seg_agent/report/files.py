@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from r2seg_agent.atomic import write_text_atomic
 from r2seg_agent.imaging.identity import array_sha256
-from r2seg_agent.imaging.read import series_files
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import label_map_suffix, write_dicom_seg, write_label_map
 from r2seg_agent.reason.anchors.protocol import AnchorSet
@@ -82,7 +81,7 @@ def _write_lesions(
 ) -> str:
     """Write the lesion mask and return its file name. DICOM's own format for it is a DICOM SEG object."""
     if mask_format == "same" and volume.source_format == "dicom" and names:
-        write_dicom_seg(folder / "lesions.dcm", labels, names, series_files(image_path, series))
+        write_dicom_seg(folder / "lesions.dcm", labels, names, image_path, series=series)
         return "lesions.dcm"
     suffix = (
         ".nii.gz"
