@@ -358,6 +358,7 @@ BROKEN: list[BrokenInput] = [
     ),
     BrokenInput("negative-dimension", _nifti(dim=[3, 20, -24, 6, 1, 1, 1, 1]), "impossible NIfTI header"),
     BrokenInput("nine-dimensions", _nifti(dim=[9, 20, 24, 6, 1, 1, 1, 1]), "impossible NIfTI header"),
+    BrokenInput("nan-offset", _nifti(vox_offset=np.nan), "impossible NIfTI header: its voxels begin at byte nan"),
     BrokenInput("4d", _array(np.stack([body()] * 3)), "4D, of shape 20 × 24 × 6 × 3"),
     BrokenInput("4d-nrrd", _itk_4d, "4D"),
     BrokenInput("complex", _complex, "complex64"),
@@ -395,7 +396,7 @@ BROKEN: list[BrokenInput] = [
     BrokenInput("two-series", _two_series, r"holds 2 image series:\n  1\. [0-9a-f]{6}: CT, 20 × 24 × 6"),
     BrokenInput("missing-slice", _series(skip=(3,)), "1 missing slice: .*5 mm"),
     BrokenInput("repeated-slice", _edited_series(_duplicate), "7 slices, 1 of them at a position"),
-    BrokenInput("no-positions", _edited_series(_no_positions), "6 files without patient positions"),
+    BrokenInput("no-positions", _edited_series(_no_positions), "6 slices without patient positions"),
     BrokenInput("tilted-gantry", _edited_series(_tilted), "tilted gantry"),
     BrokenInput(
         "mixed-orientations",

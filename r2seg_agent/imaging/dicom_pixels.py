@@ -22,6 +22,7 @@ SPACING_TOLERANCE = 0.05
 """Slice distances may differ from their median by this share, or by …"""
 SPACING_TOLERANCE_MM = 0.1
 """… this length, whichever is more: some scanners round positions to 0.1 mm."""
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _PIXEL_TAGS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 SAME_POSITION_MM = 1e-3
 """Slices closer than this lie at the same place."""
@@ -80,12 +81,12 @@ def _frames(source: Path, what: str, member: DicomFile) -> list[_Frame]:
     import pydicom
 
     with dicom.quiet():
-        ds = pydicom.dcmread(
-            member.path,
-            stop_before_pixels=True,
-            specific_tags=["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"],
-        )
-    per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
+        try:
+            ds = pydicom.dcmread(member.path, stop_before_pixels=True, specific_tags=[*_GROUPS])
+            shared = (ds.get(_GROUPS[0]) or [None])[0]
+            per_frame = [_functional(whole, i, (item, shared)) for i, item in enumerate(ds.get(_GROUPS[1]) or ())]
+        except Exception as error:  # pydicom raises nearly anything on damaged headers
+            raise files.truncated(member.path, what, files.last_sentence(str(error))) from None
     if not per_frame and member.n_frames == 1:
         return [whole]
     if len(per_frame) != member.n_frames:
@@ -94,8 +95,7 @@ def _frames(source: Path, what: str, member: DicomFile) -> list[_Frame]:
             "one slice or one 3D volume is needed.",
             "Export the frame you need as its own image.",
         )
-    shared = (ds.get("SharedFunctionalGroupsSequence") or [None])[0]
-    return [_functional(whole, index, (item, shared)) for index, item in enumerate(per_frame)]
+    return per_frame
 
 
 def _functional(whole: _Frame, index: int, groups: tuple[Any, Any]) -> _Frame:
@@ -123,7 +123,6 @@ def _functional(whole: _Frame, index: int, groups: tuple[Any, Any]) -> _Frame:
 
 
 def _check_alike(source: Path, what: str, frames: Sequence[_Frame]) -> None:
-    first = frames[0]
     compared: tuple[tuple[str, list[tuple[float, ...]]], ...] = (
         ("sizes", [(f.file.columns, f.file.rows) for f in frames]),
         ("pixel spacings", [_rounded(f.pixel_spacing, 4) for f in frames]),
@@ -137,9 +136,9 @@ def _check_alike(source: Path, what: str, frames: Sequence[_Frame]) -> None:
                 f"The {what} series in `{source}` mixes slices of different {name}: {counts}.",
                 "Put the slices of one acquisition into their own folder (a localizer may lie among them).",
             )
-    if len(frames) > 1 and (first.position is None or first.orientation is None or first.pixel_spacing is None):
+    if len(frames) > 1 and any(None in (f.position, f.orientation, f.pixel_spacing) for f in frames):
         raise InputError(
-            f"The {what} series in `{source}` has {len(frames)} files without patient positions; "
+            f"The {what} series in `{source}` has {len(frames)} slices without patient positions; "
             "they cannot be stacked into a volume.",
             "Give one of the files as a 2D image, or convert the series with its spacing to NIfTI.",
         )

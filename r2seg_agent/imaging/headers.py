@@ -82,8 +82,12 @@ def check_nrrd_header(path: Path, what: str = "image") -> None:
         _check_amount(path, what, sizes, width, len_data=stored - max(0, int(float(skip or 0))), how=encoding)
 
 
-def check_metaimage_header(path: Path, what: str = "image") -> None:
-    """Raise `InputError` for a MetaImage header that cannot give one grey 3D volume."""
+def check_metaimage_header(path: Path, what: str = "image") -> itk.ZlibVoxels | None:
+    """Raise `InputError` for a MetaImage header that cannot give one grey 3D volume.
+
+    Returns where the voxels are, when they are compressed in the same file: ITK would unpack them from a second
+    buffer and print on stderr when they are damaged, so `itk.read_itk` streams them itself.
+    """
     raw = _head(path, what, b"", "a MetaImage file")
     end = re.search(rb"ElementDataFile\s*=\s*([^\r\n]*)\r?\n?", raw)
     fields = {
@@ -116,7 +120,7 @@ def check_metaimage_header(path: Path, what: str = "image") -> None:
     compressed = fields.get("CompressedData", "False").lower() == "true"
     data = fields["ElementDataFile"]
     if data.upper().startswith("LIST") or "%" in data:
-        return
+        return None
     stored = path.stat().st_size - end.end() if data.upper() == "LOCAL" else _data_file(path, what, data)
     header = int(_floats(fields.get("HeaderSize", "0"))[0])
     stored -= max(0, header)
@@ -124,6 +128,10 @@ def check_metaimage_header(path: Path, what: str = "image") -> None:
     if compressed and said.isdigit() and int(said) > stored:
         raise files.truncated(path, what, f"{stored:,} of {int(said):,} compressed bytes are there")
     _check_amount(path, what, sizes, width, len_data=stored, how="gzip" if compressed else "raw")
+    if not compressed or data.upper() != "LOCAL":
+        return None
+    big_endian = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower() == "true"
+    return itk.ZlibVoxels(end.end() + max(0, header), math.prod(sizes) * width, big_endian)
 
 
 def _head(path: Path, what: str, magic: bytes, name: str) -> bytes:

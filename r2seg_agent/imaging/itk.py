@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +27,30 @@ def simpleitk() -> Any:
     return module
 
 
+_CHUNK_BYTES = 1 << 20
+_NUMPY_TYPES = {
+    "sitkInt8": "i1",
+    "sitkUInt8": "u1",
+    "sitkInt16": "i2",
+    "sitkUInt16": "u2",
+    "sitkInt32": "i4",
+    "sitkUInt32": "u4",
+    "sitkInt64": "i8",
+    "sitkUInt64": "u8",
+    "sitkFloat32": "f4",
+    "sitkFloat64": "f8",
+}
+
+
+@dataclass(frozen=True)
+class ZlibVoxels:
+    """Where a MetaImage file holds its voxels as one zlib stream: `n_bytes` when unpacked, in the file's byte order."""
+
+    offset: int
+    n_bytes: int
+    big_endian: bool
+
+
 class _Keeper:
     """Lends an ITK image's buffer to NumPy and keeps the image alive as long as the array lives."""
 
@@ -33,31 +60,65 @@ class _Keeper:
         self.__array_interface__ = dict(interface)
 
 
-def read_itk(path: Path, what: str = "image") -> tuple[NDArray[Any], Geometry]:
+def read_itk(path: Path, what: str = "image", packed: ZlibVoxels | None = None) -> tuple[NDArray[Any], Geometry]:
     """Voxels (z, y, x) of an NRRD or MetaImage file in ITK's own memory (no copy), with their geometry in LPS mm.
 
-    The header's text is checked by `imaging.headers` before: ITK repairs or ignores some faults silently.
+    The header's text is checked by `imaging.headers` before: ITK repairs or ignores some faults silently. With `packed`
+    ITK reads the header only, and the voxels are streamed from there.
 
     Raises:
         InputError: ITK cannot read it, or it is a vector, complex or 4D image, or its grid is unusable.
     """
     sitk = simpleitk()
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
     try:
-        image = sitk.ReadImage(os.fspath(path))
+        reader.ReadImageInformation()
+        dtype = _dtype(reader)
+        streamed = packed is not None and packed.n_bytes == math.prod(reader.GetSize()) * dtype.itemsize
+        image = None if streamed else reader.Execute()
     except RuntimeError as error:
         raise unreadable(path, what, error) from None
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise vector_error(path, what, image.GetNumberOfComponentsPerPixel())
-    array: NDArray[Any] = np.asarray(_Keeper(image))
-    checks.check_grey_type(path, what, array.dtype.kind, str(image.GetPixelIDTypeAsString()))
-    ndim = int(image.GetDimension())
-    if ndim > 3:
-        if any(n != 1 for n in image.GetSize()[3:]):
-            raise dimension_error(path, what, image.GetSize())
-        array = array.reshape(array.shape[-3:])
-    elif ndim == 2:
-        array = array[np.newaxis]
-    return array, _geometry(path, what, image, array.shape)
+    components = int(reader.GetNumberOfComponents())
+    if components != 1:
+        raise vector_error(path, what, components)
+    sizes = tuple(int(n) for n in reader.GetSize())
+    if any(n != 1 for n in sizes[3:]):
+        raise dimension_error(path, what, sizes)
+    array = _unpack(path, what, packed, dtype) if packed is not None and streamed else np.asarray(_Keeper(image))
+    checks.check_grey_type(path, what, array.dtype.kind, str(array.dtype))
+    array = array.reshape((1, *sizes[::-1])[-3:])
+    return array, _geometry(path, what, reader, array.shape)
+
+
+def _dtype(reader: Any) -> np.dtype[Any]:
+    """The NumPy type of the file's voxels; void where ITK has no plain number for it."""
+    sitk = simpleitk()
+    pixel_id = reader.GetPixelID()
+    return np.dtype(next((t for name, t in _NUMPY_TYPES.items() if getattr(sitk, name) == pixel_id), "V1"))
+
+
+def _unpack(path: Path, what: str, where: ZlibVoxels, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The voxels of a zlib stream, flat and in native byte order."""
+    array = np.empty(where.n_bytes // dtype.itemsize, dtype=dtype)
+    view = memoryview(array.view(np.uint8).data)
+    done = 0
+    inflate = zlib.decompressobj()
+    with files.readable(path, what), path.open("rb") as file:
+        file.seek(where.offset)
+        while done < len(view) and (chunk := file.read(_CHUNK_BYTES)):
+            try:
+                part = inflate.decompress(chunk)
+            except zlib.error:
+                raise files.truncated(path, what, "the compressed voxels are corrupt") from None
+            n = min(len(part), len(view) - done)
+            view[done : done + n] = part[:n]
+            done += n
+    if done < len(view):
+        raise files.truncated(path, what, f"{done:,} of {len(view):,} bytes of voxels are there")
+    if where.big_endian:
+        array.byteswap(inplace=True)
+    return array
 
 
 def write_itk(path: Path, array: NDArray[Any], geometry: Geometry, metadata: Mapping[str, str] | None = None) -> None:

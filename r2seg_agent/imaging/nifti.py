@@ -33,6 +33,8 @@ QFORM_TOLERANCE_MM = 0.5e-3
 the fourth, and with it every far corner, is off by up to some tenths of a mm. Such a qform is marked as unset: readers
 then take the exact sform."""
 MIN_HEADER_BYTES = 348
+MAX_OFFSET_BYTES = 1 << 30
+"""Header extensions before the voxels are some kilobytes; a gigabyte is none."""
 _CHUNK_BYTES = 1 << 22
 
 
@@ -189,13 +191,19 @@ def _grid(path: Path, what: str, raw: Any, shape_xyz: tuple[int, int, int], ndim
     if ndim < 3:
         pixdim[2] = 1.0
     checks.check_spacing(path, what, pixdim[::-1])
+    offset = float(raw["vox_offset"])
+    if not 0 <= offset <= MAX_OFFSET_BYTES:
+        raise InputError(
+            f"The {what} `{path}` has an impossible NIfTI header: its voxels begin at byte {offset:g}.",
+            "Export it again from the source.",
+        )
     affine = _affine(path, what, raw, shape_xyz, ndim)
     if affine is not None:
         affine[:3] *= mm
     return _Header(
         shape_xyz=shape_xyz,
         ndim=ndim,
-        offset=max(int(raw["vox_offset"]), 0),
+        offset=int(offset),
         spacing_xyz=(pixdim[0], pixdim[1], pixdim[2]),
         affine_ras=affine,
     )

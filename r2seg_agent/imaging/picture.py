@@ -56,8 +56,7 @@ def read_picture(
         except PermissionError as error:
             with files.readable(path, what):
                 raise error
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            # Pillow reports damaged data by any of these.
+        except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
             raise files.truncated(path, what, files.last_sentence(str(error)).rstrip(".")) from None
     if orientation not in (0, 1):
         note("The picture asks viewers to rotate it (EXIF); it is used as stored, and so are masks for it.")

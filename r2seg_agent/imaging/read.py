@@ -128,8 +128,10 @@ def read_array(
     if source_format == "dicom":
         member = dicom.read_single(path, what)
         return *dicom_pixels.read_series(path, [member], what, note), source_format
-    check = headers.check_nrrd_header if source_format == "nrrd" else headers.check_metaimage_header
-    check(path, what)
+    if source_format == "metaimage":
+        packed = headers.check_metaimage_header(path, what)
+        return *itk.read_itk(path, what, packed), source_format
+    headers.check_nrrd_header(path, what)
     return *itk.read_itk(path, what), source_format
 
 

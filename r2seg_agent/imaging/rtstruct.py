@@ -23,7 +23,7 @@ def list_rois(path: Path | str, what: str = "mask") -> tuple[str, ...]:
     Raises:
         InputError: not a readable RT structure set.
     """
-    return tuple(_contours(_read(Path(path), what)))
+    return tuple(_contours(Path(path), what))
 
 
 def rtstruct_to_label_map(
@@ -38,7 +38,7 @@ def rtstruct_to_label_map(
         InputError: unreadable, an unknown or ambiguous name, contours across slices, or nothing inside the image.
     """
     path = Path(path)
-    contours = _contours(_read(path, what))
+    contours = _contours(path, what)
     name = _choose(path, what, roi_name, contours)
     parity = np.zeros(geometry.shape, dtype=np.bool_)
     outside = 0
@@ -83,7 +83,8 @@ def fill_polygon(yx: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.
     return np.asarray(np.cumsum(flips[:, :-1], axis=1) % 2 == 1)
 
 
-def _read(path: Path, what: str) -> Any:
+def _contours(path: Path, what: str) -> Mapping[str, Sequence[NDArray[np.float64]]]:
+    """(n, 3) LPS points of every closed planar contour by structure name; structures without any are left out."""
     import pydicom
 
     head = files.read_head(path, what)
@@ -91,17 +92,16 @@ def _read(path: Path, what: str) -> Any:
     if kind != "RTSTRUCT":
         is_what = f"a DICOM object of modality {kind}" if kind else files.describe_content(head)
         raise InputError(
-            f"The {what} `{path}` is not an RT structure set: it looks like {is_what}.", "Name the RTSTRUCT."
+            f"The {what} `{path}` is not an RT structure set: it looks like {is_what}.", "Name the RTSTRUCT file."
         )
     try:
         with dicom.quiet():
-            return pydicom.dcmread(path)
+            return _closed_contours(pydicom.dcmread(path))
     except Exception as error:  # pydicom raises nearly anything on damaged data
         raise files.truncated(path, what, files.last_sentence(str(error))) from None
 
 
-def _contours(ds: Any) -> Mapping[str, Sequence[NDArray[np.float64]]]:
-    """(n, 3) LPS points of every closed planar contour by structure name; structures without any are left out."""
+def _closed_contours(ds: Any) -> Mapping[str, Sequence[NDArray[np.float64]]]:
     names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in ds.get("StructureSetROISequence") or ()}
     found: dict[str, list[NDArray[np.float64]]] = {}
     for roi in ds.get("ROIContourSequence") or ():

@@ -194,3 +194,25 @@ def test_series_files_come_in_the_order_of_the_slices(tmp_path: Path) -> None:
     written = dicom_files.write_series(tmp_path, body())
     assert series_files(tmp_path) == tuple(written)
     assert series_files(written[2]) == (written[2],)
+
+
+@pytest.mark.parametrize("syntax", [pydicom.uid.JPEG2000Lossless, pydicom.uid.JPEGLSLossless])
+def test_compressed_by_gdcm(tmp_path: Path, syntax: str) -> None:
+    """The file is made by GDCM, an encoder that is not the decoder."""
+    gdcm = pytest.importorskip("gdcm")
+    dicom_files.dicom_slice((body()[2] + 1024).astype(np.uint16), (0, 0, 0)).save_as(tmp_path / "raw.dcm")
+    reader, writer, change = gdcm.ImageReader(), gdcm.ImageWriter(), gdcm.ImageChangeTransferSyntax()
+    reader.SetFileName(str(tmp_path / "raw.dcm"))
+    assert reader.Read()
+    kind = gdcm.TransferSyntax.JPEG2000Lossless
+    if syntax == pydicom.uid.JPEGLSLossless:
+        kind = gdcm.TransferSyntax.JPEGLSLossless
+    change.SetTransferSyntax(gdcm.TransferSyntax(kind))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(tmp_path / "packed.dcm"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(read_image(tmp_path / "packed.dcm").array[0], body()[2])
