@@ -138,11 +138,11 @@ def _thirds(mask: Mask, box: Box, anchors: AnchorSet, organ: str) -> list[str]:
 
 def _side_word(organ: str, towards_left: bool) -> str:
     """Medial and lateral within an organ that has a side, the patient's left and right within one that has none."""
-    if organ.endswith("_left"):
-        return "lateral" if towards_left else "medial"
-    if organ.endswith("_right"):
-        return "medial" if towards_left else "lateral"
-    return "left part" if towards_left else "right part"
+    known = organs().get(organ)
+    side = known.side if known else next((s for s in ("left", "right") if s in organ.split("_")), None)
+    if side is None:
+        return "left part" if towards_left else "right part"
+    return "lateral" if towards_left == (side == "left") else "medial"
 
 
 def _depth(mask: Mask, box: Box, anchors: AnchorSet, organ: str) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from r2seg_agent.imaging.geometry import Box, Index3
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.imaging.window import percentile_window
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.report import canvas
 from r2seg_agent.report.canvas import Outline, Panel, View
@@ -45,11 +46,9 @@ def display_window(volume: Volume, window: tuple[float, float] | None) -> tuple[
     on a regular grid so that it is the same every time."""
     if window is not None:
         return window
-    step = max(1, round((volume.array.size / WINDOW_SAMPLE) ** (1 / sum(n > 1 for n in volume.geometry.shape or (2,)))))
-    sample = volume.array[tuple(slice(None, None, step) if n > 1 else slice(None) for n in volume.geometry.shape)]
-    positive = sample[sample > 0]
-    low, high = np.percentile(positive if positive.size else sample, [0.5, 99.5])
-    return float(low), float(max(high, low + 1e-6))
+    axes = sum(n > 1 for n in volume.geometry.shape)
+    step = max(1, round((volume.array.size / WINDOW_SAMPLE) ** (1 / max(1, axes))))
+    return percentile_window(volume.array[tuple(slice(None, None, step if n > 1 else 1) for n in volume.array.shape)])
 
 
 def finding_panels(scene: Scene, finding: Finding) -> tuple[Panel, ...]:

@@ -1,0 +1,333 @@
+"""Anchors that the user already has: a label map with names, a folder of masks, or the mask of one organ."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.imaging import files
+from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.itk import simpleitk
+from r2seg_agent.imaging.masks import Labels, read_label_map
+from r2seg_agent.imaging.volume import Mask, Modality, Volume
+from r2seg_agent.progress import Progress, silent
+from r2seg_agent.reason.anatomy import canonical_organ, on_side, organ_of_class, organs
+from r2seg_agent.reason.anchors.label_names import (
+    NEEDED,
+    Segment,
+    names_file_of,
+    names_in_file,
+    read_names_file,
+    task_names,
+)
+from r2seg_agent.reason.anchors.label_union import LabelUnion
+from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSourceInfo
+
+VERSION = "1"
+MODALITIES: tuple[Modality, ...] = ("CT", "MR", "PT", "US", "XR", "photo", "unknown")
+WHAT = "anchor mask"
+SMALLEST_SIDE = 0.2
+"""Smallest share of a both-sided mask ("lungs") that each half must hold for it to be split into left and right."""
+
+_DEFAULT_SLICER_NAME = re.compile(r"segment[ _]?\d+", re.IGNORECASE)
+
+
+class _Part(NamedTuple):
+    """Where an organ's voxels are: values of one file (of one layer); None: every voxel above 0."""
+
+    organ: str
+    path: Path
+    value: int | None
+    layer: int = 0
+
+
+class MaskSource:
+    """Masks of the user as anchors.
+
+    `spec` is a path, or `PATH=WHAT`: `mask.nii.gz=brain` (a mask of one organ), `seg.nii.gz=names:labels.csv`,
+    `seg.nii.gz=task:total` (TotalSegmentator's class numbers). Without it, a label map's names are looked for in the
+    file (TotalSegmentator's header extension, 3D Slicer's segment fields, DICOM SEG), then beside it (`NAME.json`,
+    `.csv`, `.tsv`, `.ctbl`, `.label`, `.txt`, `labels.*`, `dataset.json`), then in the file's own name
+    ("liver.nii.gz"). In a folder each file is the mask of the organ that it is named after.
+
+    Names become canonical where the organ table knows them, others stay as they are. Organs made of others that are
+    all there are known too (a lung of its lobes), and a both-sided organ is split at its middle when a plan wants its
+    sides. Raises `InputError` for a path that is not there and for labels without names.
+    """
+
+    def __init__(self, spec: str | Path) -> None:
+        self._path, self._what = _split_spec(str(spec))
+        self._split: tuple[str, ...] = ()
+
+    @cached_property
+    def info(self) -> AnchorSourceInfo:
+        """The masks by content: `masks_sha256` covers every file used and which name each value has."""
+        digest = hashlib.sha256()
+        for part in self._parts:
+            digest.update(f"{part.organ}|{part.value}|{part.layer}|{self._file_sha256[part.path]}\n".encode())
+        return AnchorSourceInfo(
+            name="masks",
+            version=VERSION,
+            kind="masks",
+            stand_in=False,
+            licence="user's own",
+            modalities=MODALITIES,
+            settings={"masks_sha256": digest.hexdigest(), "files": len(self._file_sha256)},
+        )
+
+    def organs(self, modality: Modality) -> frozenset[str]:
+        """Every organ that the masks name, and those that follow from them."""
+        named = {part.organ for part in self._parts}
+        return frozenset(named | set(_composed(named)) | _sides(named))
+
+    def check(self, modality: Modality, organs: Sequence[str]) -> None:
+        """Raise `InputError` when the masks name none of `organs`."""
+        known = self.organs(modality)
+        if organs and not known & set(organs):
+            raise InputError(
+                f"The masks hold {_listed(sorted(known))}; the plan needs {_listed(organs)}.",
+                "Name the organ with `--anchors MASK=ORGAN`, give masks of these organs, or change the plan's anchors.",
+            )
+
+    def locate(self, volume: Volume, organs: Sequence[str], progress: Progress = silent) -> AnchorSet:
+        """The masks as one label map on the grid of `volume`.
+
+        Of a folder only the wanted organs are read, and the rest when none of those has a voxel, so that a report can
+        say what is in view. Raises `InputError` for a mask on another grid, saying how it differs.
+        """
+        self.check(volume.modality, organs)
+        wanted = [part for part in self._parts if part.organ in _needed(organs, {p.organ for p in self._parts})]
+        one_file = len({part.path for part in self._parts}) == 1
+        first, rest = (list(self._parts), []) if one_file else (wanted, [p for p in self._parts if p not in wanted])
+        labels, names = self._read(volume.geometry, first, progress)
+        if rest and not any(names.values()):
+            labels, names = self._read(volume.geometry, [*first, *rest], progress)
+        for organ, members in _composed(set(names)).items():
+            names[organ] = tuple(sorted({v for member in members for v in names[member]}))
+        labels, names = _split_sides(labels, names, organs, volume.geometry)
+        for organ in organs:
+            names.setdefault(organ, ())
+        return AnchorSet(labels=labels, names=names, geometry=volume.geometry, info=self.info)
+
+    def _read(
+        self, geometry: Geometry, parts: Sequence[_Part], progress: Progress
+    ) -> tuple[Labels, dict[str, tuple[int, ...]]]:
+        by_file: dict[tuple[Path, int], list[_Part]] = {}
+        for part in parts:
+            by_file.setdefault((part.path, part.layer), []).append(part)
+        if len(by_file) == 1 and all(part.value is not None for part in parts):
+            return _one_label_map(parts, geometry, self._layered(parts[0].path))
+        union = LabelUnion(geometry.shape)
+        for done, ((path, layer), own) in enumerate(by_file.items()):
+            progress("anchors", done, len(by_file), own[0].organ)
+            stored = _layer(path, layer, geometry) if self._layered(path) else _read_mask(path, geometry)
+            for part in own:
+                mask: Mask = stored == part.value if part.value is not None else stored != 0
+                union.add(part.organ, mask)
+        progress("anchors", len(by_file), len(by_file), "")
+        return union.finish()
+
+    @cached_property
+    def _parts(self) -> tuple[_Part, ...]:
+        files.check_path(self._path, WHAT)
+        if self._path.is_dir():
+            return self._parts_of_folder()
+        return tuple(_parts_of_file(self._path, self._what))
+
+    def _parts_of_folder(self) -> tuple[_Part, ...]:
+        if self._what:
+            raise InputError(f"`{self._path}` is a folder; `={self._what}` can only follow a file.")
+        found = sorted(p for p in self._path.iterdir() if files.suffix_of(p) in files.FORMAT_OF_SUFFIX and p.is_file())
+        if not found:
+            raise InputError(
+                f"The folder `{self._path}` holds no mask in a format that can be read.",
+                "Put one mask per organ in it, each named after its organ: liver.nii.gz, kidney_left.nii.gz.",
+            )
+        return tuple(_Part(_organ(_stem(path)), path, None) for path in found)
+
+    @cached_property
+    def _file_sha256(self) -> Mapping[Path, str]:
+        return {path: _sha256(path) for path in sorted({part.path for part in self._parts})}
+
+    def _layered(self, path: Path) -> bool:
+        return any(part.layer > 0 for part in self._parts if part.path == path)
+
+
+def _split_spec(spec: str) -> tuple[Path, str]:
+    if not Path(spec).exists() and "=" in spec:
+        path, _, what = spec.rpartition("=")
+        return Path(path), what.strip()
+    return Path(spec), ""
+
+
+def _parts_of_file(path: Path, what: str) -> Iterator[_Part]:
+    if what.startswith("task:"):
+        segments = task_names(what.removeprefix("task:"))
+    elif what.startswith("names:"):
+        segments = read_names_file(Path(what.removeprefix("names:")))
+    elif what:
+        yield _Part(_organ(what), path, None)
+        return
+    else:
+        segments = names_in_file(path)
+        side = names_file_of(path)
+        if not segments and side is not None:
+            segments = read_names_file(side)
+        if not segments and canonical_organ(_stem(path)) is not None:
+            yield _Part(_organ(_stem(path)), path, None)
+            return
+    if not segments:
+        raise InputError(f"The {WHAT} `{path}` does not say which organ its labels are.", NEEDED)
+    yield from (_part_of_segment(segment, path) for segment in segments)
+
+
+def _part_of_segment(segment: Segment, path: Path) -> _Part:
+    return _Part(_organ(segment.name), path, segment.value, segment.layer)
+
+
+def _organ(name: str) -> str:
+    """Canonical where the table knows it. "Segment_1" is what 3D Slicer calls a segment that nobody named."""
+    if _DEFAULT_SLICER_NAME.fullmatch(name.strip()):
+        return name.strip()
+    return canonical_organ(name) or name.strip()
+
+
+def _stem(path: Path) -> str:
+    name = path.name[: len(path.name) - len(files.suffix_of(path))]
+    return name.removesuffix(".seg")
+
+
+def _composed(named: set[str]) -> dict[str, tuple[str, ...]]:
+    """Organs that are not named but whose parts all are: groups of their sides, and TotalSegmentator's unions."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, organ in organs().items():
+        if name in named:
+            continue
+        choices = [organ.members] if organ.members else []
+        choices += [
+            tuple(dict.fromkeys(organ_of_class(task, c) for c in classes)) for task, classes in organ.classes.items()
+        ]
+        members = next((m for m in choices if m and name not in m and set(m) <= named), None)
+        if members is not None:
+            found[name] = members
+    return found
+
+
+def _sides(named: set[str]) -> set[str]:
+    """The sides of named groups, which `_split_sides` can make."""
+    return {member for name in named if name in organs() for member in organs()[name].members}
+
+
+def _needed(wanted: Sequence[str], named: set[str]) -> set[str]:
+    """The named organs that are read for `wanted`: themselves, what they are made of, and the group of a side."""
+    composed = _composed(named)
+    needed: set[str] = set()
+    for organ in wanted:
+        if organ in named:
+            needed.add(organ)
+        elif organ in composed:
+            needed.update(composed[organ])
+        elif organ in organs() and organs()[organ].group in named:
+            needed.add(str(organs()[organ].group))
+    return needed
+
+
+def _split_sides(
+    labels: Labels, names: dict[str, tuple[int, ...]], wanted: Sequence[str], geometry: Geometry
+) -> tuple[Labels, dict[str, tuple[int, ...]]]:
+    """Split a both-sided organ at the middle of its left–right extent where its sides are wanted and not named."""
+    for organ in wanted:
+        group = organs()[organ].group if organ in organs() else None
+        if organ in names or group is None or not names.get(group):
+            continue
+        union = LabelUnion(geometry.shape)
+        for name, values in names.items():
+            union.add(name, np.isin(labels, values))
+        whole: Mask = np.isin(labels, names[group])
+        left, right = on_side(group, "left"), on_side(group, "right")
+        for member, half in zip((left, right), _halves(whole, geometry, group), strict=True):
+            if member is not None:
+                union.add(member, half)
+        labels, names = union.finish()
+    return labels, names
+
+
+def _halves(mask: Mask, geometry: Geometry, name: str) -> tuple[Mask, Mask]:
+    """(left, right) of the patient. Slice by slice, so that no coordinates of the whole mask are held."""
+    row = geometry.to_lps_mm(np.stack(np.broadcast_arrays(0.0, *np.indices(mask.shape[1:], dtype=np.float64)), -1))[
+        ..., 0
+    ]
+    step = float(geometry.direction_matrix[0, 2]) * geometry.spacing_mm[0]
+    extremes = [
+        (float(x.min()), float(x.max()))
+        for z, plane in enumerate(mask)
+        if plane.any() and (x := row[plane] + z * step).size
+    ]
+    middle = (min(low for low, _ in extremes) + max(high for _, high in extremes)) / 2
+    left = np.stack([plane & (row + z * step > middle) for z, plane in enumerate(mask)])
+    share = int(left.sum()) / int(mask.sum())
+    if min(share, 1 - share) < SMALLEST_SIDE:
+        raise InputError(
+            f"The mask of `{name}` holds too little on one side ({min(share, 1 - share):.0%}) to be split.",
+            "Give the masks of the left and the right one under their own names.",
+        )
+    return left, mask & ~left
+
+
+def _one_label_map(
+    parts: Sequence[_Part], geometry: Geometry, layered: bool
+) -> tuple[Labels, dict[str, tuple[int, ...]]]:
+    """A label map stays as it is; values without a name become `label_7`."""
+    path, layer = parts[0].path, parts[0].layer
+    labels = _layer(path, layer, geometry) if layered else _read_mask(path, geometry)
+    present = {int(v) for v in np.unique(labels)} - {0}
+    names: dict[str, tuple[int, ...]] = {}
+    for part in parts:
+        assert part.value is not None  # the caller asked
+        own = (part.value,) if part.value in present else ()
+        names[part.organ] = (*names.get(part.organ, ()), *own)
+    unnamed = present - {part.value for part in parts}
+    names |= {f"label_{value}": (value,) for value in sorted(unnamed)}
+    return labels, names
+
+
+def _read_mask(path: Path, geometry: Geometry) -> Labels:
+    try:
+        return read_label_map(path, geometry, WHAT)
+    except InputError as error:
+        if "is empty" not in error.message:
+            raise
+        return np.zeros(geometry.shape, dtype=np.uint8)  # an organ that is not in view
+
+
+def _layer(path: Path, layer: int, geometry: Geometry) -> Labels:
+    """One layer of a layered .seg.nrrd, which ITK reads as an image of vectors."""
+    sitk = simpleitk()
+    with files.readable(path, WHAT), tempfile.TemporaryDirectory() as folder:
+        image = sitk.ReadImage(str(path))
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            image = sitk.VectorIndexSelectionCast(image, layer)
+        single = Path(folder) / "layer.seg.nrrd"
+        sitk.WriteImage(image, str(single))
+        try:
+            return _read_mask(single, geometry)
+        except InputError as error:
+            raise InputError(error.message.replace(str(single), str(path)), error.hint) from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
