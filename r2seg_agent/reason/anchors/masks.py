@@ -6,7 +6,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from r2seg_agent.imaging.itk import simpleitk
 from r2seg_agent.imaging.masks import Labels, read_label_map
 from r2seg_agent.imaging.volume import Mask, Modality, Volume
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.reason.anatomy import canonical_organ, on_side, organ_of_class, organs
+from r2seg_agent.reason.anatomy import canonical_organ, on_side, organs
 from r2seg_agent.reason.anchors.label_names import (
     NEEDED,
     Segment,
@@ -104,7 +104,8 @@ class MaskSource:
         say what is in view. Raises `InputError` for a mask on another grid, saying how it differs.
         """
         self.check(volume.modality, organs)
-        wanted = [part for part in self._parts if part.organ in _needed(organs, {p.organ for p in self._parts})]
+        needed = _needed(organs, {part.organ for part in self._parts})
+        wanted = [part for part in self._parts if part.organ in needed]
         one_file = len({part.path for part in self._parts}) == 1
         first, rest = (list(self._parts), []) if one_file else (wanted, [p for p in self._parts if p not in wanted])
         labels, names = self._read(volume.geometry, first, progress)
@@ -208,17 +209,30 @@ def _stem(path: Path) -> str:
 def _composed(named: set[str]) -> dict[str, tuple[str, ...]]:
     """Organs that are not named but whose parts all are: groups of their sides, and TotalSegmentator's unions."""
     found: dict[str, tuple[str, ...]] = {}
-    for name, organ in organs().items():
-        if name in named:
-            continue
-        choices = [organ.members] if organ.members else []
-        choices += [
-            tuple(dict.fromkeys(organ_of_class(task, c) for c in classes)) for task, classes in organ.classes.items()
-        ]
-        members = next((m for m in choices if m and name not in m and set(m) <= named), None)
-        if members is not None:
-            found[name] = members
+    for organ, choices in _recipes().items():
+        members = next((m for m in choices if set(m) <= named), None)
+        if organ not in named and members is not None:
+            found[organ] = members
     return found
+
+
+@lru_cache(maxsize=1)
+def _recipes() -> Mapping[str, tuple[tuple[str, ...], ...]]:
+    """Organ → the sets of other organs whose union it is: its sides, and for each task the organs of its classes."""
+    owner: dict[tuple[str, str], tuple[int, str]] = {}  # the organ with fewest classes owns a class
+    for name, organ in organs().items():
+        for task, classes in organ.classes.items():
+            for one in classes:
+                owner[task, one] = min(owner.get((task, one), (len(classes), name)), (len(classes), name))
+    recipes: dict[str, tuple[tuple[str, ...], ...]] = {}
+    for name, organ in organs().items():
+        choices = [organ.members] if organ.members else []
+        for task, classes in organ.classes.items():
+            choices.append(tuple(dict.fromkeys(owner[task, one][1] for one in classes)))
+        fit = tuple(choice for choice in choices if name not in choice)
+        if fit:
+            recipes[name] = fit
+    return recipes
 
 
 def _sides(named: set[str]) -> set[str]:
