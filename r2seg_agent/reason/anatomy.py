@@ -104,7 +104,7 @@ def nearest_organs(text: str, n: int = 3) -> tuple[str, ...]:
     from rapidfuzz import fuzz, process
 
     spaced = {name: name.replace("_", " ") for name in organs()}
-    query = " ".join(words(text)) or text
+    query = " ".join(words(text, camel=True)) or text
     return tuple(key for _, _, key in process.extract(query, spaced, scorer=fuzz.WRatio, limit=n))
 
 
@@ -130,8 +130,10 @@ def canonical_organ(text: str) -> str | None:
 
     Exact after normalisation (case, plural, spelling, word joiners); None rather than a guess.
     """
-    key = words(text)
     table = phrases()
+    if (plain := words(text)) in table:
+        return table[plain]
+    key = words(text, camel=True)
     if key in table:
         return table[key]
     for at in (0, -1):

@@ -41,6 +41,8 @@ class Lexicon(Frozen):
 
     comment: str
     kinds: Mapping[str, tuple[str, ...]]
+    organ_bound_kinds: tuple[str, ...]
+    """Kinds that are never planned as a generic lesion of another organ."""
     sides: Mapping[Literal["left", "right", "both"], tuple[str, ...]]
     modalities: Mapping[Modality, tuple[str, ...]]
     compound_modalities: Mapping[str, tuple[Modality, ...]]
@@ -57,6 +59,8 @@ class Lexicon(Frozen):
     regions: Mapping[str, Region]
     whole_body: tuple[str, ...]
     ambiguous: Mapping[str, Ambiguous]
+    never_corrected_to: tuple[str, ...]
+    """Short or foreign words that ordinary words come too near to."""
     filler: str
     ordinary: str
 
@@ -131,8 +135,11 @@ def _known() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def _speller() -> Speller:
     meant = ("concept", "organ", "lesion", "region", "side")
-    vocabulary = {w for key, found in _phrases().items() if found[0][0] in meant for w in key}
-    return Speller(vocabulary - set(words(lexicon().filler)), lexicon().ordinary.split())
+    told = {key: found[0][0] for key, found in _phrases().items()}
+    alone = {key[0] for key, role in told.items() if len(key) == 1 and role in meant}
+    parts = {w for key, role in told.items() if role in meant for w in key}
+    shy = {w for text in lexicon().never_corrected_to for w in words(text)}
+    return Speller((alone | (parts - set(words(lexicon().filler)) - _ordinary())) - shy)
 
 
 @lru_cache(maxsize=1)
@@ -153,17 +160,10 @@ def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]
     The longest known phrase wins. An ordinary English word that means nothing here is "plain"; a word that is neither
     known nor ordinary nor near a known one is "unknown".
     """
-    corrected: list[tuple[str, str]] = []
-    spelled: list[str] = []
-    for token in tokens(text):
-        if token in _known() or not token[0].isalnum():
-            spelled.append(token)
-            continue
-        meant = _speller().correct(token) or _speller().correct(token + "s")  # "panceras" lost its s as a plural
-        if meant is not None and meant != token:
-            corrected.append((token, meant))
-        spelled.append(meant or token)
+    typed = tokens(text)
+    spelled = [_meant(t) for t in typed]
     items: list[Item] = []
+    corrected: list[tuple[str, str]] = []
     at = 0
     while at < len(spelled):
         for length in range(min(MAX_PHRASE_WORDS, len(spelled) - at), 0, -1):
@@ -171,12 +171,21 @@ def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]
             if found:
                 phrase = " ".join(spelled[at : at + length])
                 items.extend(Item(role, value, phrase) for role, value in found)
+                pairs = zip(typed[at : at + length], spelled[at : at + length], strict=True)
+                corrected += [(wrong, meant) for wrong, meant in pairs if wrong != meant]
                 at += length
                 break
         else:
-            items.append(_single(spelled[at]))
+            items.append(_single(typed[at]))  # a correction that completes no phrase is none
             at += 1
     return tuple(items), tuple(corrected)
+
+
+def _meant(token: str) -> str:
+    """The token, or the known word that it is a typing error of."""
+    if token in _known() or token in _ordinary() or not token[0].isalnum():
+        return token
+    return _speller().correct(token) or _speller().correct(token + "s") or token  # "panceras" lost its s as a plural
 
 
 def _single(token: str) -> Item:

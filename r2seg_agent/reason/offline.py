@@ -85,6 +85,11 @@ def plan_request(request: str, modality: Modality, *, anchors_available: frozens
     if asked.kinds and (asked.wanted or asked.regions) and _stray(asked):
         return ask(*_question(request, asked, anchors_available))
     targets = _targets(wishes, asked, anchors_available)
+    for wish in wishes:
+        if wish.kind in lexicon().organ_bound_kinds and (c := _concept_of(wish)) and wish.kind not in c.kinds:
+            fit = (c.name, *(other.name for other in concepts.concepts().values() if wish.kind in other.kinds))
+            place = anatomy.organ(wish.organ).display
+            return ask(f"The concept table has no {wish.kind} of the {place}. Which do you mean?", fit[:MAX_CHOICES])
     bare = all(w.concept is None and w.kind is None for w in wishes) and not asked.regions
     strange = (*asked.unknown, *asked.plain)
     if targets and bare and (asked.outline or strange):
@@ -133,7 +138,10 @@ def _region(region: str, kind: str) -> list[Wish]:
 
 def _concept_of(wish: Wish) -> Concept | None:
     if wish.concept is not None:
-        return concepts.concept(wish.concept)
+        c = concepts.concept(wish.concept)
+        closer = concepts.find_concept(wish.organ, c.kinds[0]) if wish.organ and c.kinds else None
+        deeper = closer is not None and c.kinds[0] in closer.kinds and c.organ in anatomy.containing(closer.organ)[1:]
+        return closer if deeper else c  # "bone metastasis in the femur"
     return concepts.find_concept(wish.organ, wish.kind or GENERIC_KIND)
 
 
@@ -256,8 +264,9 @@ def _plan(
         )
     found, swapped = _findable(anchors, available)
     if swapped:
-        notes.append(swapped)
-        side = side if all(anatomy.organ(a).side == side for a in found) else None
+        kept = all(anatomy.organ(a).side == side for a in found)
+        notes.append(swapped if kept or side is None else f"{swapped} The side “{side}” cannot be applied.")
+        side = side if kept else None
     neighbours = [m for n in c.neighbours for m in anatomy.expand(n) if m not in banned and m not in found]
     if side:
         neighbours = [n for n in neighbours if anatomy.organ(n).side in (side, None)]
@@ -267,6 +276,8 @@ def _plan(
         notes.append(c.no_anchor_reason)
     if modality not in c.modalities and modality != "unknown":
         notes.append(f"{MODALITY_WORDS[modality]} is not a usual modality for it.")
+    if wish.kind and wish.kind != GENERIC_KIND and wish.kind not in c.kinds:
+        notes.append(f"There is no entry for a {wish.kind} of this organ; any lesion of it is searched.")
     if asked.excluded_kinds:
         notes.append(
             f"Wanted without: {', '.join(asked.excluded_kinds)}; shape and grey values alone cannot tell these apart."

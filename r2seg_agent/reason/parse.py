@@ -257,9 +257,16 @@ class _Stream:
                 kind = (
                     owner.value if owner.role == "lesion" else (*concepts.concept(owner.value).kinds, GENERIC_KIND)[0]
                 )
+                if kind == GENERIC_KIND and (first := self._special_before(m)):
+                    kind, first.used = first.value, True  # "malignant liver mass"
                 wishes.append(Wish(None, m.value, kind, _one_side(m.side or owner.side), m.text))
         self._bind_regions(bool(wishes))
         return (*wishes, *self._dangling(wishes))
+
+    def _special_before(self, organ: Mention) -> Mention | None:
+        before = next((m for m in reversed(self.mentions) if m.at < organ.at), None)
+        special = before and before.role == "lesion" and before.value != GENERIC_KIND and not before.used
+        return before if before and special and self._touching(before, organ) else None
 
     def _owner(self, organ: Mention) -> Mention | None:
         """The lesion word or concept that speaks of this organ."""
@@ -275,10 +282,17 @@ class _Stream:
             )
             if self._between(before, organ, "in") or not taken or self._touching(before, organ):
                 return before
+            if before.role == "concept" and self._is_aside(concepts.concept(before.value).organ, before, organ):
+                return before
         shared = ("join", "comma", "organ", *_SPACE)  # "liver, kidney and lung metastases"
         if after and all(i.role in shared and i.role != "again" for i in self._items[organ.at + 1 : after.at]):
             return after
         return None
+
+    def _is_aside(self, place: str, before: Mention, organ: Mention) -> bool:
+        """True for a part named behind a comma: "lung nodule, left lower lobe"."""
+        inside = organ.value != place and place in anatomy.containing(organ.value)
+        return inside and all(i.role in ("comma", *_SPACE) for i in self._items[before.at + 1 : organ.at])
 
     def lost_places(self) -> tuple[str, ...]:
         """Unknown words behind "in" that no organ follows."""
@@ -303,14 +317,17 @@ class _Stream:
 
     def _bind_regions(self, others: bool) -> None:
         found: list[tuple[str, str]] = []
+        dropped: Mention | None = None
         for n, m in enumerate(self.mentions):
             if m.role != "region":
                 continue
+            beside = dropped is not None and n > 0 and self.mentions[n - 1] is dropped
+            dropped = m
             around = [i.role for i in (*self._items[max(0, m.at - 3) : m.at], *self._items[m.at + 1 : m.at + 3])]
             words = [w for w in self.mentions if w.role == "lesion"]
             after = next((w for w in words if w.at > m.at and self._touching(m, w)), None)
             before = next((w for w in reversed(words) if w.at < m.at), None)
-            joined = any(i.role == "join" for i in self._items[max(0, m.at - 2) : m.at])
+            joined = not beside and any(i.role == "join" for i in self._items[max(0, m.at - 2) : m.at])
             everything = any(i.role == "everything" for i in self._items[max(0, m.at - 4) : m.at])
             follower = self.mentions[n + 1] if n + 1 < len(self.mentions) else None
             if (
@@ -325,6 +342,7 @@ class _Stream:
             owner = after or before
             if owner:
                 owner.used = True
+            dropped = None
             found.append((m.value, owner.value if owner else GENERIC_KIND))
         self.regions = tuple(dict.fromkeys(found))
 
