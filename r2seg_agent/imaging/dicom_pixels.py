@@ -1,4 +1,4 @@
-"""DICOM slices → one array: sorted by position, rescaled (HU for CT), gaps and mixed grids refused.
+"""DICOM slices → one array, sorted by position (`imaging/dicom_frames.py`) and rescaled (HU for CT).
 
 Slices are decoded one by one into the final array, so a series is never held twice in memory.
 """
@@ -6,9 +6,8 @@ Slices are decoded one by one into the final array, so a series is never held tw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,30 +15,10 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging import checks, dicom, files
 from r2seg_agent.imaging.dicom import DicomFile
+from r2seg_agent.imaging.dicom_frames import Frame, stacked
 from r2seg_agent.imaging.geometry import Geometry
 
-SPACING_TOLERANCE = 0.05
-"""Slice distances may differ from their median by this share, or by …"""
-SPACING_TOLERANCE_MM = 0.1
-"""… this length, whichever is more: some scanners round positions to 0.1 mm."""
-_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _PIXEL_TAGS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-SAME_POSITION_MM = 1e-3
-"""Slices closer than this lie at the same place."""
-ORIENTATION_TOLERANCE = 1e-3
-"""Row and column cosines may deviate this much from orthonormal (rounded text in headers); they are then made exact."""
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """One slice: where it lies and how its stored values become grey values."""
-
-    file: DicomFile
-    index: int
-    position: tuple[float, float, float] | None
-    orientation: tuple[float, ...] | None
-    pixel_spacing: tuple[float, float] | None
-    thickness: float | None
 
 
 def read_series(
@@ -54,184 +33,13 @@ def read_series(
         InputError: mixed sizes or orientations, missing, repeated or unequally spaced slices, a tilted gantry,
             colour, or pixel data that cannot be decoded.
     """
-    ordered, geometry = _ordered(source, members, what, note)
+    ordered, geometry = stacked(source, members, what, note)
     return _fill(source, what, ordered, geometry), geometry
 
 
-def files_in_order(source: Path, members: Sequence[DicomFile], what: str = "image") -> tuple[Path, ...]:
-    """The files of a series in the order of their slices (a multi-frame file once); raises as `read_series`."""
-    ordered, _ = _ordered(source, members, what, lambda text: None)
-    return tuple(dict.fromkeys(frame.file.path for frame in ordered))
-
-
-def _ordered(
-    source: Path, members: Sequence[DicomFile], what: str, note: Callable[[str], None]
-) -> tuple[list[_Frame], Geometry]:
-    frames = [frame for member in members for frame in _frames(source, what, member)]
-    _check_alike(source, what, frames)
-    if len(frames) == 1:
-        return frames, _single_geometry(source, what, frames[0], note)
-    return _stack(source, what, frames)
-
-
-def _frames(source: Path, what: str, member: DicomFile) -> list[_Frame]:
-    whole = _Frame(member, 0, member.position, member.orientation, member.pixel_spacing, member.thickness)
-    if member.n_frames == 1 and member.position is not None:
-        return [whole]
-    import pydicom
-
-    with dicom.quiet():
-        try:
-            ds = pydicom.dcmread(member.path, stop_before_pixels=True, specific_tags=[*_GROUPS])
-            shared = (ds.get(_GROUPS[0]) or [None])[0]
-            per_frame = [_functional(whole, i, (item, shared)) for i, item in enumerate(ds.get(_GROUPS[1]) or ())]
-        except Exception as error:  # pydicom raises nearly anything on damaged headers
-            raise files.truncated(member.path, what, files.last_sentence(str(error))) from None
-    if not per_frame and member.n_frames == 1:
-        return [whole]
-    if len(per_frame) != member.n_frames:
-        raise InputError(
-            f"The {what} `{source}` is a film of {member.n_frames} frames without positions (DICOM multi-frame); "
-            "one slice or one 3D volume is needed.",
-            "Export the frame you need as its own image.",
-        )
-    return per_frame
-
-
-def _functional(whole: _Frame, index: int, groups: tuple[Any, Any]) -> _Frame:
-    """A frame of an enhanced multi-frame object, from its own and the shared functional groups."""
-
-    def value(sequence: str, name: str) -> Any:
-        for group in groups:
-            macro = group.get(sequence) if group is not None else None
-            if macro and macro[0].get(name) is not None:
-                return macro[0].get(name)
-        return None
-
-    position = value("PlanePositionSequence", "ImagePositionPatient")
-    orientation = value("PlaneOrientationSequence", "ImageOrientationPatient")
-    spacing = value("PixelMeasuresSequence", "PixelSpacing")
-    thickness = value("PixelMeasuresSequence", "SliceThickness")
-    return replace(
-        whole,
-        index=index,
-        position=None if position is None else (float(position[0]), float(position[1]), float(position[2])),
-        orientation=None if orientation is None else tuple(float(v) for v in orientation),
-        pixel_spacing=None if spacing is None else (float(spacing[0]), float(spacing[1])),
-        thickness=None if thickness is None else float(thickness),
-    )
-
-
-def _check_alike(source: Path, what: str, frames: Sequence[_Frame]) -> None:
-    compared: tuple[tuple[str, list[tuple[float, ...]]], ...] = (
-        ("sizes", [(f.file.columns, f.file.rows) for f in frames]),
-        ("pixel spacings", [_rounded(f.pixel_spacing, 4) for f in frames]),
-        ("orientations", [_rounded(f.orientation, 3) for f in frames]),
-    )
-    for name, values in compared:
-        distinct = sorted(set(values), key=values.index)
-        if len(distinct) > 1:
-            counts = "; ".join(f"{values.count(v)} × {v}" for v in distinct[:4])
-            raise InputError(
-                f"The {what} series in `{source}` mixes slices of different {name}: {counts}.",
-                "Put the slices of one acquisition into their own folder (a localizer may lie among them).",
-            )
-    if len(frames) > 1 and any(None in (f.position, f.orientation, f.pixel_spacing) for f in frames):
-        raise InputError(
-            f"The {what} series in `{source}` has {len(frames)} slices without patient positions; "
-            "they cannot be stacked into a volume.",
-            "Give one of the files as a 2D image, or convert the series with its spacing to NIfTI.",
-        )
-
-
-def _rounded(values: Sequence[float] | None, digits: int) -> tuple[float, ...]:
-    return tuple(round(v, digits) + 0.0 for v in values or ())
-
-
-def _axes(source: Path, what: str, orientation: Sequence[float]) -> NDArray[np.float64]:
-    """(3, 3) float64, columns row, column and normal direction; small rounding made orthonormal."""
-    row, column = np.asarray(orientation[:3], dtype=np.float64), np.asarray(orientation[3:], dtype=np.float64)
-    gram = np.array([[row @ row, row @ column], [column @ row, column @ column]])
-    if not np.isfinite(gram).all() or np.abs(gram - np.eye(2)).max() > ORIENTATION_TOLERANCE:
-        raise InputError(
-            f"The {what} `{source}` has row and column directions that are not perpendicular unit vectors: "
-            f"{tuple(orientation)}.",
-            "Its header is damaged; export it again.",
-        )
-    row = row / np.linalg.norm(row)
-    column = column - (column @ row) * row
-    column = column / np.linalg.norm(column)
-    return np.stack([row, column, np.cross(row, column)], axis=1)
-
-
-def _single_geometry(source: Path, what: str, frame: _Frame, note: Callable[[str], None]) -> Geometry:
-    axes = np.eye(3) if frame.orientation is None else _axes(source, what, frame.orientation)
-    known: Literal["zyx", "yx", "none"] = "none" if frame.pixel_spacing is None else "yx"
-    thickness = 1.0
-    if known == "yx" and frame.thickness is not None and frame.thickness > 0 and frame.position is not None:
-        known, thickness = "zyx", frame.thickness
-    if frame.position is not None and frame.file.n_frames == 1:
-        note("One slice of a series was given; the folder would give the whole volume.")
-    return checks.checked_geometry(
-        source,
-        what,
-        shape=(1, frame.file.rows, frame.file.columns),
-        spacing_zyx_mm=(thickness, *(frame.pixel_spacing or (1.0, 1.0))),
-        origin_lps_mm=frame.position or (0.0, 0.0, 0.0),
-        direction=axes,
-        known_spacing=known,
-    )
-
-
-def _stack(source: Path, what: str, frames: Sequence[_Frame]) -> tuple[list[_Frame], Geometry]:
-    axes = _axes(source, what, frames[0].orientation or ())
-    positions = np.asarray([frame.position for frame in frames], dtype=np.float64)
-    along = positions @ axes[:, 2]
-    order = np.argsort(along, kind="stable")
-    along, positions = along[order], positions[order]
-    steps = np.diff(along)
-    same = int(np.count_nonzero(steps < SAME_POSITION_MM))
-    if same:
-        raise InputError(
-            f"The {what} series in `{source}` has {len(frames)} slices, {same} of them at a position that another "
-            "already holds (several phases or time points, or copied files).",
-            "Put one phase into its own folder, and remove copies.",
-        )
-    step = float(np.median(steps))
-    allowed = max(SPACING_TOLERANCE * step, SPACING_TOLERANCE_MM)
-    off = np.flatnonzero(np.abs(steps - step) > allowed)
-    if off.size:
-        gap = float(steps[off[0]])
-        missing = sum(max(0, round(float(steps[i]) / step) - 1) for i in off)
-        told = f"about {missing} missing slice{'s' if missing > 1 else ''}" if missing else "unequal slice distances"
-        raise InputError(
-            f"The {what} series in `{source}` has {told}: neighbours are {step:.4g} mm apart, but after slice "
-            f"{int(off[0]) + 1} of {len(frames)} it is {gap:.4g} mm.",
-            "Copy the whole series again, or resample it to equal distances first.",
-        )
-    mean_step = float(along[-1] - along[0]) / (len(frames) - 1)
-    drift = positions - positions[0] - np.outer(along - along[0], axes[:, 2])
-    worst = float(np.linalg.norm(drift, axis=1).max())
-    spacing_y, spacing_x = frames[0].pixel_spacing or (1.0, 1.0)
-    if worst > 0.5 * min(spacing_y, spacing_x):
-        raise InputError(
-            f"The {what} series in `{source}` is not stacked straight: slices shift sideways by up to {worst:.3g} mm "
-            "(a tilted gantry). Only perpendicular axes are allowed.",
-            "Correct the tilt first (dcm2niix does).",
-        )
-    geometry = checks.checked_geometry(
-        source,
-        what,
-        shape=(len(frames), frames[0].file.rows, frames[0].file.columns),
-        spacing_zyx_mm=(mean_step, spacing_y, spacing_x),
-        origin_lps_mm=tuple(positions[0]),
-        direction=axes,
-    )
-    return [frames[i] for i in order], geometry
-
-
-def _fill(source: Path, what: str, frames: Sequence[_Frame], geometry: Geometry) -> NDArray[Any]:
+def _fill(source: Path, what: str, frames: Sequence[Frame], geometry: Geometry) -> NDArray[Any]:
     out: NDArray[Any] | None = None
+    filled = 0
     slopes, intercepts = np.ones(len(frames)), np.zeros(len(frames))
     slot = {(frame.file.path, frame.index): z for z, frame in enumerate(frames)}
     for file in dict.fromkeys(frame.file for frame in frames):
@@ -249,8 +57,9 @@ def _fill(source: Path, what: str, frames: Sequence[_Frame], geometry: Geometry)
                     "Put the slices of one acquisition into their own folder.",
                 )
             out[z], slopes[z], intercepts[z] = plane, slope, intercept
-    if out is None:
-        raise files.truncated(source, what, "no pixel data")
+            filled += 1
+    if out is None or filled != len(frames):
+        raise files.truncated(source, what, f"pixel data for {filled} of {len(frames)} slices are there")
     return checks.rescale_slices(out, slopes.tolist(), intercepts.tolist())
 
 

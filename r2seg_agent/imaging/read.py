@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import checks, dicom, dicom_pixels, files, headers, itk, nifti, picture
+from r2seg_agent.imaging import checks, dicom, dicom_frames, dicom_pixels, files, headers, itk, nifti, picture
 from r2seg_agent.imaging.dicom import SeriesInfo, list_series
 from r2seg_agent.imaging.files import SourceFormat
 from r2seg_agent.imaging.geometry import Geometry
@@ -99,7 +99,7 @@ def series_files(path: Path | str, series: str | None = None) -> tuple[Path, ...
     """
     path = Path(path)
     members = dicom.choose_series(path, dicom.scan_folder(path), series) if path.is_dir() else [dicom.read_single(path)]
-    return dicom_pixels.files_in_order(path, members)
+    return dicom_frames.files_in_order(path, members)
 
 
 def read_array(

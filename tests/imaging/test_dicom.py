@@ -216,3 +216,27 @@ def test_compressed_by_gdcm(tmp_path: Path, syntax: str) -> None:
     assert writer.Write()
     assert pydicom.dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID == syntax
     np.testing.assert_array_equal(read_image(tmp_path / "packed.dcm").array[0], body()[2])
+
+
+def test_a_multi_frame_file_without_its_last_frames_is_refused(tmp_path: Path) -> None:
+    ds = enhanced(body(), list(range(6)))
+    ds.PixelData = ds.PixelData[: len(ds.PixelData) // 2]
+    ds.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="cannot be decoded"):
+        read_image(tmp_path / "a.dcm")
+    del ds.PixelData
+    ds.save_as(tmp_path / "b.dcm")
+    with pytest.raises(InputError, match="cannot be decoded|without pixel data"):
+        read_image(tmp_path / "b.dcm")
+
+
+def test_one_unit_of_a_frame_may_come_from_the_file_and_another_from_the_frame(tmp_path: Path) -> None:
+    """Intercepts in the per-frame group win over shared ones."""
+    ds = enhanced(body(), list(range(6)))
+    for z, frame in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        item = Dataset()
+        item.RescaleSlope, item.RescaleIntercept = 1, -1024 + z
+        frame.PixelValueTransformationSequence = DicomSequence([item])
+    ds.save_as(tmp_path / "a.dcm")
+    expected = body() + np.arange(6, dtype=np.int16)[:, None, None]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").array, expected)
