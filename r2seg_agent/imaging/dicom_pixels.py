@@ -91,13 +91,13 @@ def _planes(source: Path, what: str, file: DicomFile) -> Iterator[tuple[NDArray[
 
 
 def _rescale(ds: Any, index: int) -> tuple[float, float]:
-    groups = [ds]
     per_frame = ds.get("PerFrameFunctionalGroupsSequence")
     shared = ds.get("SharedFunctionalGroupsSequence")
+    groups = []  # the frame's own values win over the shared ones, those over the file's
     for group in ((per_frame[index] if per_frame else None), (shared[0] if shared else None)):
         macro = group.get("PixelValueTransformationSequence") if group is not None else None
-        if macro:
-            groups.insert(0, macro[0])
+        groups += [macro[0]] if macro else []
+    groups.append(ds)
     for group in groups:
         if group.get("RescaleSlope") is not None:
             slope, intercept = float(group.RescaleSlope), float(group.get("RescaleIntercept") or 0.0)

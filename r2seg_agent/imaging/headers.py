@@ -118,7 +118,7 @@ def check_metaimage_header(path: Path, what: str = "image") -> itk.ZlibVoxels | 
             "Export it with short or float voxels.",
         )
     compressed = fields.get("CompressedData", "False").lower() == "true"
-    data = fields["ElementDataFile"]
+    data = end.group(1).decode("latin-1").strip()
     if data.upper().startswith("LIST") or "%" in data:
         return None
     stored = path.stat().st_size - end.end() if data.upper() == "LOCAL" else _data_file(path, what, data)
