@@ -33,7 +33,7 @@ MAX_HOLE_MM2 = 100.0
 """Holes of a slice up to this area belong to the body around them: necrosis, a small cavity, noise."""
 SPLIT_GRID_MM = 1.0
 MAX_SPLIT_VOXELS = 4_000_000
-"""A component whose box is larger is split on a grid of at least `SPLIT_GRID_MM`, to bound time and memory."""
+"""A component in a larger box is split on a grid of at least `SPLIT_GRID_MM`, coarse enough to have no more voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,8 @@ class Region:
     probability: FloatArray
     scale: float
     """The smallest ROI scale that proposed it."""
+    radius_mm: float = 0.0
+    """Radius of the largest ball in it when it was cut out; 0: not measured."""
     attached_radius_mm: float = 0.0
     """Inscribed radius of the thickest other body that it was cut from and touches; 0 when it touches none."""
 
@@ -165,6 +167,7 @@ def find_candidates(
                 fused=fused,
                 probabilities=probabilities,
                 threshold=threshold,
+                radius_mm=float(radii[body]),
                 attached_radius_mm=float(attached[body]),
             )
             if region is None:
@@ -231,13 +234,13 @@ def _bodies(component: Mask, spacing_mm: Float3, min_radius_mm: float) -> tuple[
     if component.size <= MAX_SPLIT_VOXELS:
         split = split_by_thickness(padded, spacing_mm, min_radius_mm)
         return split.labels[_unpadded(padded.shape, component.shape)], _radii(split)
-    factors = [max(1, math.ceil(SPLIT_GRID_MM / step - 1e-6)) for step in spacing_mm]
+    factors = _split_factors(padded.shape, spacing_mm)
     fill = [(0, -n % f) for n, f in zip(padded.shape, factors, strict=True)]
     z, y, x = ((n + b) // f for n, (_, b), f in zip(padded.shape, fill, factors, strict=True))
     blocks = np.pad(padded, fill).reshape(z, factors[0], y, factors[1], x, factors[2])
     coarse = blocks.mean(axis=(1, 3, 5), dtype=np.float32) >= 0.5
     spacing = (spacing_mm[0] * factors[0], spacing_mm[1] * factors[1], spacing_mm[2] * factors[2])
-    split = split_by_thickness(coarse, spacing, min_radius_mm)
+    split = split_by_thickness(coarse, spacing, max(min_radius_mm, MIN_RADIUS_VOXELS * math.cbrt(math.prod(spacing))))
     near = ndimage.distance_transform_edt(
         split.labels == 0, sampling=spacing, return_distances=False, return_indices=True
     )
@@ -247,6 +250,16 @@ def _bodies(component: Mask, spacing_mm: Float3, min_radius_mm: float) -> tuple[
     origin = tuple(slice((p - n) // 2, (p - n) // 2 + n) for p, n in zip(padded.shape, component.shape, strict=True))
     bodies: NDArray[np.int32] = np.where(component, labels[origin], 0).astype(np.int32)
     return bodies, _radii(split)
+
+
+def _split_factors(shape: Sequence[int], spacing_mm: Float3) -> list[int]:
+    """Voxels per cell and axis: the finest grid from `SPLIT_GRID_MM` up that has at most `MAX_SPLIT_VOXELS` cells."""
+    grid_mm = SPLIT_GRID_MM
+    while True:
+        factors = [max(1, math.ceil(grid_mm / step - 1e-6)) for step in spacing_mm]
+        if math.prod(-(-n // f) for n, f in zip(shape, factors, strict=True)) <= MAX_SPLIT_VOXELS:
+            return factors
+        grid_mm *= 1.1
 
 
 def _radii(split: Split) -> NDArray[np.float64]:
@@ -273,6 +286,7 @@ def _region(
     fused: FloatArray,
     probabilities: Sequence[ScaleProbability],
     threshold: float,
+    radius_mm: float,
     attached_radius_mm: float,
 ) -> Region | None:
     tight = bounding_box(body)
@@ -288,6 +302,7 @@ def _region(
         mask=mask,
         probability=np.array(fused[in_fused.slices], dtype=np.float32, copy=True),
         scale=min(scales, default=min(part.scale for part in probabilities)),
+        radius_mm=radius_mm,
         attached_radius_mm=attached_radius_mm,
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cc3d
 import numpy as np
@@ -21,7 +21,7 @@ from r2seg_agent.segment.smoothing import (
     local_maximum,
     pool,
     pooled_cells,
-    unpool,
+    unpooled_slabs,
 )
 
 Sign = Literal[1, -1]
@@ -48,8 +48,7 @@ CELLS_PER_SIGMA = 2.0
 """Coarse scales are computed on cells of σ / 2."""
 HALF_WIDTH_SD = 0.6745
 """The central half of a Gaussian reaches this many standard deviations to each side."""
-HISTOGRAM_BINS = 2048
-HISTOGRAM_PERCENTILES = (0.05, 99.95)
+HISTOGRAM_BINS = 65_536
 HU_RANGE = (-1024.0, 1500.0)
 MIN_CELL_SHARE = 0.05
 """A cell counts as obvious, or as organ at all, from this share of its voxels."""
@@ -134,14 +133,16 @@ class ContrastSegmenter:
         box = bounding_box(mask)
         if box is None or int(np.count_nonzero(mask)) < MIN_NORMAL_VOXELS:
             return
-        image = encoded.volume.array[encoded.roi.slices][box.slices]
-        domain = _filled(mask[box.slices])
         clip = HU_RANGE if encoded.volume.unit == "HU" else None
-        centre = normal_tissue(_clipped(image[domain], clip)).centre
+        field = _Field(
+            image=encoded.volume.array[encoded.roi.slices][box.slices],
+            domain=_filled(mask[box.slices]),
+            spacing=encoded.volume.geometry.spacing_mm,
+            clip=clip,
+        )
+        field.centre = normal_tissue(field.organ_values).centre
         signs = SIGNS[prompt.contrast]
-        spacing = encoded.volume.geometry.spacing_mm
         sigmas = scales_mm(prompt.diameters_mm)
-        field = _Field(image, domain, spacing, clip, centre)
         probability = out[box.slices]
         obvious = self._finest(field, sigmas[0], signs, probability)
         for sigma in sigmas[1:]:
@@ -149,21 +150,19 @@ class ContrastSegmenter:
 
     def _finest(self, field: _Field, sigma: float, signs: tuple[Sign, ...], probability: FloatArray) -> Mask:
         """Draws into `probability`; returns the voxels that no noise can explain."""
-        smooth = field.smooth_slabs(sigma)
-        noise = normal_tissue(
-            np.concatenate([contrast[inner][field.domain[slab]] for slab, inner, contrast in smooth()])
-        ).sd
+        smooth = _SmoothSlabs(field, sigma)
+        noise = normal_tissue(smooth.organ_values).sd
         obvious = np.zeros(field.image.shape, dtype=bool)
         if noise <= 0:
             return obvious
-        reach = AMPLITUDE_REACH * sigma
         for slab, inner, contrast in smooth():
+            inside = field.domain[slab]
             for sign in signs:
                 signed = contrast * np.float32(sign)
-                p = self._probability(signed, noise, field.spacing, reach)[inner]
-                p[~field.domain[slab]] = 0
+                p = self._probability(signed, noise, field.spacing, AMPLITUDE_REACH * sigma)[inner]
+                p[~inside] = 0
                 np.maximum(probability[slab], p, out=probability[slab])
-                obvious[slab] |= (signed[inner] >= OBVIOUS_Z * noise) & field.domain[slab]
+                obvious[slab] |= (signed[inner] >= OBVIOUS_Z * noise) & inside
         return obvious
 
     def _coarse(
@@ -173,31 +172,30 @@ class ContrastSegmenter:
         cells = pooled_cells(shape, field.spacing, sigma / CELLS_PER_SIGMA)
         spacing = tuple(s * n / k for s, n, k in zip(field.spacing, shape, cells, strict=True))
         cell_mm = (spacing[0], spacing[1], spacing[2])
-        weight = pool(field.domain.astype(np.float32), cells)
-        total = pool(field.contrast(), cells)
-        explained = ndimage.binary_dilation(
-            pool(obvious.astype(np.float32), cells) > MIN_CELL_SHARE, iterations=OBVIOUS_HALO_CELLS
-        )
-        weight[explained] = 0
-        total[explained] = 0
-        within_weight = gaussian(weight, cell_mm, sigma)
-        contrast = gaussian(total, cell_mm, sigma)
-        contrast /= np.maximum(within_weight, np.float32(1e-6))
-        inside = weight > 0.5
-        if np.count_nonzero(inside) < MIN_NORMAL_VOXELS:
+        weight = pool(lambda part: field.domain[part].astype(np.float32), shape, cells)
+        contrast = pool(field.contrast, shape, cells)
+        shown = pool(lambda part: obvious[part].astype(np.float32), shape, cells) > MIN_CELL_SHARE
+        shown = ndimage.binary_dilation(shown, iterations=OBVIOUS_HALO_CELLS)
+        weight[shown] = 0
+        contrast[shown] = 0
+        contrast = gaussian(contrast, cell_mm, sigma)
+        contrast /= np.maximum(gaussian(weight, cell_mm, sigma), np.float32(1e-6))
+        organ = weight > MIN_CELL_SHARE
+        contrast[~organ] = 0
+        inside = contrast[weight > 0.5]
+        if inside.size < MIN_NORMAL_VOXELS:
             return
-        noise = normal_tissue(contrast[inside]).sd
+        noise = normal_tissue(lambda: iter([inside])).sd
         if noise <= 0:
             return
-        contrast[weight <= MIN_CELL_SHARE] = 0
         for sign in signs:
             p = self._probability(contrast * np.float32(sign), noise, cell_mm, AMPLITUDE_REACH * sigma)
-            p[weight <= MIN_CELL_SHARE] = 0
-            if p.max(initial=0.0) < 0.05:
+            p[~organ] = 0
+            if p.max(initial=0.0) < MIN_CELL_SHARE:
                 continue
-            fine = unpool(p, shape)
-            fine[~field.domain] = 0
-            np.maximum(probability, fine, out=probability)
+            for part, fine in unpooled_slabs(p, shape):
+                fine[~field.domain[part]] = 0
+                np.maximum(probability[part], fine, out=probability[part])
 
     def _probability(self, contrast: FloatArray, noise: float, spacing: Float3, reach_mm: float) -> FloatArray:
         amplitude = np.maximum(local_maximum(contrast, spacing, reach_mm), np.float32(noise))
@@ -218,55 +216,72 @@ def scales_mm(diameters_mm: tuple[float, float]) -> tuple[float, ...]:
     return tuple(scales)
 
 
-Slab = tuple[tuple[slice, slice, slice], tuple[slice, slice, slice], FloatArray]
-"""Where a slab lies in the field, where its own voxels lie in the haloed array, the haloed array."""
+Slab = tuple[slice, slice, FloatArray]
+"""Where a slab lies in the field (range of z), where its own slices lie in the haloed array, the haloed array."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Field:
-    """The organ's box: `image` in its own number type, `domain` the organ with holes filled."""
+    """The organ's box: `image` in its own number type, `domain` the organ (filled), `centre` its normal grey value."""
 
-    image: NDArray[np.generic]
+    image: NDArray[Any]
     domain: Mask
     spacing: Float3
     clip: tuple[float, float] | None
-    centre: float
+    centre: float = 0.0
 
-    def contrast(self, part: slice = slice(None)) -> FloatArray:
+    def slabs(self) -> Iterator[slice]:
+        """Ranges of slices of about `CHUNK_VOXELS`."""
+        nz, ny, nx = self.image.shape
+        step = max(1, CHUNK_VOXELS // (ny * nx))
+        for start in range(0, nz, step):
+            yield slice(start, min(nz, start + step))
+
+    def contrast(self, part: slice) -> FloatArray:
         """I − m inside the organ, 0 outside, for a range of slices."""
         values = _clipped(self.image[part], self.clip)
         values -= np.float32(self.centre)
         values *= self.domain[part]
         return values
 
-    def smooth_slabs(self, sigma: float) -> _SmoothSlabs:
-        return _SmoothSlabs(self, sigma)
+    def organ_values(self) -> Iterator[FloatArray]:
+        """Grey values of the organ, slab by slab."""
+        for part in self.slabs():
+            yield _clipped(self.image[part][self.domain[part]], self.clip)
 
 
-@dataclass(frozen=True, eq=False)
 class _SmoothSlabs:
-    """Iterates over haloed slabs of the contrast smoothed inside the organ (normalised convolution)."""
+    """The contrast smoothed inside the organ (normalised convolution), slab by slab with a halo; one slab is kept."""
 
-    field: _Field
-    sigma: float
+    def __init__(self, field: _Field, sigma: float) -> None:
+        self._field, self._sigma = field, sigma
+        self._kept: list[Slab] = []
 
     def __call__(self) -> Iterator[Slab]:
-        f = self.field
-        nz, ny, nx = f.image.shape
-        halo = int(np.ceil((4.0 + AMPLITUDE_REACH) * self.sigma / f.spacing[0])) + 1
-        step = max(1, CHUNK_VOXELS // (ny * nx))
-        for start in range(0, nz, step):
-            stop = min(nz, start + step)
-            low, high = max(0, start - halo), min(nz, stop + halo)
-            weight = gaussian(f.domain[low:high].astype(np.float32), f.spacing, self.sigma)
-            contrast = gaussian(f.contrast(slice(low, high)), f.spacing, self.sigma)
+        if self._kept:
+            yield from self._kept
+            return
+        f = self._field
+        nz = f.image.shape[0]
+        halo = int(np.ceil((4.0 + AMPLITUDE_REACH) * self._sigma / f.spacing[0])) + 1
+        for own in f.slabs():
+            around = slice(max(0, own.start - halo), min(nz, own.stop + halo))
+            weight = gaussian(f.domain[around].astype(np.float32), f.spacing, self._sigma)
+            contrast = gaussian(f.contrast(around), f.spacing, self._sigma)
             contrast /= np.maximum(weight, np.float32(1e-3))
-            contrast *= f.domain[low:high]
-            whole = (slice(None), slice(None))
-            yield (slice(start, stop), *whole), (slice(start - low, stop - low), *whole), contrast
+            contrast *= f.domain[around]
+            slab = (own, slice(own.start - around.start, own.stop - around.start), contrast)
+            if own == slice(0, nz):
+                self._kept = [slab]
+            yield slab
+
+    def organ_values(self) -> Iterator[FloatArray]:
+        """Smoothed contrast of the organ's voxels, slab by slab."""
+        for own, inner, contrast in self():
+            yield contrast[inner][self._field.domain[own]]
 
 
-def _clipped(values: NDArray[np.generic], clip: tuple[float, float] | None) -> FloatArray:
+def _clipped(values: NDArray[Any], clip: tuple[float, float] | None) -> FloatArray:
     floats = values.astype(np.float32)
     if clip is not None:
         np.clip(floats, clip[0], clip[1], out=floats)
@@ -280,34 +295,39 @@ class Normal(NamedTuple):
     sd: float
 
 
-def normal_tissue(values: FloatArray) -> Normal:
-    """Centre and standard deviation of the majority of `values`: median of the shortest half, its half width / 0.6745.
+def normal_tissue(values: Callable[[], Iterator[FloatArray]]) -> Normal:
+    """Centre and standard deviation of the majority of values: median of the shortest half, its half width / 0.6745.
 
     The shortest half (the narrowest interval that holds half of the values; Rousseeuw & Leroy 1987) looks away from
     lesions on one side even when they fill a third of an organ, where median and MAD have long moved with them. For a
-    Gaussian both pairs agree. Computed on a histogram of `HISTOGRAM_BINS` bins; sd is 0 for constant values.
+    Gaussian both pairs agree. `values()` gives the values piece by piece, the same at each call; the result does not
+    depend on their order. Computed on a histogram of `HISTOGRAM_BINS` bins; sd is 0 for constant values.
     """
-    low, high = (float(v) for v in np.percentile(values, HISTOGRAM_PERCENTILES))
+    limits = [(float(part.min()), float(part.max())) for part in values() if part.size]
+    if not limits:
+        return Normal(0.0, 0.0)
+    low, high = min(a for a, _ in limits), max(b for _, b in limits)
     if high <= low:
         return Normal(low, 0.0)
-    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(low, high))
+    counts = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
+    for part in values():
+        counts += np.histogram(part, bins=HISTOGRAM_BINS, range=(low, high))[0]
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
     cumulative = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
-    below = np.interp(cumulative[:-1] + cumulative[-1] / 2.0, cumulative, edges, right=np.inf)
-    width = np.where(cumulative[:-1] <= cumulative[-1] / 2.0, below - edges[:-1], np.inf)
-    start = int(np.argmin(width))
-    centre = float(np.interp(cumulative[start] + cumulative[-1] / 4.0, cumulative, edges))
-    return Normal(centre, float(width[start]) / (2.0 * HALF_WIDTH_SD))
+    half = cumulative[-1] / 2.0
+    starts = np.flatnonzero(cumulative <= half)
+    width = np.interp(cumulative[starts] + half, cumulative, edges) - edges[starts]
+    start = int(starts[np.argmin(width)])
+    centre = float(np.interp(cumulative[start] + half / 2.0, cumulative, edges))
+    return Normal(centre, float(width.min()) / (2.0 * HALF_WIDTH_SD))
 
 
 def _filled(mask: Mask) -> Mask:
-    """`mask` with its enclosed holes filled (a hole that reaches the edge of the array in every sense stays open).
-
-    A one-slice mask is filled in its plane.
-    """
-    outside = cc3d.connected_components(
-        np.pad(~mask, [(1, 1) if n > 1 else (0, 0) for n in mask.shape], constant_values=True), connectivity=6
-    )
-    first = outside[0, 0, 0]
-    inner = tuple(slice(1, -1) if n > 1 else slice(None) for n in mask.shape)
-    filled: Mask = outside[inner] != first
+    """`mask` with those holes filled that are enclosed on all sides (in the plane for one slice)."""
+    pad = [(1, 1) if n > 1 else (0, 0) for n in mask.shape]
+    outside = cc3d.connected_components(np.pad(~mask, pad, constant_values=True), connectivity=6)
+    holes = outside[tuple(slice(1, -1) if n > 1 else slice(None) for n in mask.shape)]
+    if int(outside.max()) <= 1:
+        return mask
+    filled: Mask = holes != outside[0, 0, 0]
     return filled

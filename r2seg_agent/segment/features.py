@@ -16,6 +16,7 @@ MAD_TO_SD = 1.4826
 MIN_MAD = 1e-6
 """An anchor of one grey value has no spread; contrast is then measured in grey values."""
 MAX_CONTRAST = 1e6
+MAX_POINTS = 300_000
 LOOKALIKE_SHARE = 0.75
 """A neighbour is like the candidate when its contrast to the anchor is at least this share of the candidate's mean:
 above the half maximum, so that the blurred edge of the candidate itself does not count."""
@@ -54,7 +55,7 @@ def describe(
     mean = float(inside.mean(dtype=np.float64))
     contrast = (mean - stats.median) / max(stats.mad, MIN_MAD)
     outer_moments = _principal_sd_mm(mask, spacing)
-    radius = _inscribed_radius_mm(mask, spacing)
+    radius = region.radius_mm or _inscribed_radius_mm(mask, spacing)
     contacts = _contacts(mask, image=image, anchor=near_anchor, spacing=spacing, mean=mean, anchor_median=stats.median)
     return CandidateFeatures(
         n_voxels=int(inside.size),
@@ -110,7 +111,10 @@ def _contacts(
 
 
 def _positions_mm(mask: Mask, spacing: Float3) -> NDArray[np.float64]:
-    positions: NDArray[np.float64] = np.argwhere(mask).astype(np.float64) * np.asarray(spacing, dtype=np.float64)
+    """(n, 3) positions in mm of the voxels, every k-th along each axis when there are more than about `MAX_POINTS`."""
+    step = max(1, int(np.ceil(np.cbrt(np.count_nonzero(mask) / MAX_POINTS))))
+    sampled = mask[::step, ::step, ::step] if step > 1 else mask
+    positions: NDArray[np.float64] = np.argwhere(sampled).astype(np.float64) * np.asarray(spacing) * step
     return positions
 
 
@@ -136,8 +140,8 @@ def _sphericity(mask: Mask, spacing: Float3) -> float:
         points, half = points[:, 1:], half[1:]
     longest = float(np.linalg.norm(np.abs(points - points.mean(axis=0)) + half, axis=1).max())
     if flat:
-        return min(1.0, float(np.sqrt(len(points) * spacing[1] * spacing[2] / (np.pi * longest**2))))
-    volume = len(points) * float(np.prod(spacing))
+        return min(1.0, float(np.sqrt(np.count_nonzero(mask) * spacing[1] * spacing[2] / (np.pi * longest**2))))
+    volume = np.count_nonzero(mask) * float(np.prod(spacing))
     return min(1.0, float(np.cbrt(volume / (4.0 / 3.0 * np.pi * longest**3))))
 
 

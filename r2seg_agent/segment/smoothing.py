@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from r2seg_agent.imaging.geometry import Float3, Index3
 from r2seg_agent.imaging.volume import FloatArray
+
+SLAB_SLICES = 16
+"""Pooling reads and writes this many slices at a time, so that no copy of a large scan is made."""
 
 
 def gaussian(array: FloatArray, spacing_mm: Float3, sigma_mm: float) -> FloatArray:
@@ -39,36 +43,51 @@ def pooled_cells(shape: Sequence[int], spacing_mm: Float3, cell_mm: float) -> In
     return (cells[0], cells[1], cells[2])
 
 
-def pool(array: FloatArray, cells: Index3) -> FloatArray:
-    """Means over equal cells of a (z, y, x) array; a voxel that straddles an edge is shared by length.
+def pool(slabs: Callable[[slice], FloatArray], shape: Sequence[int], cells: Index3) -> FloatArray:
+    """Means over equal cells of a (z, y, x) array that `slabs(range of z)` gives piece by piece.
 
-    Unlike blocks counted from one end, equal cells look the same from both ends: flipping the image flips the result.
-    Written with running sums, not as a matrix product: on a busy machine threaded products of thin matrices stall.
+    A voxel that straddles an edge is shared by length. Unlike blocks counted from one end, equal cells look the same
+    from both ends: flipping the image flips the result. Written with running sums, not as a matrix product: on a busy
+    machine threaded products of thin matrices stall.
     """
-    out = array
-    for axis in (2, 1, 0):
-        n, k = out.shape[axis], cells[axis]
-        if n == k:
-            continue
-        total = np.cumsum(out, axis=axis, dtype=np.float64)
-        edges = np.linspace(0.0, n, k + 1)
-        low = np.minimum(np.floor(edges).astype(np.intp), n)
-        share = (edges - low).reshape([-1 if a == axis else 1 for a in range(3)])
-        until = np.concatenate([np.zeros_like(np.take(total, [0], axis=axis)), total], axis=axis)
-        at = np.take(until, low, axis=axis)
-        at += share * (np.take(until, np.minimum(low + 1, n), axis=axis) - at)
-        out = (np.diff(at, axis=axis) * (k / n)).astype(np.float32)
-    return out
+    flat: FloatArray = np.empty((shape[0], cells[1], cells[2]), dtype=np.float32)
+    for z in range(0, shape[0], SLAB_SLICES):
+        part = slice(z, min(shape[0], z + SLAB_SLICES))
+        flat[part] = _pool_axis(_pool_axis(slabs(part), 2, cells[2]), 1, cells[1])
+    return _pool_axis(flat, 0, cells[0])
 
 
-def unpool(array: FloatArray, shape: Sequence[int]) -> FloatArray:
-    """Linear interpolation of cell values back to `shape` voxels, cells centred as in `axis_pooling`."""
-    out = array
-    for axis, n in enumerate(shape):
-        cells = array.shape[axis]
-        position = np.clip((np.arange(n) + 0.5) * cells / n - 0.5, 0, cells - 1)
-        low = np.floor(position).astype(np.intp)
-        high = np.minimum(low + 1, cells - 1)
-        weight = (position - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        out = np.take(out, low, axis=axis) * (1 - weight) + np.take(out, high, axis=axis) * weight
-    return out.astype(np.float32)
+def _pool_axis(array: FloatArray, axis: int, cells: int) -> FloatArray:
+    n = array.shape[axis]
+    if n == cells:
+        return array
+    total = np.cumsum(array, axis=axis, dtype=np.float64)
+    edges = np.linspace(0.0, n, cells + 1)
+    low = np.minimum(np.floor(edges).astype(np.intp), n)
+    share = (edges - low).reshape([-1 if a == axis else 1 for a in range(3)])
+    until = np.concatenate([np.zeros_like(np.take(total, [0], axis=axis)), total], axis=axis)
+    at = np.take(until, low, axis=axis)
+    at += share * (np.take(until, np.minimum(low + 1, n), axis=axis) - at)
+    pooled: FloatArray = (np.diff(at, axis=axis) * (cells / n)).astype(np.float32)
+    return pooled
+
+
+def unpooled_slabs(array: FloatArray, shape: Sequence[int]) -> Iterator[tuple[slice, FloatArray]]:
+    """Linear interpolation of cell values back to `shape` voxels, as (range of z, its voxels); cells as in `pool`."""
+    z_low, z_high, z_weight = _between(shape[0], array.shape[0])
+    for z in range(0, shape[0], SLAB_SLICES):
+        part = slice(z, min(shape[0], z + SLAB_SLICES))
+        weight = z_weight[part, None, None]
+        out = array[z_low[part]] * (1 - weight) + array[z_high[part]] * weight
+        for axis in (1, 2):
+            low, high, share = _between(shape[axis], array.shape[axis])
+            along = share.reshape([-1 if a == axis else 1 for a in range(3)])
+            out = np.take(out, low, axis=axis) * (1 - along) + np.take(out, high, axis=axis) * along
+        yield part, out.astype(np.float32)
+
+
+def _between(n: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
+    """For each of n voxels: the cell below, the cell above, and the weight of the one above."""
+    position = np.clip((np.arange(n) + 0.5) * cells / n - 0.5, 0, cells - 1)
+    low = np.floor(position).astype(np.intp)
+    return low, np.minimum(low + 1, cells - 1), (position - low).astype(np.float32)
