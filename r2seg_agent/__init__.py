@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from r2seg_agent.find import find as find
+    from r2seg_agent.pipeline import find as find
     from r2seg_agent.report.models import Report as Report
 
 # Telemetry of every dependency is off unless the user turns it on.
@@ -26,7 +26,7 @@ for _name, _value in {
 __version__ = "0.1.0"
 __all__ = ["Report", "__version__", "find"]
 
-_LAZY = {"find": "r2seg_agent.find", "Report": "r2seg_agent.report.models"}
+_LAZY = {"find": "r2seg_agent.pipeline", "Report": "r2seg_agent.report.models"}
 
 
 def __getattr__(name: str) -> Any:

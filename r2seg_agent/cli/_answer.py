@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r2seg_agent.find import FindResult
+from r2seg_agent.pipeline import FindResult
 from r2seg_agent.report.models import DISCLAIMER
 
 

@@ -91,7 +91,7 @@ def find_command(
     Example: r2seg find "find the lung nodule" --image scan.nrrd --anchors hounsfield
     """
     from r2seg_agent.cli._progress import terminal_progress
-    from r2seg_agent.find import FindOptions, run_find
+    from r2seg_agent.pipeline import FindOptions, run_find
 
     options = FindOptions(
         anchors=anchors,
