@@ -121,7 +121,8 @@ def concept(id: str) -> Concept:
 def nearest_concepts(text: str, n: int = 5, floor: float = 0.0) -> tuple[Concept, ...]:
     """The `n` concepts whose names are most like `text`, best first, ties in table order; none below `floor` (0 to 1).
 
-    Likeness is the mean over the words of `text` of the best edit similarity to a word of the concept's names.
+    Likeness is the mean over the words of `text` of the best edit similarity to a word of the concept's names, less a
+    fifth where even the first letters differ.
     """
     from rapidfuzz.distance import OSA
 
@@ -129,7 +130,8 @@ def nearest_concepts(text: str, n: int = 5, floor: float = 0.0) -> tuple[Concept
 
     def likeness(c: Concept) -> float:
         own = {w for key in names_of(c.id) for w in key}
-        return sum(max(OSA.normalized_similarity(q, w) for w in own) for q in query) / max(1, len(query))
+        best = (max(OSA.normalized_similarity(q, w) * (1.0 if q[0] == w[0] else 0.8) for w in own) for q in query)
+        return sum(best) / max(1, len(query))
 
     ranked = sorted(((likeness(c), c) for c in concepts().values()), key=lambda pair: -pair[0])
     return tuple(c for score, c in ranked[:n] if score >= floor)

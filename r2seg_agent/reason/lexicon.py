@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -160,7 +161,7 @@ def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]
     The longest known phrase wins. An ordinary English word that means nothing here is "plain"; a word that is neither
     known nor ordinary nor near a known one is "unknown".
     """
-    typed = tokens(text)
+    typed = tokens(_RULE_OUT.sub(" rule out ", _MEASURE.sub(" ", text)))
     spelled = [_meant(t) for t in typed]
     items: list[Item] = []
     corrected: list[tuple[str, str]] = []
@@ -179,6 +180,11 @@ def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]
             items.append(_single(typed[at]))  # a correction that completes no phrase is none
             at += 1
     return tuple(items), tuple(corrected)
+
+
+_MEASURE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:mm|cm|ml|cc|hu|mg)\b", re.IGNORECASE)
+"""Sizes: "8 mm" is no multiple myeloma."""
+_RULE_OUT = re.compile(r"\br/o\b", re.IGNORECASE)
 
 
 def _meant(token: str) -> str:

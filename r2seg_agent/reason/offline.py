@@ -30,7 +30,7 @@ MODALITY_WORDS: Mapping[Modality, str] = {
     "CT": "CT", "MR": "MRI", "PT": "PET", "US": "ultrasound", "XR": "X-ray", "photo": "photo", "unknown": "image",
 }  # fmt: skip
 """How a modality is written in prompts and sentences."""
-NEAR_ENOUGH = 0.6
+NEAR_ENOUGH = 0.75
 """Concepts less like the unknown words than this are not offered; common ones are."""
 _COMMON_CONCEPTS = (
     "liver_lesion", "lung_nodule", "pancreatic_lesion", "kidney_lesion", "brain_lesion",
@@ -77,6 +77,10 @@ def plan_request(request: str, modality: Modality, *, anchors_available: frozens
         return ask(question, (concepts.concept(c).name for c in ids))
     wishes = asked.wanted or (asked.remarks if not (asked.regions or asked.excluded) else ())
     nothing_left = not wishes and not asked.regions and not asked.kinds and bool(excluded)
+    if not wishes and not asked.regions and not asked.unknown:
+        # A lesion word that is a concept's own name needs no organ: "find the glioma".
+        own = [k.replace(" ", "_") for k in asked.kinds]
+        wishes = tuple(Wish(k, "", None, None, k) for k in own if k in concepts.concepts())
     if not wishes and not asked.regions and not nothing_left:
         only = _only_organ(asked, anchors_available)
         if only is None:
@@ -95,7 +99,7 @@ def plan_request(request: str, modality: Modality, *, anchors_available: frozens
     if targets and bare and (asked.outline or strange):
         names = [c.name for c, _ in targets]
         what = f"I do not know “{strange[0]}”" if strange else "r2seg outlines lesions, not organs"
-        return ask(f"{what}. Should I search for a {' or a '.join(names[:3])}?", names[:MAX_CHOICES])
+        return ask(f"{what}. Should I search for {' or '.join(_a(n) for n in names[:3])}?", names[:MAX_CHOICES])
     targets = [(c, w) for c, w in targets if not _is_excluded(c, w, asked)]
     if not targets:
         left_out = ", ".join(excluded) or "everything named"
@@ -147,6 +151,8 @@ def _concept_of(wish: Wish) -> Concept | None:
 
 def _refining(c: Concept, wish: Wish) -> str:
     """The organ that narrows the concept's own down ("right upper lobe" of the lungs), else ""."""
+    if wish.organ in c.anchors and len(c.anchors) > 1:
+        return wish.organ
     if wish.organ and wish.organ != c.organ and wish.organ not in anatomy.containing(c.organ)[1:]:
         inside = c.organ in anatomy.containing(wish.organ) or c.anchors == ("body",)
         inside = inside or any(a in anatomy.containing(wish.organ) for a in c.anchors)
@@ -216,16 +222,23 @@ def _question(request: str, asked: Request, available: frozenset[str] | None) ->
         if available:
             reach = [c for c in fit if _reachable(c, available)]
             fit = reach or fit
-        return f"In which organ should I look for a {kind}?", tuple(c.name for c in fit[:MAX_CHOICES])
+        return f"In which organ should I look for {_a(kind)}?", tuple(c.name for c in fit[:MAX_CHOICES])
     unknown = (*asked.lost_places, *asked.unknown)
     near = concepts.nearest_concepts(" ".join(unknown), MAX_CHOICES, NEAR_ENOUGH) if unknown else ()
     if not near:
-        near = tuple(concepts.concept(c) for c in _COMMON_CONCEPTS)
+        special = [k for k in asked.kinds if k != GENERIC_KIND]
+        near = tuple(c for c in concepts.concepts().values() if special and special[0] in c.kinds)
+        near = near or tuple(concepts.concept(c) for c in _COMMON_CONCEPTS)
         near = tuple(c for c in near if not available or _reachable(c, available)) or near
     names = tuple(c.name for c in near[:MAX_CHOICES])
     if not unknown:
         return "What should I look for, and in which organ?", names
     return f"I do not know “{unknown[0]}”. Which lesion and organ do you mean?", names
+
+
+def _a(noun: str) -> str:
+    """With the indefinite article; plurals of the table stay bare."""
+    return noun if noun.startswith("enlarged") else f"an {noun}" if noun[0] in "aeio" else f"a {noun}"
 
 
 def _reachable(c: Concept, available: frozenset[str]) -> bool:

@@ -184,7 +184,8 @@ class _Stream:
             if last is None or not self._touching(last, m):
                 kept.append(m)
             elif last.role == m.role == "lesion":
-                kept[-1] = last if m.value == GENERIC_KIND else replace(m, side=last.side)
+                weaker = m.value == GENERIC_KIND or last.value == "metastasis"  # "metastatic melanoma"
+                kept[-1] = replace(last, at=m.at) if weaker else replace(m, side=last.side)
             elif last.role == "lesion" and m.role == "concept":
                 refined = _refined(m.value, last.value)
                 kept[-1] = replace(m, value=refined)
@@ -225,8 +226,8 @@ class _Stream:
                 if m.value in anatomy.containing(last.value):
                     kept[-1] = replace(last, side=last.side or m.side, at=m.at)
                     continue
-                if last.value in anatomy.containing(m.value):
-                    kept[-1] = replace(m, side=m.side or last.side)
+                if anatomy.group_of(last.value) in anatomy.containing(m.value):  # "right lung, upper lobe"
+                    kept[-1] = replace(m, side=m.side or last.side or anatomy.organ(last.value).side)
                     continue
             kept.append(m)
         self.mentions = kept
@@ -281,6 +282,9 @@ class _Stream:
                 previous is not None and previous.role == "organ" and self._touching(previous, before)
             )
             if self._between(before, organ, "in") or not taken or self._touching(before, organ):
+                return before
+            listed = " in " in before.text or " of " in before.text  # "metastases in bone and liver"
+            if listed and not self._between(before, organ, *_MENTIONS, "again"):
                 return before
             if before.role == "concept" and self._is_aside(concepts.concept(before.value).organ, before, organ):
                 return before
