@@ -13,11 +13,11 @@ from scipy import ndimage
 import r2seg_agent
 from r2seg_agent.errors import InputError
 from r2seg_agent.evals.phantom import LesionSpec, Phantom, make_phantom
-from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.report.models import Report
 from r2seg_agent.report.writers import report_schema
@@ -152,8 +152,8 @@ def test_a_plan_with_too_little_padding_finds_the_lesion_by_widening(tmp_path: P
     rng = np.random.default_rng(5)
     z, y, x = np.indices(geometry.shape)
     lesion = (z - 16) ** 2 + (y - 32) ** 2 + (x - 40) ** 2 <= 5**2
-    tissue = 60.0 + ndimage.gaussian_filter(rng.standard_normal(geometry.shape), 1.0) * 25.0
-    image = np.rint(tissue - 50.0 * lesion).astype(np.int16)
+    noise = ndimage.gaussian_filter(rng.standard_normal(geometry.shape), 1.0) * 25.0
+    image = np.rint(60.0 + noise - 50.0 * ndimage.gaussian_filter(lesion.astype(float), 0.8)).astype(np.int16)
     landmark = ((abs(z - 16) < 6) & (abs(y - 32) < 8) & (x > 18) & (x < 30)).astype(np.uint8)
     write_itk(tmp_path / "ct.nrrd", image, geometry)
     write_label_map(tmp_path / "organs.nrrd", landmark, geometry, names={1: "urinary_bladder"})
