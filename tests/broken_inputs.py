@@ -376,6 +376,12 @@ BROKEN: list[BrokenInput] = [
     BrokenInput("nan-spacing-nrrd", _header_text("s.nrrd", b"(0.5,0,0)", b"(nan,0,0)"), "spacing nan ×"),
     BrokenInput("huge-nrrd", _header_text("s.nrrd", b"sizes: 20 24 6", b"sizes: 9999 9999 9999"), "promises"),
     BrokenInput("no-sizes-nrrd", _header_text("s.nrrd", b"sizes: 20 24 6", b"sizes: a b"), "sizes is `a b`"),
+    BrokenInput(
+        "metaimage-dimensions", _header_text("s.mha", b"NDims = 3", b"NDims = 337"), "disagree.*NDims is `337`"
+    ),
+    BrokenInput(
+        "metaimage-short-matrix", _header_text("s.mha", b"Matrix = 1 0 0", b"Matrix = 1 0"), "TransformMatrix is"
+    ),
     BrokenInput("sheared-nifti", lambda p: _sform_only(p, _SHEARED), "not orthonormal"),
     BrokenInput("sheared-nrrd", _header_text("s.nrrd", b"(0,0.75,0)", b"(.3,0.75,0)"), "not orthonormal"),
     BrokenInput("qform-against-sform", _contradiction, "contradicts itself.*sform and qform"),

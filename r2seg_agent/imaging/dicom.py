@@ -285,9 +285,9 @@ def _fields(path: Path, ds: Any) -> DicomFile | str:
         return NOT_IMAGES[modality]
     if not ds.get("Rows") or not ds.get("Columns"):
         return f"a DICOM object without pixels ({modality or 'no modality'})"
-    position = _numbers(ds.get("ImagePositionPatient"), 3)
-    spacing = _numbers(ds.get("PixelSpacing") or ds.get("ImagerPixelSpacing"), 2)
-    thickness = _numbers([ds.get("SliceThickness")], 1)
+    position = numbers(ds.get("ImagePositionPatient"), 3)
+    spacing = numbers(ds.get("PixelSpacing") or ds.get("ImagerPixelSpacing"), 2)
+    thickness = numbers([ds.get("SliceThickness")], 1)
     number = ds.get("SeriesNumber")
     uid = str(ds.get("SOPInstanceUID") or ds.file_meta.get("MediaStorageSOPInstanceUID", "") or "")
     return DicomFile(
@@ -301,13 +301,14 @@ def _fields(path: Path, ds: Any) -> DicomFile | str:
         n_frames=int(ds.get("NumberOfFrames", 1) or 1),
         localizer="LOCALIZER" in (ds.get("ImageType") or ()),
         position=None if position is None else (position[0], position[1], position[2]),
-        orientation=_numbers(ds.get("ImageOrientationPatient"), 6),
+        orientation=numbers(ds.get("ImageOrientationPatient"), 6),
         pixel_spacing=None if spacing is None else (spacing[0], spacing[1]),
         thickness=None if thickness is None else thickness[0],
     )
 
 
-def _numbers(values: Sequence[Any] | None, n: int) -> tuple[float, ...] | None:
+def numbers(values: Sequence[Any] | None, n: int) -> tuple[float, ...] | None:
+    """`n` floats of a header field; None when it is absent or has another length."""
     if values is None or len(values) != n or any(v is None or v == "" for v in values):
         return None
     return tuple(float(v) for v in values)

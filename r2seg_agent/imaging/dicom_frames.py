@@ -93,17 +93,16 @@ def _functional(whole: Frame, index: int, groups: tuple[Any, Any]) -> Frame:
                 return macro[0].get(name)
         return None
 
-    position = value("PlanePositionSequence", "ImagePositionPatient")
-    orientation = value("PlaneOrientationSequence", "ImageOrientationPatient")
-    spacing = value("PixelMeasuresSequence", "PixelSpacing")
-    thickness = value("PixelMeasuresSequence", "SliceThickness")
+    position = dicom.numbers(value("PlanePositionSequence", "ImagePositionPatient"), 3)
+    spacing = dicom.numbers(value("PixelMeasuresSequence", "PixelSpacing"), 2)
+    thickness = dicom.numbers([value("PixelMeasuresSequence", "SliceThickness")], 1)
     return replace(
         whole,
         index=index,
-        position=None if position is None else (float(position[0]), float(position[1]), float(position[2])),
-        orientation=None if orientation is None else tuple(float(v) for v in orientation),
-        pixel_spacing=None if spacing is None else (float(spacing[0]), float(spacing[1])),
-        thickness=None if thickness is None else float(thickness),
+        position=None if position is None else (position[0], position[1], position[2]),
+        orientation=dicom.numbers(value("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
+        pixel_spacing=None if spacing is None else (spacing[0], spacing[1]),
+        thickness=None if thickness is None else thickness[0],
     )
 
 

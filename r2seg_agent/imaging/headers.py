@@ -14,6 +14,8 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.imaging import checks, files, itk
 
 MAX_HEADER_BYTES = 1 << 20
+MAX_DIMENSIONS = 10
+"""MetaIO's own limit for `NDims`."""
 _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
     **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
@@ -90,12 +92,8 @@ def check_metaimage_header(path: Path, what: str = "image") -> itk.ZlibVoxels | 
     """
     raw = _head(path, what, b"", "a MetaImage file")
     end = re.search(rb"ElementDataFile\s*=\s*([^\r\n]*)\r?\n?", raw)
-    fields = {
-        key.strip(): value.strip()
-        for key, value in (
-            line.split("=", 1) for line in raw[: end.end() if end else 0].decode("latin-1").splitlines() if "=" in line
-        )
-    }
+    lines = raw[: end.end() if end else 0].decode("latin-1").splitlines()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
     if end is None or "DimSize" not in fields or "NDims" not in fields:
         looks = files.describe_content(raw[: files.HEAD_BYTES])
         raise InputError(
@@ -103,6 +101,7 @@ def check_metaimage_header(path: Path, what: str = "image") -> itk.ZlibVoxels | 
             "Give the file its true suffix, or export it again.",
         )
     sizes = _ints(path, what, "DimSize", fields["DimSize"])
+    _check_lengths(path, what, fields, len(sizes))
     components = _ints(path, what, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"))[0]
     if components != 1:
         raise itk.vector_error(path, what, components)
@@ -132,6 +131,19 @@ def check_metaimage_header(path: Path, what: str = "image") -> itk.ZlibVoxels | 
         return None
     big_endian = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower() == "true"
     return itk.ZlibVoxels(end.end() + max(0, header), math.prod(sizes) * width, big_endian)
+
+
+def _check_lengths(path: Path, what: str, fields: dict[str, str], ndim: int) -> None:
+    """Raise `InputError` for a MetaImage header whose fields disagree on the dimension: ITK crashes on some of them."""
+    lengths = dict.fromkeys(("Offset", "Origin", "Position", "CenterOfRotation", "ElementSpacing", "ElementSize"), ndim)
+    lengths |= dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), ndim**2)
+    wrong = [name for name, n in lengths.items() if name in fields and len(fields[name].split()) != n]
+    if fields["NDims"] != str(ndim) or wrong or not 2 <= ndim <= MAX_DIMENSIONS:
+        told = ", ".join(f"{name} is `{fields[name][:60]}`" for name in ("NDims", "DimSize", *wrong))
+        raise InputError(
+            f"The {what} `{path}` has an impossible header: its fields disagree on the dimension ({told}).",
+            "Export it again from the source.",
+        )
 
 
 def _head(path: Path, what: str, magic: bytes, name: str) -> bytes:

@@ -138,7 +138,7 @@ def _affine(path: Path, what: str, raw: Any, shape_xyz: tuple[int, int, int], nd
             raw["pixdim"][0] = 1
         try:
             qform = np.asarray(raw.get_qform(), dtype=np.float64)
-        except ValueError:
+        except Exception:  # nibabel has several for numbers that are no rotation
             qform = None
     if ndim < 3:
         sform = _thick(sform)
