@@ -117,7 +117,7 @@ def test_region_keeps_to_reachable_organs():
 
 
 def test_sides_of_breasts_need_a_mask_that_knows_them():
-    plain = plan_request("left breast mass", "MR").plans[0]
+    plain = plan_request("left breast mass", "CT").plans[0]
     assert plain.laterality is None
     assert "cannot be applied" in plain.rationale
     sided = plan_request("left breast mass", "MR", anchors_available=frozenset({"breast_left", "breast_right"})).plans[

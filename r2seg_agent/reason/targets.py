@@ -1,0 +1,123 @@
+"""From wishes to targets: which concept each names, what narrows its place down, and what the request leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from r2seg_agent.reason import anatomy, concepts
+from r2seg_agent.reason.bind import Wish
+from r2seg_agent.reason.concepts import GENERIC_KIND, Concept
+from r2seg_agent.reason.lexicon import lexicon
+from r2seg_agent.reason.parse import Request
+from r2seg_agent.reason.plan import Side
+
+
+def targets_of(wishes: Sequence[Wish], asked: Request, available: frozenset[str] | None) -> list[tuple[Concept, Wish]]:
+    """Concepts with the wish that named them, each place once, in the order of the request.
+
+    Of a region, only organs that the anchor source can find, unless it can find none of them.
+    """
+    found: dict[tuple[str, str, Side | None], tuple[Concept, Wish]] = {}
+    regional = [w for region, kind in asked.regions for w in _region(region, kind)]
+    if available:
+        within = [w for w in regional if (c := concept_of(w)) and reachable(c, available)]
+        regional = within or regional
+    for wish in (*wishes, *regional):
+        c = concept_of(wish)
+        if c is not None:
+            found.setdefault((c.id, narrowing_organ(c, wish), wish.side), (c, wish))
+    return list(found.values())
+
+
+def _region(region: str, kind: str) -> list[Wish]:
+    return [Wish(None, organ, kind, None, region) for organ in lexicon().regions[region].organs]
+
+
+def concept_of(wish: Wish) -> Concept | None:
+    """The concept that a wish names; a closer one where the place has its own ("bone metastasis in the femur")."""
+    if wish.concept is not None:
+        c = concepts.concept(wish.concept)
+        closer = concepts.find_concept(wish.organ, c.kinds[0]) if wish.organ and c.kinds else None
+        deeper = closer is not None and c.kinds[0] in closer.kinds and c.organ in anatomy.containing(closer.organ)[1:]
+        return closer if deeper else c
+    return concepts.find_concept(wish.organ, wish.kind or GENERIC_KIND)
+
+
+def narrowing_organ(c: Concept, wish: Wish) -> str:
+    """The organ that narrows the concept's own down ("right upper lobe" of the lungs), else ""."""
+    if wish.organ in c.anchors and len(c.anchors) > 1:
+        return wish.organ
+    if wish.organ and wish.organ != c.organ and wish.organ not in anatomy.containing(c.organ)[1:]:
+        inside = c.organ in anatomy.containing(wish.organ) or c.anchors == ("body",)
+        inside = inside or any(a in anatomy.containing(wish.organ) for a in c.anchors)
+        return wish.organ if inside and wish.organ not in c.anchors else ""
+    return ""
+
+
+def is_excluded(c: Concept, wish: Wish, asked: Request) -> bool:
+    """True when the request leaves this target out: its region, its kind, its organ, or the concept itself."""
+    if any(c.organ in lexicon().regions[r].organs for r in asked.excluded_regions):
+        return True
+    if any(k in c.kinds[:1] for k in asked.excluded_kinds if k != GENERIC_KIND):
+        return True
+    for no in asked.excluded:
+        if no.concept is None and no.kind is None:
+            place = wish.organ or c.organ
+            if no.side is None and no.organ in anatomy.containing(place):
+                return True
+            if no.side is not None and anatomy.on_side(no.organ, no.side) == place:
+                return True
+        else:
+            dropped = concept_of(no)
+            if dropped is not None and dropped.id == c.id and no.side in (None, wish.side):
+                return True
+    return False
+
+
+def excluded_names(asked: Request) -> tuple[str, ...]:
+    """What the request leaves out, in words."""
+    names: list[str] = []
+    for no in asked.excluded:
+        c = concept_of(no) if no.concept or no.kind else None
+        display = c.name if c else anatomy.organ(no.organ).display
+        names.append(f"{no.side} {display}" if no.side else display)
+    return tuple(dict.fromkeys((*names, *asked.excluded_regions, *asked.excluded_kinds)))
+
+
+def excluded_organs(asked: Request) -> frozenset[str]:
+    """Organs that the request leaves out as a whole."""
+    out: set[str] = set()
+    for no in asked.excluded:
+        if no.concept is None and no.kind is None:
+            sided = anatomy.on_side(no.organ, no.side) if no.side else None
+            out.update((sided,) if sided else (no.organ, *anatomy.expand(no.organ)))
+    return frozenset(out)
+
+
+def anchors_of(c: Concept, wish: Wish, asked: Request, available: frozenset[str] | None) -> tuple[str, ...]:
+    """Where to search: the named part, else the concept's anchors, by sides, without what was excluded; () when
+    everything was.
+    """
+    narrowed = narrowing_organ(c, wish)
+    banned = excluded_organs(asked)
+    wanted = (narrowed,) if narrowed else c.anchors or (c.organ,)
+    sided = (m for name in wanted for m in _members(name, wish.side, available))
+    return tuple(dict.fromkeys(m for m in sided if m not in banned))
+
+
+def _members(name: str, side: Side | None, available: frozenset[str] | None) -> tuple[str, ...]:
+    """The sides of a group that are wanted; the group itself where nothing can tell its sides apart."""
+    members = anatomy.expand(name)
+    if available and name not in available and any(m in available for m in anatomy.organ(name).members):
+        members = anatomy.organ(name).members
+    if side is None:
+        return members
+    one = anatomy.on_side(name, side)
+    if one and (one in members or (available and one in available)):
+        return (one,)
+    return members
+
+
+def reachable(c: Concept, available: frozenset[str]) -> bool:
+    """True when the anchor source can find one of the concept's anchors."""
+    return any(a in available or any(s in available for s in anatomy.expand(a)) for a in c.anchors or (c.organ,))
