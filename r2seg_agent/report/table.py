@@ -26,18 +26,20 @@ RIGHT: Final = "right"
 
 
 def findings_table(report: Report) -> Table:
-    """One row per finding. In a mode without a guarantee the p column says so in its own heading."""
+    """One row per finding. In a mode without a guarantee the headings of p and q lead to a line that says so."""
     mode = report.reject
     table = _table("Findings")
     table.add_column("#", justify=RIGHT, no_wrap=True)
     if len(report.targets) > 1:
         table.add_column("target")
-    table.add_column("place", ratio=1, min_width=18)
+    table.add_column("place", ratio=1, min_width=14)
     for heading in ("size", "longest × perp.", "mean", "prob."):
         table.add_column(heading, justify=RIGHT, no_wrap=heading != "longest × perp.")
     invalid = mode is not None and not mode.valid
     for name in ("p", "q"):
-        table.add_column(f"{name} (not\nFDR-valid)" if invalid else name, justify=RIGHT, no_wrap=True)
+        table.add_column(f"{name}*" if invalid else name, justify=RIGHT, no_wrap=True)
+    if invalid and mode is not None:
+        table.caption = f"* not FDR-valid in {mode.mode} mode"
     table.add_column("mode", no_wrap=True)
     for finding in report.findings:
         m, c = finding.measurements, finding.candidate

@@ -92,8 +92,9 @@ class MaskSource:
         """Raise `InputError` when the masks name none of `organs`."""
         known = self.organs(modality)
         if organs and not known & set(organs):
+            named = sorted({part.organ for part in self._parts})
             raise InputError(
-                f"The masks hold {_listed(sorted(known))}; the plan needs {_listed(organs)}.",
+                f"The masks hold {_listed(named)}; the plan needs {_listed(organs)}.",
                 "Name the organ with `--anchors MASK=ORGAN`, give masks of these organs, or change the plan's anchors.",
             )
 
@@ -111,7 +112,10 @@ class MaskSource:
         labels, names = self._read(volume.geometry, first, progress)
         if rest and not any(names.values()):
             labels, names = self._read(volume.geometry, [*first, *rest], progress)
-        for organ, members in _composed(set(names)).items():
+        composed = _composed(set(names))
+        for organ, members in composed.items():
+            if organ not in organs:  # others would only make "in view" a long list of the same things twice
+                continue
             names[organ] = tuple(sorted({v for member in members for v in names[member]}))
         labels, names = _split_sides(labels, names, organs, volume.geometry)
         for organ in organs:
