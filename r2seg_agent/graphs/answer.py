@@ -17,7 +17,9 @@ def exhausted_answer(target: TargetState, store: ArtifactStore) -> str:
     rounds = rounds_of(target, store)
     seen = sum(len(one.candidates) for one in rounds)
     where = ", ".join(target.plan.anchors)
-    candidates = f"{seen} candidate{'s' if seen != 1 else ''} proposed, none survived" if seen else "nothing was proposed"
+    candidates = (
+        f"{seen} candidate{'s' if seen != 1 else ''} proposed, none survived" if seen else "nothing was proposed"
+    )
     return (
         f"No {target.plan.target_name} survived in {len(rounds)} round{'s' if len(rounds) != 1 else ''} "
         f"of search around {where}: {candidates}. This is not proof of absence."

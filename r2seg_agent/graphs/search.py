@@ -14,16 +14,16 @@ import time
 from collections.abc import Sequence
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt.tool_node import ToolInvocationError
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from r2seg_agent.errors import R2SegError
 from r2seg_agent.graphs.answer import budget_answer, exhausted_answer, overall_answer
 from r2seg_agent.graphs.referee import Step, is_exhausted, verdict
 from r2seg_agent.prompts import prompt_file
@@ -51,7 +51,7 @@ def build_search_graph(
     graph: StateGraph[GraphState, Context, GraphState, GraphState] = StateGraph(GraphState, context_schema=Context)
     graph.add_node("referee", _referee)
     graph.add_node("planner", _planner_node(planner, by_name))
-    graph.add_node("tools", ToolNode(list(tools), handle_tool_errors=(ToolUseError,)))
+    graph.add_node("tools", ToolNode(list(tools), handle_tool_errors=(ToolUseError, ToolInvocationError)))
     graph.add_edge(START, "referee")
     graph.add_edge("tools", "referee")
     return graph.compile(checkpointer=checkpointer)
@@ -60,7 +60,7 @@ def build_search_graph(
 def _referee(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
     """Count, close what is finished, then send the run on: to the planner, to a tool, or to the end."""
     context = runtime.context
-    search = _close_exhausted(load_search(state), context)
+    search = _close_exhausted(_count_error(state, context), context)
     seconds_left = None if context.deadline is None else context.deadline - time.monotonic()
     ruling = verdict(search, context.budget, seconds_left)
     if ruling.outcome is not None:
@@ -78,7 +78,9 @@ def _referee(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
                 "invalid_calls": 0,
             }
         )
-        context.recorder.record("referee", only.tool, {"taken_by": "referee", "args": dict(only.args), "why": why})
+        context.recorder.record(
+            "referee", only.tool, {"taken_by": "referee", "args": only.model_dump(mode="json")["args"], "why": why}
+        )
         return Command(goto="tools", update={"search": dump_search(search), "messages": [_referee_call(only, search)]})
     context.recorder.record("referee", "ask_planner", {"offered": [step.tool for step in ruling.steps]})
     return Command(goto="planner", update={"search": dump_search(search)})
@@ -110,7 +112,7 @@ def _planner_node(planner: BaseChatModel, tools: dict[str, BaseTool]):  # type: 
             update={
                 "model_calls": search.model_calls + 1,
                 "tool_calls": search.tool_calls + len(calls),
-                "invalid_calls": 0 if calls else search.invalid_calls + 1,
+                "invalid_calls": search.invalid_calls + (0 if calls else 1),
             }
         )
         update = {"search": dump_search(search)}
@@ -120,6 +122,18 @@ def _planner_node(planner: BaseChatModel, tools: dict[str, BaseTool]):  # type: 
         return Command(goto="tools", update={**update, "messages": [message]})
 
     return ask
+
+
+def _count_error(state: GraphState, context: Context) -> SearchState:
+    """The search state, with one more invalid call when the last tool refused its arguments, none when it ran."""
+    search = load_search(state)
+    last = state["messages"][-1]
+    if not isinstance(last, ToolMessage):
+        return search
+    if last.status != "error":
+        return search.model_copy(update={"invalid_calls": 0})
+    context.recorder.record("tool_error", last.name or "", {"error": str(last.content)})
+    return search.model_copy(update={"invalid_calls": search.invalid_calls + 1})
 
 
 def _referee_call(step: Step, search: SearchState) -> AIMessage:
@@ -152,6 +166,3 @@ def _finish(search: SearchState, outcome: str, context: Context) -> SearchState:
                 search = search.with_target(index, outcome="budget_exhausted", answer=budget_answer(target))
     search = search.model_copy(update={"outcome": outcome})
     return search.model_copy(update={"answer": overall_answer(search)})
-
-
-__all__ = ["RECURSION_LIMIT", "R2SegError", "SearchGraph", "build_search_graph"]

@@ -6,6 +6,7 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reject.decide import Decided, decide
 from r2seg_agent.reject.gates import candidate_gates, case_gates
 from r2seg_agent.reject.identity import run_identity
@@ -46,6 +47,11 @@ def reject_candidates(target: int, runtime: Runtime) -> Command[str]:
     return answer(runtime, search, result, "reject_candidates")
 
 
+def anchor_identity(info: AnchorSourceInfo) -> AnchorSourceInfo:
+    """What of an anchor source a calibration must match: the user's own masks differ from scan to scan by nature."""
+    return info.model_copy(update={"settings": {}}) if info.kind == "masks" else info
+
+
 def _reject(context: Context, state: TargetState, number: int) -> SearchRound:
     assert state.anchors is not None
     assert state.regions is not None
@@ -69,7 +75,7 @@ def _reject(context: Context, state: TargetState, number: int) -> SearchRound:
         calibration=context.calibration,
         identity=run_identity(
             context.segmenter.info,
-            context.anchor_source.info,
+            anchor_identity(context.anchor_source.info),
             state.original_plan,
             context.reject,
             rounds=context.budget.rounds,
