@@ -129,7 +129,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     _letters(axes, panel)
     _scale_bar(axes, panel)
     if panel.title:
-        _write(axes, 0.015, 0.015, panel.title, ha="left", va="bottom", color=MUTED)
+        _write(axes, 0.015, 0.015, panel.title, ha="left", va="bottom")
 
 
 def write(figure: Figure) -> bytes:
@@ -225,7 +225,7 @@ def _scale_bar(axes: Axes, panel: Panel) -> None:
     length = nice_length(0.3 * width)
     view, (dy, dx) = panel.shown, panel.spacing
     x1, y = view.col_stop * dx - 0.03 * width, view.row_stop * dy - 0.035 * height
-    axes.plot([x1 - length, x1], [y, y], color=INK, linewidth=1.6, solid_capstyle="butt", path_effects=_halo())
+    axes.plot([x1 - length, x1], [y, y], color=INK, linewidth=2.0, solid_capstyle="butt", path_effects=_halo())
     unit = "px" if panel.volume.geometry.known_spacing == "none" else "mm"
     axes.text(
         x1 - length / 2, y - 0.015 * height, f"{length:g} {unit}", color=INK, fontsize=6.5,
@@ -239,10 +239,10 @@ def nice_length(at_most: float) -> float:
     return float(max(m * power for m in (1.0, 2.0, 5.0) if m * power <= at_most * (1 + 1e-9)))
 
 
-def _write(axes: Axes, x: float, y: float, text: str, *, ha: str, va: str, color: str = INK) -> None:
+def _write(axes: Axes, x: float, y: float, text: str, *, ha: str, va: str) -> None:
     if text:
         axes.text(
-            x, y, text, transform=axes.transAxes, ha=ha, va=va, color=color, fontsize=7, path_effects=_halo(),
+            x, y, text, transform=axes.transAxes, ha=ha, va=va, color=INK, fontsize=7, path_effects=_halo(),
         )  # fmt: skip
 
 

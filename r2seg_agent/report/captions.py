@@ -17,7 +17,7 @@ from r2seg_agent.report.models import Finding, Report, TargetReport
 SYNTHETIC_BANNER = "SYNTHETIC LESION · this image holds content that no patient has"
 
 
-def caption_of_finding(finding: Finding, window: tuple[float, float]) -> tuple[str, str]:
+def caption_of_finding(finding: Finding, window: tuple[float, float], report: Report) -> tuple[str, str]:
     """(title, detail) of a finding's row."""
     m, c = finding.measurements, finding.candidate
     title = f"{finding.number} · {finding.target_name} · {m.place}"
@@ -28,6 +28,7 @@ def caption_of_finding(finding: Finding, window: tuple[float, float]) -> tuple[s
         f"probability {format_share(c.features.mean_probability)}",
         format_equals("p", c.p),
         format_equals("q", c.q),
+        *([f"{report.reject.mode} mode"] if report.reject else []),
         f"window {format_window(window, m.intensity_unit)}",
     ]
     return title, "   ".join(detail)

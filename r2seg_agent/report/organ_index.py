@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -51,15 +51,22 @@ class OrganIndex:
         return self._extents[organ]
 
     def _find_extent(self, organ: str) -> Extent | None:
-        if self.n_voxels(organ) == 0:
-            return None
+        """Slice by slice: a mask of the whole grid would cost a quarter of a float32 copy of the scan."""
         wanted = np.zeros(self.voxels_by_label.size, dtype=bool)
-        wanted[list(self._names[organ])] = True
-        mask: Mask = wanted[self._labels]
-        box = bounding_box(mask)
-        assert box is not None  # it has voxels
-        low, high = _extremes_lps(mask[box.slices], box, self._geometry)
-        return Extent(low, high, box)
+        wanted[list(self._names.get(organ, ()))] = True
+        corners: list[NDArray[np.float64]] = []
+        boxes: list[Box] = []
+        for z, plane in enumerate(self._labels):
+            mask: Mask = wanted[plane]
+            box = bounding_box(mask[None])
+            if box is None:
+                continue
+            boxes.append(box.shifted((z, 0, 0)))
+            corners.append(_row_ends_lps(mask, z, self._geometry))
+        if not boxes:
+            return None
+        points = np.concatenate(corners)
+        return Extent(points.min(axis=0), points.max(axis=0), reduce(Box.union, boxes))
 
 
 _known: WeakKeyDictionary[AnchorSet, OrganIndex] = WeakKeyDictionary()
@@ -73,12 +80,12 @@ def organ_index(anchors: AnchorSet) -> OrganIndex:
     return index
 
 
-def _extremes_lps(mask: Mask, box: Box, geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    # A linear function takes its extremes over a row of voxels at the row's ends: those are enough.
-    z, y = np.nonzero(mask.any(axis=2))
-    rows = mask[z, y]
-    first = rows.argmax(axis=1)
-    last = mask.shape[2] - 1 - rows[:, ::-1].argmax(axis=1)
-    ends = np.concatenate([np.stack([z, y, first], axis=1), np.stack([z, y, last], axis=1)])
-    points = geometry.to_lps_mm(ends.astype(np.float64) + np.asarray(box.start))
-    return points.min(axis=0), points.max(axis=0)
+def _row_ends_lps(mask: Mask, z: int, geometry: Geometry) -> NDArray[np.float64]:
+    """(2, 3) smallest and largest LPS coordinates of a slice (y, x) of a mask. A linear function takes its extremes
+    over a row of voxels at the row's ends: those are enough."""
+    y = np.flatnonzero(mask.any(axis=1))
+    first = mask[y].argmax(axis=1)
+    last = mask.shape[1] - 1 - mask[y, ::-1].argmax(axis=1)
+    ends = np.stack([np.full(2 * y.size, z), np.tile(y, 2), np.concatenate([first, last])], axis=1)
+    points = geometry.to_lps_mm(ends.astype(np.float64))
+    return np.stack([points.min(axis=0), points.max(axis=0)])

@@ -115,7 +115,7 @@ def _rows(
             for finding in target.findings[: MAX_ROWS - len(rows)]:
                 rois = tuple(roi.box for roi in _round_of(target, finding).rois)
                 scene = Scene(volume, window, anchors, organs, labels, truth, rois)
-                rows.append(_Row(*captions.caption_of_finding(finding, window), finding_panels(scene, finding)))
+                rows.append(_Row(*captions.caption_of_finding(finding, window, report), finding_panels(scene, finding)))
         elif len(rows) < MAX_ROWS:
             rois = tuple(roi.box for roi in target.rounds[-1].rois) if target.rounds else ()
             scene = Scene(volume, window, anchors, organs, None, truth, rois)

@@ -181,7 +181,7 @@ def _on_slice(mask: NDArray[np.bool_], view: View, plane: Plane, shape: Index3) 
 
 def _slice_title(volume: Volume, plane: Plane, index: int) -> str:
     n = volume.geometry.shape[plane.slice_axis]
-    return "" if n == 1 else f"{plane.name} · slice {index + 1} of {n}"
+    return "" if n == 1 else f"{plane.name} {index + 1}/{n}"
 
 
 def _wide_view(scene: Scene, plane: Plane) -> View | None:
