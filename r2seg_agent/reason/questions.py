@@ -12,7 +12,7 @@ MAX_CHOICES = 5
 NEAR_ENOUGH = 0.75
 """Concepts less like the unknown words than this are not offered; common ones are."""
 COMMON_CONCEPTS = (
-    "liver_lesion", "lung_nodule", "pancreatic_lesion", "kidney_lesion", "brain_lesion",
+    "liver_lesion", "lung_lesion", "pancreatic_lesion", "kidney_lesion", "brain_lesion",
     "liver_metastasis", "lung_metastasis", "brain_metastasis", "bone_metastasis",
 )  # fmt: skip
 """Offered when nothing better is known."""

@@ -73,8 +73,6 @@ def test_a_question_offers_names_that_plan():
 
 
 def test_choices_are_near_what_was_typed():
-    question = plan_request("find the pancreaticoduodenalish tumor thing in hepatoblastomas liverish", "CT")
-    assert question.plans or question.clarification
     assert "hepatoblastoma" in plan_request("hepatoblstomatic", "CT").clarification.choices
 
 
