@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, score on unseen phantoms, store."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder that becomes a TotalSegmentator weights folder")
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=450)
     parser.add_argument("--seed", type=int, default=298)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
@@ -76,7 +76,7 @@ def train(*, steps: int, seed: int) -> tuple[nn.Module, list[int]]:
     rng = np.random.default_rng(seed)
     started, recent = time.monotonic(), 0.0
     for step in range(steps):
-        length = PATCH[0] if step % 4 == 0 or step > 0.9 * steps else SHORT_VIEW
+        length = PATCH[0] if step % 5 == 0 or step > 0.9 * steps else SHORT_VIEW
         image, target = _sample(int(rng.integers(100_000)), classes, rng, length=length)
         optimizer.zero_grad(set_to_none=True)
         loss = _loss(network(image), target, weights)
@@ -90,16 +90,19 @@ def train(*, steps: int, seed: int) -> tuple[nn.Module, list[int]]:
     return network, classes
 
 
-def build_network(n_outputs: int) -> nn.Module:
-    """nnU-Net's PlainConvUNet, without deep supervision."""
-    import pydoc
+def build_network(n_outputs: int, architecture: dict[str, Any] | None = None) -> nn.Module:
+    """nnU-Net's PlainConvUNet without deep supervision, from a plans file's `architecture` (default: the tiny one)."""
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet
-
-    kwargs: dict[str, Any] = dict(_architecture()["arch_kwargs"])
-    for key in _architecture()["_kw_requires_import"]:
-        kwargs[key] = pydoc.locate(kwargs[key]) if kwargs[key] else None
-    network: nn.Module = PlainConvUNet(input_channels=1, num_classes=n_outputs, deep_supervision=False, **kwargs)
+    plan = architecture or _architecture()
+    network: nn.Module = get_network_from_plans(
+        plan["network_class_name"],
+        plan["arch_kwargs"],
+        plan["_kw_requires_import"],
+        1,
+        n_outputs,
+        deep_supervision=False,
+    )
     return network
 
 
@@ -139,7 +142,7 @@ def store(network: nn.Module, classes: list[int], out: Path) -> None:
             wide[classes] = value
             state[key] = wide
     checkpoint = {
-        "network_weights": {key: value.half() for key, value in state.items()},
+        "network_weights": _halved(state),
         "trainer_name": TRAINER,
         "init_args": {"configuration": "3d_fullres"},
         "inference_allowed_mirroring_axes": None,
@@ -147,6 +150,12 @@ def store(network: nn.Module, classes: list[int], out: Path) -> None:
     torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
     (folder / "plans.json").write_text(json.dumps(_plans(), indent=1) + "\n", encoding="utf-8")
     (folder / "dataset.json").write_text(json.dumps(_dataset(), indent=1) + "\n", encoding="utf-8")
+
+
+def _halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights in half precision; nnU-Net lists many of them under several names, which must stay one tensor."""
+    halves: dict[int, torch.Tensor] = {}
+    return {key: halves.setdefault(value.data_ptr(), value.half()) for key, value in state.items()}
 
 
 def _classes_seen() -> list[int]:
@@ -191,13 +200,15 @@ def _sample(
         lesion = LesionSpec(str(rng.choice(LESION_ORGANS)), float(rng.uniform(1, 8)), float(rng.choice([-60, -40, 50])))
         with contextlib.suppress(InputError):  # the view may have cut the organ
             phantom = make_phantom(seed, lesions=(lesion,), **spec)
-    image = normalise(phantom.volume.float32())
+    # the phantom is stored LPS, the library shows its networks RAS+: turn y and x round
+    image = normalise(phantom.volume.float32())[:, ::-1, ::-1]
+    labels = phantom.labels[:, ::-1, ::-1]
     position = np.zeros(118, dtype=np.int64)
     position[classes] = np.arange(len(classes))
     patch = (image.shape[0], *PATCH[1:])
     padded, target = np.zeros(patch, dtype=np.float32), np.zeros(patch, dtype=np.int64)
     at = tuple(slice((p - n) // 2, (p - n) // 2 + n) for p, n in zip(patch, image.shape, strict=True))
-    padded[at], target[at] = image, position[phantom.labels]
+    padded[at], target[at] = image, position[labels]
     return torch.from_numpy(padded)[None, None], torch.from_numpy(target)[None]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from r2seg_agent.errors import MissingDependencyError, RunFailedError
+from r2seg_agent.errors import MissingDependencyError
 from r2seg_agent.imaging.geometry import Float3
 from r2seg_agent.reason.anchors.totalseg_tasks import WeightSet
 from r2seg_agent.reason.anchors.totalseg_weights import checkpoints, model_dir
@@ -141,8 +141,6 @@ def _numpy_numbers() -> list[Any]:
 def _torch_device(device: Device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RunFailedError("no CUDA device is available to torch", "Choose the device `cpu` or `auto`.")
     return torch.device(device)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.errors import InputError
+from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Float3
 from r2seg_agent.imaging.volume import Modality, Volume
 from r2seg_agent.progress import Progress, silent
@@ -77,15 +77,17 @@ class TotalSegmentatorSource:
         return frozenset(o for t in tasks().values() if t.modality == modality for o in organs_for_task(t.name))
 
     def check(self, modality: Modality, organs: Sequence[str]) -> None:
-        """Raise `InputError` or `MissingDependencyError` before long work; loads nothing."""
+        """Raise `InputError` or `MissingDependencyError` before long work; loads no weights."""
         check_weights(self._weights_dir, _sets(plan_runs(organs, modality, self._quality)))
+        if self._device == "cuda":
+            _check_cuda()
 
     def locate(self, volume: Volume, organs: Sequence[str], progress: Progress = silent) -> AnchorSet:
         """The wanted organs and all others that the same tasks find, on the grid of `volume`."""
         _check_scan(volume)
         runs = plan_runs(organs, volume.modality, self._quality)
         needed = _sets(runs)
-        check_weights(self._weights_dir, needed)
+        self.check(volume.modality, organs)
         from r2seg_agent.reason.anchors.totalseg_image import to_nifti
         from r2seg_agent.reason.anchors.totalseg_run import TaskRunner
 
@@ -185,6 +187,16 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
+
+
+def _check_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise MissingDependencyError(
+            f"the device `cuda` was asked for, but torch {torch.__version__} finds none",
+            "Choose the device `cpu` or `auto`, or install a torch build for this machine's GPU.",
+        )
 
 
 def _check_scan(volume: Volume) -> None:
