@@ -87,6 +87,8 @@ class Stream:
             elif last.role == m.role == "lesion":
                 weaker = m.value == GENERIC_KIND or last.value == "metastasis"  # "metastatic melanoma"
                 kept[-1] = replace(last, at=m.at) if weaker else replace(m, side=last.side)
+            elif last.role == m.role == "concept" and _is_metastasis(m) and not _is_metastasis(last):
+                kept[-1] = m  # "breast cancer lung metastases": the cancer says where they come from
             elif last.role == "lesion" and m.role == "concept":
                 refined = _refined(m.value, last.value)
                 kept[-1] = replace(m, value=refined)
@@ -145,7 +147,9 @@ class Stream:
                     organ.used = True
                 elif self._touching(organ, owner):
                     self._doubt_place(c, organ)
-        for m in self.mentions:
+        for n, m in enumerate(self.mentions):
+            if m.role == "concept" and n > 0 and self._is_origin(self.mentions[n - 1], m):
+                continue
             if m.role == "concept":
                 organ = placed.get(m.at, m)
                 place = organ.value if organ.role == "organ" else ""
@@ -164,6 +168,17 @@ class Stream:
                 wishes.append(Wish(None, m.value, kind, _one_side(m.side or owner.side), m.text))
         self._bind_regions(bool(wishes))
         return (*wishes, *self._dangling(wishes))
+
+    def _is_origin(self, before: Mention, cancer: Mention) -> bool:
+        """True for "metastases of colon cancer"."""
+        between = self._items[before.at + 1 : cancer.at]
+        of = [i.text for i in between if i.role == "in"] == ["of"]
+        return (
+            of
+            and _is_metastasis(before)
+            and not _is_metastasis(cancer)
+            and all(i.role in ("in", *_SPACE) for i in between)
+        )
 
     def _special_before(self, organ: Mention) -> Mention | None:
         before = next((m for m in reversed(self.mentions) if m.at < organ.at), None)
@@ -271,6 +286,10 @@ class Stream:
             m.used = True
             more.append(Wish(None, place, m.value, side, m.text))
         return more
+
+
+def _is_metastasis(m: Mention) -> bool:
+    return m.value == "metastasis" or (m.role == "concept" and concepts.concept(m.value).kinds[:1] == ("metastasis",))
 
 
 def _one_side(side: SideWord | None) -> Side | None:

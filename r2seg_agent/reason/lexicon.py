@@ -161,7 +161,7 @@ def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]
     The longest known phrase wins. An ordinary English word that means nothing here is "plain"; a word that is neither
     known nor ordinary nor near a known one is "unknown".
     """
-    typed = tokens(_RULE_OUT.sub(" rule out ", _MEASURE.sub(" ", text)))
+    typed = tokens(_SLASHED.sub(lambda m: _SLASHED_WORDS[m[0].casefold()], _MEASURE.sub(" ", text)))
     spelled = [_meant(t) for t in typed]
     items: list[Item] = []
     corrected: list[tuple[str, str]] = []
@@ -184,7 +184,8 @@ def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]
 
 _MEASURE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:mm|cm|ml|cc|hu|mg)\b", re.IGNORECASE)
 """Sizes: "8 mm" is no multiple myeloma."""
-_RULE_OUT = re.compile(r"\br/o\b", re.IGNORECASE)
+_SLASHED_WORDS = {"r/o": "rule out", "s/p": "status post", "h/o": "history of", "w/o": "without", "w/": "with"}
+_SLASHED = re.compile(r"\b(?:r/o|s/p|h/o|w/o?)(?!\w)", re.IGNORECASE)
 
 
 def _meant(token: str) -> str:
