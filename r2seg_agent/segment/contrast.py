@@ -55,6 +55,8 @@ MIN_CELL_SHARE = 0.05
 CHUNK_VOXELS = 8_000_000
 """The finest scale is computed in slabs of about this many voxels, so that memory does not grow with the scan."""
 MIN_NORMAL_VOXELS = 50
+MIN_RESELS = 25.0
+"""A scale needs so many independent patches in the organ, or its noise cannot be told from its lesions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +71,10 @@ class ContrastSegmenter:
     """Probability that a voxel is no normal tissue of its organ, from grey values alone.
 
     Normal is the centre m and spread s_σ of the prompt's mask (`normal_tissue`), after smoothing by σ inside the mask
-    only. With the signed contrast c_σ = ±(I_σ − m) and the largest contrast A_σ within 3σ,
+    only. With the signed contrast c_σ = ±(I_σ − m), the share w_σ of the Gaussian that lies inside the mask (near its
+    edge fewer voxels average, so the variance grows as 1 / w), and the largest contrast A_σ within 3σ,
 
-        p_σ = min( logistic(2 (c_σ / s_σ − 3.5)),  logistic(8 (c_σ / A_σ − 0.5)) )
+        p_σ = min( logistic(2 (√w_σ c_σ / s_σ − 3.5)),  logistic(8 (c_σ / A_σ − 0.5)) )
 
     so p ≥ 0.5 says two things: the voxel stands out from the organ, and it lies inside the half-maximum edge of the
     body that does. The finest σ (a quarter of the smallest lesion diameter) draws; coarser ones add faint bodies that
@@ -146,6 +149,8 @@ class ContrastSegmenter:
         probability = out[box.slices]
         obvious = self._finest(field, sigmas[0], signs, probability)
         for sigma in sigmas[1:]:
+            if field.resels(sigma) < MIN_RESELS:
+                break
             self._coarse(field, sigma, signs, probability, obvious)
 
     def _finest(self, field: _Field, sigma: float, signs: tuple[Sign, ...], probability: FloatArray) -> Mask:
@@ -155,14 +160,15 @@ class ContrastSegmenter:
         obvious = np.zeros(field.image.shape, dtype=bool)
         if noise <= 0:
             return obvious
-        for slab, inner, contrast in smooth():
+        for slab, inner, contrast, support in smooth():
             inside = field.domain[slab]
             for sign in signs:
                 signed = contrast * np.float32(sign)
-                p = self._probability(signed, noise, field.spacing, AMPLITUDE_REACH * sigma)[inner]
+                z = signed * support / np.float32(noise)
+                p = self._probability(signed, z, noise, field.spacing, AMPLITUDE_REACH * sigma)[inner]
                 p[~inside] = 0
                 np.maximum(probability[slab], p, out=probability[slab])
-                obvious[slab] |= (signed[inner] >= OBVIOUS_Z * noise) & inside
+                obvious[slab] |= (z[inner] >= OBVIOUS_Z) & inside
         return obvious
 
     def _coarse(
@@ -179,17 +185,21 @@ class ContrastSegmenter:
         weight[shown] = 0
         contrast[shown] = 0
         contrast = gaussian(contrast, cell_mm, sigma)
-        contrast /= np.maximum(gaussian(weight, cell_mm, sigma), np.float32(1e-6))
+        support = gaussian(weight, cell_mm, sigma)
+        contrast /= np.maximum(support, np.float32(1e-6))
+        np.sqrt(support, out=support)
         organ = weight > MIN_CELL_SHARE
         contrast[~organ] = 0
-        inside = contrast[weight > 0.5]
+        inside = (contrast * support)[weight > 0.5]
         if inside.size < MIN_NORMAL_VOXELS:
             return
         noise = normal_tissue(lambda: iter([inside])).sd
         if noise <= 0:
             return
         for sign in signs:
-            p = self._probability(contrast * np.float32(sign), noise, cell_mm, AMPLITUDE_REACH * sigma)
+            signed = contrast * np.float32(sign)
+            z = signed * support / np.float32(noise)
+            p = self._probability(signed, z, noise, cell_mm, AMPLITUDE_REACH * sigma)
             p[~organ] = 0
             if p.max(initial=0.0) < MIN_CELL_SHARE:
                 continue
@@ -197,10 +207,12 @@ class ContrastSegmenter:
                 fine[~field.domain[part]] = 0
                 np.maximum(probability[part], fine, out=probability[part])
 
-    def _probability(self, contrast: FloatArray, noise: float, spacing: Float3, reach_mm: float) -> FloatArray:
+    def _probability(
+        self, contrast: FloatArray, z: FloatArray, noise: float, spacing: Float3, reach_mm: float
+    ) -> FloatArray:
         amplitude = np.maximum(local_maximum(contrast, spacing, reach_mm), np.float32(noise))
         edge = EDGE_SLOPE * (contrast / amplitude - np.float32(EDGE_SHARE))
-        stands_out = DETECTION_SLOPE * (contrast / np.float32(noise) - np.float32(self.detection_z))
+        stands_out = DETECTION_SLOPE * (z - np.float32(self.detection_z))
         p: FloatArray = 1.0 / (1.0 + np.exp(-np.clip(np.minimum(edge, stands_out), -30, 30)))
         return p.astype(np.float32)
 
@@ -216,8 +228,9 @@ def scales_mm(diameters_mm: tuple[float, float]) -> tuple[float, ...]:
     return tuple(scales)
 
 
-Slab = tuple[slice, slice, FloatArray]
-"""Where a slab lies in the field (range of z), where its own slices lie in the haloed array, the haloed array."""
+Slab = tuple[slice, slice, FloatArray, FloatArray]
+"""Where a slab lies in the field (range of z), where its own slices lie in the haloed arrays, and these: smoothed
+contrast and √w, w the share of the Gaussian inside the organ."""
 
 
 @dataclass(eq=False)
@@ -229,6 +242,12 @@ class _Field:
     spacing: Float3
     clip: tuple[float, float] | None
     centre: float = 0.0
+
+    def resels(self, sigma_mm: float) -> float:
+        """How many independent patches the organ has when smoothed: its size over (√(4π) σ)^d, d = 2 for one slice."""
+        axes = [a for a in range(3) if self.image.shape[a] > 1]
+        size = float(np.count_nonzero(self.domain)) * float(np.prod([self.spacing[a] for a in axes]))
+        return size / float((np.sqrt(4.0 * np.pi) * sigma_mm) ** len(axes))
 
     def slabs(self) -> Iterator[slice]:
         """Ranges of slices of about `CHUNK_VOXELS`."""
@@ -270,15 +289,17 @@ class _SmoothSlabs:
             contrast = gaussian(f.contrast(around), f.spacing, self._sigma)
             contrast /= np.maximum(weight, np.float32(1e-3))
             contrast *= f.domain[around]
-            slab = (own, slice(own.start - around.start, own.stop - around.start), contrast)
+            np.sqrt(weight, out=weight)
+            slab = (own, slice(own.start - around.start, own.stop - around.start), contrast, weight)
             if own == slice(0, nz):
                 self._kept = [slab]
             yield slab
 
     def organ_values(self) -> Iterator[FloatArray]:
-        """Smoothed contrast of the organ's voxels, slab by slab."""
-        for own, inner, contrast in self():
-            yield contrast[inner][self._field.domain[own]]
+        """Smoothed contrast times √w of the organ's voxels, slab by slab."""
+        for own, inner, contrast, support in self():
+            domain = self._field.domain[own]
+            yield contrast[inner][domain] * support[inner][domain]
 
 
 def _clipped(values: NDArray[Any], clip: tuple[float, float] | None) -> FloatArray:
