@@ -173,7 +173,7 @@ def _round(search: SearchRound) -> list[str]:
     kept = len(search.survivors)
     lines = [
         f"### Round {search.index}",
-        f"{_plain(search.why)} Padding {search.padding_mm:g} mm around "
+        f"{_sentence(search.why)} Padding {search.padding_mm:g} mm around "
         f"{', '.join(organ_name(organ) for organ in search.anchors)}: "
         f"{plural(len(search.candidates), 'candidate')}, {kept} kept.",
     ]
@@ -217,6 +217,11 @@ def _provenance(report: Report) -> str:
         rows.append(["lesion mask", f"sha256 `{report.lesions_sha256[:12]}`"])
     rows += [[name, version] for name, version in sorted(report.versions.items())]
     return _table(["what", "which"], rows)
+
+
+def _sentence(text: str) -> str:
+    plain = _plain(text)
+    return plain[:1].upper() + plain[1:].rstrip(".") + "." if plain else ""
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -64,7 +64,7 @@ class Measurements(Frozen):
     centroid_zyx: Float3
     box: Box
     place: str
-    """In patient terms: "right lung, upper third, posterior; 14 mm below the top of the organ" and the like."""
+    """In patient terms: "right lung, upper third, posterior, 6 mm from its surface" and the like."""
     volume_ml: float
     longest_diameter: float
     """Longest in-plane (axial) diameter, between voxel outer edges as RECIST measures it."""

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.atomic import write_bytes_atomic
+from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.report import canvas, captions
 from r2seg_agent.report.canvas import Panel
 from r2seg_agent.report.format import plural
-from r2seg_agent.report.models import Candidate, Finding, Report, SearchRound, TargetReport
+from r2seg_agent.report.models import Candidate, Finding, Report, TargetReport
 from r2seg_agent.report.planes import planes
 from r2seg_agent.report.rejections import rejected_of
 from r2seg_agent.report.scene import Scene, display_window, finding_panels, nothing_panels, slice_panel
@@ -113,7 +114,7 @@ def _rows(
         organs = target.plan.anchors
         if target.findings:
             for finding in target.findings[: MAX_ROWS - len(rows)]:
-                rois = tuple(roi.box for roi in _round_of(target, finding).rois)
+                rois = _rois_of(target, finding)
                 scene = Scene(volume, window, anchors, organs, labels, truth, rois)
                 rows.append(_Row(*captions.caption_of_finding(finding, window, report), finding_panels(scene, finding)))
         elif len(rows) < MAX_ROWS:
@@ -125,8 +126,10 @@ def _rows(
     return rows
 
 
-def _round_of(target: TargetReport, finding: Finding) -> SearchRound:
-    return next(r for r in target.rounds if any(c.id == finding.candidate.id for c in r.candidates))
+def _rois_of(target: TargetReport, finding: Finding) -> tuple[Box, ...]:
+    """The ROIs of the round that found it."""
+    rounds = (r for r in target.rounds if any(c.id == finding.candidate.id for c in r.candidates))
+    return tuple(roi.box for r in rounds for roi in r.rois)
 
 
 def _layout(report: Report | None, rows: list[_Row], left_out: int, entries: list[tuple[str, str, bool]]) -> Figure:

@@ -1,4 +1,4 @@
-"""Where a finding lies, in patient terms: "right lung, upper third, posterior, 6 mm from the organ's surface"."""
+"""Where a finding lies, in patient terms: "right lung, upper third, posterior, 6 mm from its surface"."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def place(mask: Mask, box: Box, volume: Volume, anchors: AnchorSet | None, plan:
     most specific one of `anchors` that holds the finding (organs of `plan.anchors` first where they are alike); a
     finding in a hole of an organ mask counts as inside. Thirds are of the organ's extent along each patient axis,
     at the finding's centroid; the middle third of front–back and side–side is not named. The distance is the
-    smallest from a voxel of the finding to a surface voxel of the organ, between voxel centres (0: "touching").
+    smallest from a voxel of the finding to a surface voxel of the organ, between voxel centres (0: "at its surface").
     Where the organ leaves the image, thirds are of the part in view, and the text says so.
 
     A picture has no patient: thirds of the picture and pixels instead.
@@ -151,8 +151,8 @@ def _depth(mask: Mask, box: Box, anchors: AnchorSet, organ: str) -> str:
         inside = anchors.mask(organ, wide) | finding
         distance = _distance_mm(finding, _surface(inside), anchors.geometry)
         if distance is not None and distance <= radius_mm:
-            return "touching the organ's surface" if distance == 0 else f"{distance:.0f} mm from the organ's surface"
-    return f"more than {SEARCH_RADII_MM[-1]:.0f} mm from the organ's surface"
+            return "at its surface" if distance == 0 else f"{distance:.0f} mm from its surface"
+    return f"more than {SEARCH_RADII_MM[-1]:.0f} mm from its surface"
 
 
 def _nearest(mask: Mask, box: Box, anchors: AnchorSet, plan: AnatomyPlan) -> str:

@@ -26,21 +26,21 @@ RIGHT: Final = "right"
 
 
 def findings_table(report: Report) -> Table:
-    """One row per finding. In a mode without a guarantee the headings of p and q lead to a line that says so."""
+    """One row per finding, the Reject mode in the title. Where it guarantees nothing, p and q lead to a line that says
+    so."""
     mode = report.reject
-    table = _table("Findings")
+    table = _table(f"Findings, reject mode {mode.mode}" if mode else "Findings")
     table.add_column("#", justify=RIGHT, no_wrap=True)
     if len(report.targets) > 1:
         table.add_column("target")
     table.add_column("place", ratio=1, min_width=14)
-    for heading in ("size", "longest × perp.", "mean", "prob."):
-        table.add_column(heading, justify=RIGHT, no_wrap=heading != "longest × perp.")
+    for heading in ("size", "long × perp.", "mean", "prob."):
+        table.add_column(heading, justify=RIGHT, no_wrap=True)
     invalid = mode is not None and not mode.valid
     for name in ("p", "q"):
         table.add_column(f"{name}*" if invalid else name, justify=RIGHT, no_wrap=True)
     if invalid and mode is not None:
         table.caption = f"* not FDR-valid in {mode.mode} mode"
-    table.add_column("mode", no_wrap=True)
     for finding in report.findings:
         m, c = finding.measurements, finding.candidate
         table.add_row(
@@ -54,7 +54,6 @@ def findings_table(report: Report) -> Table:
                 format_share(c.features.mean_probability),
                 format_p(c.p),
                 format_p(c.q),
-                mode.mode if mode else MISSING,
             )
         )
     return table
@@ -113,7 +112,14 @@ def _table(title: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    return Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
 
 
 def _texts(*cells: str) -> tuple[Text, ...]:

@@ -69,7 +69,7 @@ def test_the_same_place_on_every_orientation_of_the_grid(tilt):
     ("centre", "expected"),
     [
         ((-21, 0, 0), "right lung, middle third, 12 mm"),
-        ((-10, 0, -30), "right lung, lower third, medial, touching"),
+        ((-10, 0, -30), "right lung, lower third, medial, at its surface"),
         ((32, -26, 0), "left lung, middle third, anterior, lateral, "),
     ],
 )
@@ -92,7 +92,7 @@ def test_depth_is_the_distance_to_the_nearest_surface_voxel():
     outside = points[~lung]
     nearest = np.linalg.norm(outside - points[z, y, x], axis=1).min()
     text = place(mask[box.slices], box, volume, anchors, plan("lung_right"))
-    assert text.endswith(f"{nearest - 2:.0f} mm from the organ's surface")  # the surface voxel lies one step before
+    assert text.endswith(f"{nearest - 2:.0f} mm from its surface")  # the surface voxel lies one step before
 
 
 def test_a_hole_in_an_organ_mask_is_inside_the_organ():

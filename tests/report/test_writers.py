@@ -62,13 +62,14 @@ def test_markdown_rows_hold_the_findings(make_report, labels):
     text = report_markdown(make_report(labels))
     (row,) = [line for line in text.splitlines() if line.startswith("| 1 | lung nodule |")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1:3] == ["lung nodule", "right lung, upper third, posterior, lateral, 8 mm from the organ's surface"]
+    assert cells[1:3] == ["lung nodule", "right lung, upper third, posterior, lateral, 8 mm from its surface"]
     assert cells[3:] == ["2.30 ml", "20.0 × 15.0 mm", "−850 HU", "0.93", "12.3", "&lt; 0.001", "0.0321", "paper"]
 
 
 def test_markdown_without_findings_groups_what_was_rejected(make_report, labels):
     text = report_markdown(make_report(labels, found=False))
     assert "## Findings" not in text
+    assert "The first round, as planned. Padding 10 mm around right lung, left lung: 2 candidates, 0 kept." in text
     assert "### Rejected: 2 candidates" in text
     assert "| 2 | flat, like a rim |" in text
     assert "too flat \\| &lt;b>rim&lt;/b>" in text  # a reason cannot break the table or become markup
