@@ -169,7 +169,9 @@ def run_find(request: str, image: str, options: FindOptions, progress: Progress 
         progress("report", 1, 1, "")
         recorder.record("run_finished", "find", {"outcome": outcome.outcome, "files": sorted(written.files)})
     except R2SegError as error:
-        recorder.record("run_finished", "find", {"outcome": "failed", "error": error.message})
+        recorder.record(
+            "run_finished", "find", {"outcome": "failed", "error": _without_paths(error.message, image, options)}
+        )
         raise
     except MemoryError as error:
         recorder.record("run_finished", "find", {"outcome": "failed", "error": "out of memory"})
@@ -255,12 +257,17 @@ def _modality(text: str | None) -> Modality | None:
 
 
 def _read_truth(path: str, volume: Volume) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    from r2seg_agent.imaging.masks import read_label_map
+    from r2seg_agent.imaging.masks import read_reference
 
-    file, _, roi = path.rpartition("=")
-    if file and not Path(path).exists():
-        return read_label_map(file, volume.geometry, "truth", roi=roi)
-    return read_label_map(path, volume.geometry, "truth")
+    return read_reference(path, volume.geometry)
+
+
+def _without_paths(message: str, image: str, options: FindOptions) -> str:
+    """An error message for the trace: names that the user typed may name a patient."""
+    for path in (image, options.anchors.rpartition("=")[0], options.anchors, options.truth or ""):
+        if len(path) > 1 and ("/" in path or "." in path):
+            message = message.replace(path, "(a file of the user)")
+    return message
 
 
 def _warnings(prepared: _Prepared, targets: tuple[TargetReport, ...]) -> tuple[str, ...]:

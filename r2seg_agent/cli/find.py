@@ -58,7 +58,11 @@ def find_command(
         typer.Option("--plan", help="Search by this plan (JSON, e.g. an edited plan.json) and skip planning."),
     ] = None,
     truth: Annotated[
-        str | None, typer.Option("--truth", help="Reference mask or RTSTRUCT: adds Dice, sensitivity and precision.")
+        str | None,
+        typer.Option(
+            "--truth",
+            help="Reference mask, DICOM SEG or RTSTRUCT (FILE::NAME names a structure): adds Dice, sensitivity, precision.",
+        ),
     ] = None,
     modality: Annotated[
         str | None, typer.Option("--modality", help="CT, MR, PT, US, XR or photo, where the file does not say.")

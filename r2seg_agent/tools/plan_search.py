@@ -63,10 +63,10 @@ def _merge(planned: list[PlanSet]) -> PlanSearchResult:
     for one in planned:
         if one.clarification is not None:
             return PlanSearchResult(question=one.clarification.question, choices=one.clarification.choices)
-    plans: dict[tuple[str, str | None], AnatomyPlan] = {}
+    plans: dict[tuple[str, str | None, tuple[str, ...]], AnatomyPlan] = {}
     for one in planned:
         for plan in one.plans:
-            plans.setdefault((plan.target, plan.laterality), plan)
+            plans.setdefault((plan.target, plan.laterality, plan.anchors), plan)
     return PlanSearchResult(
         plans=tuple(plans.values()), excluded=tuple(dict.fromkeys(name for one in planned for name in one.excluded))
     )
