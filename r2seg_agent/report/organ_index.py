@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, reduce
+from functools import reduce
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -25,24 +25,17 @@ class Extent(NamedTuple):
 class OrganIndex:
     """Lazy facts about the organs of one `AnchorSet`; get it with `organ_index(anchors)`."""
 
-    def __init__(self, labels: NDArray[np.uint8] | NDArray[np.uint16], anchors: AnchorSet) -> None:
-        self._labels = labels
+    def __init__(self, anchors: AnchorSet) -> None:
+        # Its parts and not the set itself: the index is kept under the set in a weak dictionary.
+        self._labels = anchors.labels
         self._names = dict(anchors.names)
         self._geometry = anchors.geometry
+        self._counts = anchors.voxels_by_label()
         self._extents: dict[str, Extent | None] = {}
-
-    @cached_property
-    def voxels_by_label(self) -> NDArray[np.int64]:
-        """Voxel count of each label value. Slice by slice: `bincount` widens what it is given to 64 bits."""
-        size = int(np.iinfo(self._labels.dtype).max) + 1
-        counts = np.zeros(size, dtype=np.int64)
-        for plane in self._labels:
-            counts += np.bincount(plane.ravel(), minlength=size)
-        return counts
 
     def n_voxels(self, organ: str) -> int:
         """Number of voxels of `organ`; 0 for an organ that is not in the set."""
-        return int(self.voxels_by_label[list(self._names.get(organ, ()))].sum())
+        return int(self._counts[list(self._names.get(organ, ()))].sum())
 
     def extent(self, organ: str) -> Extent | None:
         """Where `organ` begins and ends along the patient's axes; None when it has no voxels."""
@@ -52,7 +45,7 @@ class OrganIndex:
 
     def _find_extent(self, organ: str) -> Extent | None:
         """Slice by slice: a mask of the whole grid would cost a quarter of a float32 copy of the scan."""
-        wanted = np.zeros(self.voxels_by_label.size, dtype=bool)
+        wanted = np.zeros(self._counts.size, dtype=bool)
         wanted[list(self._names.get(organ, ()))] = True
         corners: list[NDArray[np.float64]] = []
         boxes: list[Box] = []
@@ -76,7 +69,7 @@ def organ_index(anchors: AnchorSet) -> OrganIndex:
     """The index of `anchors`, kept as long as `anchors` lives."""
     index = _known.get(anchors)
     if index is None:
-        index = _known[anchors] = OrganIndex(anchors.labels, anchors)
+        index = _known[anchors] = OrganIndex(anchors)
     return index
 
 

@@ -54,9 +54,17 @@ class AnchorSet:
         found: Mask = lookup[labels]
         return found
 
+    def voxels_by_label(self) -> NDArray[np.int64]:
+        """Voxel count of every label value. Slice by slice: `bincount` widens what it is given to 64 bits."""
+        size = int(np.iinfo(self.labels.dtype).max) + 1
+        counts = np.zeros(size, dtype=np.int64)
+        for plane in self.labels:
+            counts += np.bincount(plane.ravel(), minlength=size)
+        return counts
+
     def volumes_ml(self) -> dict[str, float]:
         """Volume in ml of each organ in the set (0.0: searched, not in view), by name."""
-        counts = np.bincount(self.labels.ravel(), minlength=int(np.iinfo(self.labels.dtype).max) + 1)
+        counts = self.voxels_by_label()
         ml = self.geometry.voxel_volume_mm3 / 1000.0
         return {name: float(counts[list(values)].sum()) * ml for name, values in self.names.items()}
 
