@@ -31,12 +31,14 @@ def list_command(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "what it is", "from package", "licence", "in the cache", header_style="bold", box=None)
+    console = Console(highlight=False)
+    table = Table("name", "what it is", "package", "cached", header_style="bold", box=None)
     for name, entry in entries.datasets.items():
-        package = entries.packages[entry.package]
-        there = "yes" if local(name) is not None else f"no ({package.mb} MB to load)"
-        table.add_row(name, entry.about, f"{entry.package}=={package.version}", package.licence, there)
-    Console().print(table)
+        table.add_row(name, entry.about, entry.package, "yes" if local(name) is not None else "no")
+    console.print(table)
+    console.print()
+    for distribution, package in entries.packages.items():
+        console.print(f"{distribution}=={package.version} ({package.mb} MB): {package.licence}", style="dim")
 
 
 @app.command("fetch")

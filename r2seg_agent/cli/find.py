@@ -61,7 +61,7 @@ def find_command(
         str | None,
         typer.Option(
             "--truth",
-            help="Reference mask, DICOM SEG or RTSTRUCT (FILE::NAME names a structure): adds Dice, sensitivity, precision.",
+            help="Reference mask, DICOM SEG or RTSTRUCT (FILE::NAME): adds Dice, sensitivity and precision.",
         ),
     ] = None,
     modality: Annotated[

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from r2seg_agent.data.catalog import Dataset, Folder, Member, Package, catalog, dataset
 from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.progress import Progress, silent
 
 DOWNLOAD_TIMEOUT_S = 900
@@ -33,6 +34,7 @@ class LocalDataset:
     image: Path
     truth: Path | None
     anchors: str | None
+    modality: Modality
     synthetic: bool
 
 
@@ -56,6 +58,7 @@ def local(name: str) -> LocalDataset | None:
         image=folder / entry.image,
         truth=folder / entry.truth if entry.truth else None,
         anchors=str(folder / entry.anchors) if entry.anchors else None,
+        modality=entry.modality,
         synthetic=entry.synthetic,
     )
 

@@ -14,7 +14,8 @@ from r2seg_agent.evals.cases import CASES, DEMO, Case
 
 def find_arguments(case: Case, scan: LocalDataset, out: Path) -> list[str]:
     """The arguments of `r2seg find` for one demo scan."""
-    arguments = ["find", case.request, "--image", str(scan.image), "--out", str(out / case.dataset)]
+    arguments = ["find", case.request, "--image", str(scan.image), "--modality", scan.modality]
+    arguments += ["--out", str(out / case.dataset)]
     arguments += ["--anchors", case.anchors or scan.anchors or "auto", "--workspace", str(out / ".r2seg")]
     if scan.truth is not None:
         arguments += ["--truth", str(scan.truth)]

@@ -53,9 +53,9 @@ class GateSettings(Frozen):
     """τ_case: L3; None until calibrated on lesion-free cases, and then the gate is off."""
     ours: bool = True
     """Apply the gates below as well."""
-    max_elongation: float = Field(default=3.0, ge=1)
+    max_elongation: float = Field(default=2.5, ge=1)
     """Ours: longer ones are vessels (√ of the ratio of the two largest principal moments)."""
-    max_flatness: float = Field(default=3.0, ge=1)
+    max_flatness: float = Field(default=2.5, ge=1)
     """Ours: flatter ones are rims of the organ, fissures, pleura."""
     max_inner_continuation: float = Field(default=0.35, ge=0, le=1)
     """Ours: largest share of the surface across which the grey value goes on as inside, within the anchor: more are
@@ -66,7 +66,7 @@ class GateSettings(Frozen):
     """Ours: a candidate that touches a body thicker than this times its own radius is a branch of it."""
     max_exterior_contact: float = Field(default=0.5, ge=0, le=1)
     """Ours: largest share of the surface that lies on the anchor's own edge: most such candidates are edge remains."""
-    min_contrast: float = Field(default=1.0, ge=0)
+    min_contrast: float = Field(default=1.5, ge=0)
     """Ours: least |contrast| in the anchor's MADs, and with the expected sign where the plan expects one."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,16 @@ def describe(
         radius_mm=radius,
         attachment=region.attached_radius_mm / radius,
     )
+
+
+def prominence(features: CandidateFeatures) -> float:
+    """How much a reader's eye would go there first: |contrast| · ln(1 + V / mm³) · (1 − inner − outer continuation).
+
+    A plain order for lists of findings, with no meaning as a probability: strong, large and self-contained bodies come
+    before the pieces of vessel trees and the bulges of neighbouring organs that no threshold can reject honestly.
+    """
+    alone = max(0.0, 1.0 - features.inner_continuation - features.outer_continuation)
+    return abs(features.contrast) * math.log1p(features.volume_mm3) * alone
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.segment import candidates as module
 from r2seg_agent.segment.candidates import ScaleProbability, case_score, find_candidates
-from r2seg_agent.segment.features import anchor_statistics, describe
+from r2seg_agent.segment.features import anchor_statistics, describe, prominence
 
 
 def geometry(shape, spacing=(1.0, 1.0, 1.0)):
@@ -250,3 +250,20 @@ def test_an_empty_anchor_and_a_flat_image_give_finite_features():
     scan = Volume(array=np.zeros(shape, np.int16), geometry=geometry(shape), modality="CT", unit="HU")
     f = describe(one_region(ball(shape, (6, 6, 6), 3)), scan, np.zeros(shape, bool))
     assert (f.anchor_overlap, f.contrast, f.anchor_mad) == (0, 0, 0)
+
+
+def test_prominence_orders_by_contrast_size_and_standing_alone():
+    shape = (30, 30, 60)
+    scan = Volume(
+        array=np.where(ball(shape, (15, 15, 15), 9) | ball(shape, (15, 15, 45), 6), 90, 0).astype(np.int16),
+        geometry=geometry(shape),
+        modality="CT",
+        unit="HU",
+    )
+    anchor = np.ones(shape, bool)
+    large = describe(one_region(ball(shape, (15, 15, 15), 9)), scan, anchor)
+    small = describe(one_region(ball(shape, (15, 15, 45), 6)), scan, anchor)
+    part = describe(one_region(ball(shape, (15, 15, 15), 6)), scan, anchor)
+    assert prominence(large) > prominence(small) > prominence(part)
+    assert part.inner_continuation == 1
+    assert prominence(large.model_copy(update={"contrast": -large.contrast})) == prominence(large)

@@ -11,8 +11,9 @@ from scipy import ndimage
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.volume import Volume
-from r2seg_agent.segment import contrast as module
-from r2seg_agent.segment.contrast import ContrastSegmenter, normal_tissue, scales_mm
+from r2seg_agent.segment import organ as module
+from r2seg_agent.segment.contrast import ContrastSegmenter, scales_mm
+from r2seg_agent.segment.organ import normal_tissue
 from r2seg_agent.segment.protocol import Prompt, Segmenter
 
 SPACING = (2.5, 1.0, 1.0)
