@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -44,7 +45,9 @@ OBVIOUS_HALO_CELLS = 2
 """Coarser scales look at the organ without what is obvious and this halo (its blurred edge): else two vessels and the
 air between them average to a lesion. What is merely detected stays in: specks of noise must not hide a faint lesion."""
 CELLS_PER_SIGMA = 2.0
-"""Coarse scales are computed on cells of σ / 2."""
+"""Coarse scales are computed on cells of σ / 2 …"""
+MAX_CELLS = 8_000_000
+"""… or as much larger as keeps them to this number: a large scan must not cost more memory than its own."""
 MIN_CELL_SHARE = 0.05
 """A cell counts as obvious, or as organ at all, from this share of its voxels."""
 MIN_NORMAL_VOXELS = 50
@@ -168,7 +171,9 @@ class ContrastSegmenter:
         self, field: OrganField, sigma: float, signs: tuple[Sign, ...], probability: FloatArray, obvious: Mask
     ) -> None:
         shape = field.image.shape
-        cells = pooled_cells(shape, field.spacing, sigma / CELLS_PER_SIGMA)
+        cell = sigma / CELLS_PER_SIGMA
+        while math.prod(cells := pooled_cells(shape, field.spacing, cell)) > MAX_CELLS:
+            cell *= 1.1
         spacing = tuple(s * n / k for s, n, k in zip(field.spacing, shape, cells, strict=True))
         cell_mm = (spacing[0], spacing[1], spacing[2])
         weight = pool(lambda part: field.domain[part].astype(np.float32), shape, cells)

@@ -19,7 +19,7 @@ HALF_WIDTH_SD = 0.6745
 HISTOGRAM_BINS = 65_536
 HU_RANGE = (-1024.0, 1500.0)
 """CT is clipped to this, so that metal does not smear."""
-CHUNK_VOXELS = 8_000_000
+CHUNK_VOXELS = 4_000_000
 """The finest scale is computed in slabs of about this many voxels, so that memory does not grow with the scan."""
 HALO_SIGMAS = 7.0
 """Slices around a slab that its own values depend on: the Gaussian's reach and, after it, that of the local maximum."""
@@ -73,6 +73,7 @@ class SmoothSlabs:
         self._kept: list[Slab] = []
 
     def __call__(self) -> Iterator[Slab]:
+        """All slabs, from the first slice to the last."""
         if self._kept:
             yield from self._kept
             return

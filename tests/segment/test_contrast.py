@@ -230,3 +230,23 @@ def test_scales_double_from_a_quarter_of_the_smallest_diameter():
     assert scales_mm((4.0, 40.0)) == (1.0, 2.0, 4.0, 8.0)
     assert scales_mm((4.0, 400.0)) == (1.0, 2.0, 4.0, 8.0)
     assert scales_mm((8.0, 8.0)) == (2.0,)
+
+
+def test_coarse_scales_have_a_bounded_number_of_cells(monkeypatch):
+    from r2seg_agent.segment import contrast
+
+    seen = []
+    original = contrast.gaussian
+
+    def spy(array, spacing, sigma):
+        seen.append(array.size)
+        return original(array, spacing, sigma)
+
+    truth = ball((14, 36, 40), 12)
+    scan = volume(100 + 10 * (noise() + 2.5 * truth))
+    monkeypatch.setattr(contrast, "gaussian", spy)
+    monkeypatch.setattr(contrast, "MAX_CELLS", 20_000)
+    p = run(scan, organ())
+    assert seen
+    assert max(seen) <= 20_000
+    assert dice(body_on(p, truth), truth) > 0.6
