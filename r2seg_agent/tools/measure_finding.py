@@ -55,8 +55,9 @@ def found_answer(target: TargetState, findings: tuple[Finding, ...]) -> str:
     size = f"{first.measurements.volume_ml:.2f} ml"
     if first.measurements.length_unit == "px":
         size = f"{first.candidate.features.n_voxels} pixels"
-    strongest = "" if len(findings) == 1 else " the strongest:"
-    return f"{head} (round {target.round_index}):{strongest} {first.measurements.place}, {size}."
+    where = f"{first.measurements.place}, {size}"
+    found_in = f" (round {target.round_index})" if target.round_index > 1 else ""
+    return f"{head}{found_in}: {where}." if len(findings) == 1 else f"{head}{found_in}. The strongest: {where}."
 
 
 class _Findings(Frozen):
