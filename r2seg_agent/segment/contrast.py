@@ -51,6 +51,8 @@ MAX_CELLS = 8_000_000
 MIN_CELL_SHARE = 0.05
 """A cell counts as obvious, or as organ at all, from this share of its voxels."""
 MIN_NORMAL_VOXELS = 50
+BIAS_SIGMA_MM = 40.0
+"""MR only: the coil's sensitivity drifts over the organ; grey values are compared after taking this slow drift out."""
 MIN_RESELS = 25.0
 """A scale needs so many independent patches in the organ, or its noise cannot be told from its lesions."""
 
@@ -75,7 +77,8 @@ class ContrastSegmenter:
     so p ≥ 0.5 says two things: the voxel stands out from the organ, and it lies inside the half-maximum edge of the
     body that does. The finest σ (a quarter of the smallest lesion diameter) draws; coarser ones add faint bodies that
     the noise hides at the finer scales, and look only at what those left over. Scales and signs are joined by the
-    maximum. Outside the mask (with its holes filled) p is 0; with no mask the whole region is the organ.
+    maximum. In MR the organ's slow drift (coil sensitivity) is taken out first. Outside the mask (with
+    its holes filled) p is 0; with no mask the whole region is the organ.
     """
 
     def __init__(self, detection_z: float = DETECTION_Z) -> None:
@@ -98,6 +101,7 @@ class ContrastSegmenter:
             settings={
                 "detection_z": self.detection_z,
                 "obvious_z": OBVIOUS_Z,
+                "mr_bias_sigma_mm": BIAS_SIGMA_MM,
                 "edge_share": EDGE_SHARE,
                 "sigma_per_diameter": SIGMA_PER_DIAMETER,
                 "scale_step": SCALE_STEP,
@@ -140,6 +144,8 @@ class ContrastSegmenter:
             clip=clip,
         )
         field.centre = normal_tissue(field.organ_values).centre
+        if encoded.volume.modality == "MR":
+            field.remove_bias(BIAS_SIGMA_MM, self.detection_z)
         signs = SIGNS[prompt.contrast]
         sigmas = scales_mm(prompt.diameters_mm)
         probability = out[box.slices]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from r2seg_agent.imaging.geometry import Float3
 from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.segment.smoothing import gaussian
+from r2seg_agent.segment.smoothing import gaussian, pool, pooled_cells, unpooled
 
 HALF_WIDTH_SD = 0.6745
 """The central half of a Gaussian reaches this many standard deviations to each side."""
@@ -38,6 +38,24 @@ class OrganField:
     spacing: Float3
     clip: tuple[float, float] | None
     centre: float = 0.0
+    bias: FloatArray | None = None
+    """Slow drift of the organ's grey value over coarse cells, subtracted from the contrast; None: none."""
+
+    def remove_bias(self, sigma_mm: float, clip_z: float) -> None:
+        """Estimate the drift: the contrast inside the organ, clipped to `clip_z` standard deviations so that lesions
+        weigh little, smoothed by `sigma_mm`; then centre again.
+        """
+        limit = np.float32(clip_z * normal_tissue(self.organ_values).sd)
+        cells = pooled_cells(self.image.shape, self.spacing, sigma_mm / 2.0)
+        shape = self.image.shape
+        drift = pool(lambda part: np.clip(self.contrast(part), -limit, limit), shape, cells)
+        weight = pool(lambda part: self.domain[part].astype(np.float32), shape, cells)
+        cell_mm = tuple(s * n / k for s, n, k in zip(self.spacing, shape, cells, strict=True))
+        at = (cell_mm[0], cell_mm[1], cell_mm[2])
+        bias = gaussian(drift, at, sigma_mm)
+        bias /= np.maximum(gaussian(weight, at, sigma_mm), np.float32(1e-6))
+        self.bias = bias
+        self.centre += normal_tissue(lambda: (self.contrast(part)[self.domain[part]] for part in self.slabs())).centre
 
     def resels(self, sigma_mm: float) -> float:
         """How many independent patches the organ has when smoothed: its size over (√(4π) σ)^d, d = 2 for one slice."""
@@ -53,9 +71,11 @@ class OrganField:
             yield slice(start, min(nz, start + step))
 
     def contrast(self, part: slice) -> FloatArray:
-        """I − m inside the organ, 0 outside, for a range of slices."""
+        """I − m (− drift) inside the organ, 0 outside, for a range of slices."""
         values = clipped(self.image[part], self.clip)
         values -= np.float32(self.centre)
+        if self.bias is not None:
+            values -= unpooled(self.bias, self.image.shape, part)
         values *= self.domain[part]
         return values
 

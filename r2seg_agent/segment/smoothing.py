@@ -73,17 +73,22 @@ def _pool_axis(array: FloatArray, axis: int, cells: int) -> FloatArray:
 
 
 def unpooled_slabs(array: FloatArray, shape: Sequence[int]) -> Iterator[tuple[slice, FloatArray]]:
-    """Linear interpolation of cell values back to `shape` voxels, as (range of z, its voxels); cells as in `pool`."""
-    z_low, z_high, z_weight = _between(shape[0], array.shape[0])
+    """`unpooled` for all of `shape`, piece by piece: (range of z, its voxels)."""
     for z in range(0, shape[0], SLAB_SLICES):
         part = slice(z, min(shape[0], z + SLAB_SLICES))
-        weight = z_weight[part, None, None]
-        out = array[z_low[part]] * (1 - weight) + array[z_high[part]] * weight
-        for axis in (1, 2):
-            low, high, share = _between(shape[axis], array.shape[axis])
-            along = share.reshape([-1 if a == axis else 1 for a in range(3)])
-            out = np.take(out, low, axis=axis) * (1 - along) + np.take(out, high, axis=axis) * along
-        yield part, out.astype(np.float32)
+        yield part, unpooled(array, shape, part)
+
+
+def unpooled(array: FloatArray, shape: Sequence[int], part: slice) -> FloatArray:
+    """Linear interpolation of cell values back to the slices `part` of a grid of `shape`; cells as in `pool`."""
+    z_low, z_high, z_weight = _between(shape[0], array.shape[0])
+    weight = z_weight[part, None, None]
+    out = array[z_low[part]] * (1 - weight) + array[z_high[part]] * weight
+    for axis in (1, 2):
+        low, high, share = _between(shape[axis], array.shape[axis])
+        along = share.reshape([-1 if a == axis else 1 for a in range(3)])
+        out = np.take(out, low, axis=axis) * (1 - along) + np.take(out, high, axis=axis) * along
+    return out.astype(np.float32)
 
 
 def _between(n: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:

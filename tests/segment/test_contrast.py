@@ -129,6 +129,20 @@ def test_any_roi_that_holds_the_organ_gives_the_same():
     assert ContrastSegmenter().info.roi_independent
 
 
+def test_the_slow_drift_of_an_mr_scan_is_taken_out_and_that_of_ct_is_not():
+    shape, spacing = (24, 90, 90), (3.0, 2.0, 2.0)
+    truth = ball((12, 45, 26), 9, shape, spacing)
+    drift = np.linspace(-3, 3, 90)[None, None, :] * np.ones(shape)
+    array = (200 + 10 * (noise(4, shape) + drift + 6 * truth)).astype(np.float32)
+    mask = organ(shape)
+    mr = Volume(array=array, geometry=Geometry(shape=shape, spacing_mm=spacing), modality="MR", unit="arbitrary")
+    p = run(mr, mask, contrast="brighter")
+    assert dice(body_on(p, truth), truth) > 0.75
+    assert ((p >= 0.5) & ~truth).sum() < truth.sum()
+    ct = run(replace(mr, modality="CT", unit="HU"), mask, contrast="brighter")
+    assert (ct[truth] >= 0.5).mean() < 0.5
+
+
 def test_translation_moves_the_answer():
     mask, truth = ball((14, 34, 34), 20), ball((14, 36, 38), 6)
     array = 100 + 10 * (noise() + 8 * truth)
