@@ -5,6 +5,9 @@ from __future__ import annotations
 from r2seg_agent.pipeline import FindResult
 from r2seg_agent.report.models import DISCLAIMER
 
+MAX_ROWS = 12
+"""Findings in the terminal's table; the report has all."""
+
 
 def print_answer(result: FindResult, *, quiet: bool) -> None:
     """Print a finished run to the terminal (tables on stdout)."""
@@ -24,7 +27,7 @@ def print_answer(result: FindResult, *, quiet: bool) -> None:
         console.print(Text('Ask again with one of these, e.g. r2seg find "…" --image …', style="dim"))
         return
     if report.findings:
-        console.print(findings_table(report))
+        console.print(findings_table(report, MAX_ROWS))
     if quiet:
         return
     if any(c.decision == "rejected" for t in report.targets for r in t.rounds for c in r.candidates):

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 RIGHT: Final = "right"
 
 
-def findings_table(report: Report) -> Table:
-    """One row per finding, the Reject mode in the title. Where it guarantees nothing, p and q lead to a line that says
-    so."""
+def findings_table(report: Report, limit: int | None = None) -> Table:
+    """One row per finding (the first `limit`), the Reject mode in the title.
+
+    Where the mode guarantees nothing, p and q lead to a line that says so; another line says how many are not shown.
+    """
     mode = report.reject
     table = _table(f"Findings, reject mode {mode.mode}" if mode else "Findings")
     table.add_column("#", justify=RIGHT, no_wrap=True)
@@ -39,9 +41,12 @@ def findings_table(report: Report) -> Table:
     invalid = mode is not None and not mode.valid
     for name in ("p", "q"):
         table.add_column(f"{name}*" if invalid else name, justify=RIGHT, no_wrap=True)
-    if invalid and mode is not None:
-        table.caption = f"* not FDR-valid in {mode.mode} mode"
-    for finding in report.findings:
+    remarks = [f"* not FDR-valid in {mode.mode} mode"] if invalid and mode is not None else []
+    shown = report.findings[:limit]
+    if len(shown) < len(report.findings):
+        remarks.append(f"{len(report.findings) - len(shown)} more findings in report.md")
+    table.caption = "\n".join(remarks) or None
+    for finding in shown:
         m, c = finding.measurements, finding.candidate
         table.add_row(
             *_texts(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.errors import RunFailedError
+from r2seg_agent.errors import InputError, RunFailedError
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.identity import array_sha256
 from r2seg_agent.store.refs import ArtifactKind, ArtifactRef
@@ -43,8 +43,8 @@ class ArtifactStore:
         try:
             (root / "recipes").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunFailedError(
-                f"cannot write to the workspace: {error.strerror}",
+            raise InputError(
+                f"cannot write to the workspace `{root.parent}`: {error.strerror}",
                 "Choose another folder with --workspace, or free space and check its permissions.",
             ) from error
 

@@ -55,3 +55,12 @@ def test_truth(make_report, labels, volume):
     truth = evaluate(labels, (labels == 1).astype("uint8"), volume.geometry)
     text = printed(truth_table(report.model_copy(update={"truth": truth})))
     assert "Dice 0.83, sensitivity 1.00, precision 0.71, 1 false finding" in " ".join(text.split())
+
+
+def test_a_long_table_is_cut_and_says_so(make_report, labels):
+    report = make_report(labels)
+    target = report.targets[0].model_copy(update={"findings": report.targets[0].findings * 5})
+    report = report.model_copy(update={"targets": (target,)})
+    n = len(report.findings)
+    assert f"{n - 2} more findings in report.md" in printed(findings_table(report, limit=2))
+    assert "more findings" not in printed(findings_table(report, limit=n))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from r2seg_agent.errors import RunFailedError
+from r2seg_agent.errors import InputError, RunFailedError
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.store.artifacts import ArtifactStore, canonical_json, recipe_sha256
 
@@ -106,7 +106,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
 
 def test_a_workspace_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(RunFailedError, match="cannot write to the workspace"):
+    with pytest.raises(InputError, match="cannot write to the workspace"):
         ArtifactStore(tmp_path / "file" / "artifacts")
 
 
