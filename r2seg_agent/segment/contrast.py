@@ -106,6 +106,8 @@ class ContrastSegmenter:
                 "sigma_per_diameter": SIGMA_PER_DIAMETER,
                 "scale_step": SCALE_STEP,
                 "max_sigma_mm": MAX_SIGMA_MM,
+                "amplitude_reach": AMPLITUDE_REACH,
+                "min_resels": MIN_RESELS,
             },
         )
 

@@ -53,6 +53,8 @@ class HounsfieldSource:
                 "max_open_share": thorax.MAX_OPEN_SHARE,
                 "costal_barrier_mm": thorax.COSTAL_BARRIER_MM,
                 "rib_gap_mm": thorax.RIB_GAP_MM,
+                "min_solid_radius_mm": thorax.MIN_SOLID_RADIUS_MM,
+                "give_back_mm": thorax.GIVE_BACK_MM,
             },
         )
 
