@@ -142,9 +142,16 @@ def _thinned(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def candidate_gates(
-    features: CandidateFeatures, plan: AnatomyPlan, settings: GateSettings | None = None
+    features: CandidateFeatures,
+    plan: AnatomyPlan,
+    settings: GateSettings | None = None,
+    *,
+    has_volume: bool = True,
 ) -> tuple[GateResult, ...]:
-    """L2 for one candidate, then ours, which read `expected_volume_ml` and `expected_contrast` of the plan."""
+    """L2 for one candidate, then ours, which read `expected_volume_ml` and `expected_contrast` of the plan.
+
+    `has_volume` False (a single slice) leaves out the gates on a plausible volume: an area says nothing about it.
+    """
     s = settings or GateSettings()
     f = features
     results = [
@@ -178,6 +185,8 @@ def candidate_gates(
         ),
         _contrast_gate(f.contrast, plan.expected_contrast, s.min_contrast),
     ]
+    if not has_volume:
+        return tuple(results)
     ml, (low, high) = f.volume_mm3 / 1000.0, sorted(plan.expected_volume_ml)
     results.append(_at_least("ours.plausible_volume_min", ml, low, "the volume in ml, smallest plausible,"))
     results.append(_at_most("ours.plausible_volume_max", ml, high, "the volume in ml, largest plausible,"))

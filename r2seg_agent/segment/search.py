@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
-from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet
@@ -16,6 +17,9 @@ from r2seg_agent.reason.roi import ROI
 from r2seg_agent.segment.candidates import ScaleProbability
 from r2seg_agent.segment.protocol import Prompt, Segmenter
 from r2seg_agent.segment.tta import with_flips
+
+NEAR_MM = 10.0
+"""How far into a neighbouring organ a widened search looks; ours."""
 
 
 def union_box(rois: Sequence[ROI]) -> Box:
@@ -26,23 +30,37 @@ def union_box(rois: Sequence[ROI]) -> Box:
     return box
 
 
-def search_mask(anchors: AnchorSet, plan: AnatomyPlan, box: Box) -> Mask:
+def search_mask(anchors: AnchorSet, plan: AnatomyPlan, own: Sequence[str], box: Box) -> Mask:
     """M* inside `box` (z, y, x): where the lesion can lie and what counts as its normal tissue.
 
-    The union of the plan's anchors, or, when they are only landmarks near the target, all of the box.
+    The union of the target's `own` anchors; of further anchors of `plan` (neighbours that widening has added) only what
+    lies within `NEAR_MM` of them: a lesion that the anchor model gave to a neighbour lies on the border. When the
+    anchors are only landmarks near the target, all of the box.
     """
     if plan.anchor_role == "near":
         return np.ones(box.shape, dtype=bool)
-    return anchors.mask(plan.anchors, box)
+    mask = anchors.mask(own, box)
+    added = [organ for organ in plan.anchors if organ not in own]
+    if added:
+        mask |= anchors.mask(added, box) & _grown(mask, anchors.geometry, NEAR_MM)
+    return mask
 
 
-def search_mask_on_grid(anchors: AnchorSet, plan: AnatomyPlan, box: Box) -> Mask:
-    """`search_mask` of the ROI union `box`, on the whole image grid; a landmark's region ends with the box."""
-    if plan.anchor_role == "near":
-        whole = np.zeros(anchors.geometry.shape, dtype=bool)
-        whole[box.slices] = True
-        return whole
-    return anchors.mask(plan.anchors)
+def _grown(mask: Mask, geometry: Geometry, by_mm: float) -> Mask:
+    """`mask` grown by `by_mm` along every axis (a box, not a ball: cheap in time and memory)."""
+    grown = mask.astype(np.uint8)
+    for axis, step in enumerate(geometry.spacing_mm):
+        size = 2 * round(by_mm / step) + 1
+        if mask.shape[axis] > 1 and size > 1:
+            grown = maximum_filter1d(grown, size, axis=axis, mode="constant")
+    return grown.astype(bool)
+
+
+def search_mask_on_grid(anchors: AnchorSet, plan: AnatomyPlan, own: Sequence[str], box: Box) -> Mask:
+    """`search_mask` of the ROI union `box`, on the whole image grid; nothing lies outside the box."""
+    whole = np.zeros(anchors.geometry.shape, dtype=bool)
+    whole[box.slices] = search_mask(anchors, plan, own, box)
+    return whole
 
 
 def diameters_mm(plan: AnatomyPlan) -> tuple[float, float]:
@@ -56,6 +74,7 @@ def segment_rois(
     volume: Volume,
     anchors: AnchorSet,
     plan: AnatomyPlan,
+    own: Sequence[str],
     rois: Sequence[ROI],
     progress: Progress = silent,
 ) -> list[ScaleProbability]:
@@ -76,7 +95,7 @@ def segment_rois(
             window=plan.window,
             contrast=plan.expected_contrast,
             diameters_mm=diameters_mm(plan),
-            mask=search_mask(anchors, plan, roi.box),
+            mask=search_mask(anchors, plan, own, roi.box),
         )
         answers.append(ScaleProbability(roi.box, roi.scale, with_flips(segmenter, volume, roi.box, [prompt])[0]))
     progress("segment", len(outer), len(outer), segmenter.info.name)

@@ -7,16 +7,14 @@ from langgraph.types import Command
 from pydantic import TypeAdapter
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reject.scores import score_named
 from r2seg_agent.report.masks import candidate_mask
 from r2seg_agent.report.measurements import measure
 from r2seg_agent.report.models import Finding, SearchRound
+from r2seg_agent.segment.features import prominence
 from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import TargetState
 
-STRENGTH = score_named("contrast_log_volume")
-"""Orders findings in every mode: the score with the best power in method studies (Reject decides, this only sorts)."""
 FINDINGS = TypeAdapter(tuple[Finding, ...])
 
 
@@ -69,7 +67,7 @@ def _measure(context: Context, state: TargetState, first_number: int) -> tuple[F
     anchors = context.anchor_set(state.anchors, dict(state.anchor_labels))
     last = SearchRound.model_validate_json(context.store.json(state.rounds[-1]))
     survivors = sorted(
-        (c for c in last.candidates if c.id in state.survivors), key=lambda c: (-STRENGTH(c.features, 0.0), c.id)
+        (c for c in last.candidates if c.id in state.survivors), key=lambda c: (-prominence(c.features), c.id)
     )
     findings = []
     for offset, candidate in enumerate(survivors):

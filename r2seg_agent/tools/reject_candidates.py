@@ -60,17 +60,18 @@ def _reject(context: Context, state: TargetState, number: int) -> SearchRound:
     plan = state.plan
     anchors = context.anchor_set(state.anchors, dict(state.anchor_labels))
     features = [one.features for one in stored.regions]
+    solid = not context.volume.geometry.is_2d
     whole_case = (*stored.presence, *case_gates(features, context.gates))
     decided = decide(
         context.volume,
         stored.box,
-        search_mask(anchors, plan, stored.box),
+        search_mask(anchors, plan, state.original_plan.anchors, stored.box),
         regions,
         features,
         plan=plan,
         settings=context.reject,
         seed=context.seed,
-        gates=[candidate_gates(one, plan, context.gates) for one in features],
+        gates=[candidate_gates(one, plan, context.gates, has_volume=solid) for one in features],
         case_gates=whole_case,
         calibration=context.calibration,
         identity=run_identity(

@@ -62,14 +62,15 @@ def _segment(context: Context, state: TargetState) -> tuple[StoredRegions, Artif
         "anchors": state.anchors.sha256,
         "rois": [roi.model_dump(mode="json") for roi in state.rois],
         "plan": state.plan.model_dump(mode="json", exclude={"rationale"}),
+        "own": state.original_plan.anchors,
         "segmenter": context.segmenter.info.model_dump(mode="json"),
         "gates": context.gates.model_dump(mode="json"),
     }
     if (known := context.store.recall(recipe)) is not None:
         return StoredRegions.model_validate_json(context.store.json(known)), known
-    volume, plan = context.volume, state.plan
+    volume, plan, own = context.volume, state.plan, state.original_plan.anchors
     anchors = context.anchor_set(state.anchors, dict(state.anchor_labels))
-    probabilities = segment_rois(context.segmenter, volume, anchors, plan, state.rois, context.progress)
+    probabilities = segment_rois(context.segmenter, volume, anchors, plan, own, state.rois, context.progress)
     context.progress("candidates", 0, 2, "components")
     found = find_candidates(probabilities, volume.geometry)
     box = union_box(state.rois)
@@ -77,13 +78,13 @@ def _segment(context: Context, state: TargetState) -> tuple[StoredRegions, Artif
     presence = presence_gates(
         volume,
         probabilities if outermost is None else [outermost],
-        search_mask(anchors, plan, box),
+        search_mask(anchors, plan, own, box),
         box,
         context.gates,
     )
     probabilities.clear()
     context.progress("candidates", 1, 2, f"describe {len(found.regions)}")
-    mask = search_mask_on_grid(anchors, plan, box)
+    mask = search_mask_on_grid(anchors, plan, own, box)
     statistics = anchor_statistics(volume, mask)
     features = [describe(region, volume, mask, statistics) for region in found.regions]
     stored, ref = store_regions(

@@ -182,3 +182,11 @@ def test_kolmogorov_smirnov_of_very_large_samples_is_thinned():
     assert ks_p_value(x, rng.normal(0.01, 1, 300_000)) > 0.05
     assert ks_p_value(x, rng.normal(0.2, 1, 300_000)) < 1e-6
     assert ks_p_value(x, x) == pytest.approx(1)
+
+
+def test_an_area_is_not_held_against_a_plausible_volume():
+    tiny = GOOD.model_copy(update={"n_voxels": 40, "volume_mm3": 40.0})
+    large_expected = plan(volume_ml=(5.0, 500.0))
+    failed = {g.name for g in candidate_gates(tiny, large_expected) if not g.passed}
+    assert failed == {"ours.plausible_volume_min"}
+    assert all(g.passed for g in candidate_gates(tiny, large_expected, has_volume=False))
