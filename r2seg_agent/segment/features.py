@@ -22,6 +22,10 @@ LOOKALIKE_SHARE = 0.75
 """A neighbour is like the candidate when its contrast to the anchor is at least this share of the candidate's mean:
 above the half maximum, so that the blurred edge of the candidate itself does not count."""
 
+COARSE_MM = (1.5, 4.0)
+"""On voxels of this size the outermost layer of a body belongs to nobody, since no blur spans it: a body goes on only
+where the second voxel beyond its surface looks alike too. Thicker slices are too far apart to ask the second one."""
+
 
 @dataclass(frozen=True)
 class AnchorStatistics:
@@ -45,7 +49,7 @@ def describe(
 ) -> CandidateFeatures:
     """Features of `region`; `anchor` is M* on the whole image grid. Pass `statistics` when describing several."""
     stats = anchor_statistics(volume, anchor) if statistics is None else statistics
-    around = region.box.dilated((1, 1, 1), volume.geometry.shape)
+    around = region.box.dilated((2, 2, 2), volume.geometry.shape)
     mask = np.zeros(around.shape, dtype=bool)
     mask[region.box.within(around).slices] = region.mask
     image = volume.array[around.slices].astype(np.float32)
@@ -57,7 +61,16 @@ def describe(
     contrast = (mean - stats.median) / max(stats.mad, MIN_MAD)
     outer_moments = _principal_sd_mm(mask, spacing)
     radius = region.radius_mm or _inscribed_radius_mm(mask, spacing)
-    contacts = _contacts(mask, image=image, anchor=near_anchor, spacing=spacing, mean=mean, anchor_median=stats.median)
+    unknown = volume.geometry.known_spacing == "none"
+    contacts = _contacts(
+        mask,
+        image=image,
+        anchor=near_anchor,
+        spacing=spacing,
+        coarse_axes=tuple(a for a, mm in enumerate(spacing) if unknown or COARSE_MM[0] <= mm <= COARSE_MM[1]),
+        mean=mean,
+        anchor_median=stats.median,
+    )
     return CandidateFeatures(
         n_voxels=int(inside.size),
         volume_mm3=float(inside.size * volume.geometry.voxel_volume_mm3),
@@ -98,7 +111,14 @@ class _Contacts:
 
 
 def _contacts(
-    mask: Mask, *, image: FloatArray, anchor: Mask, spacing: Float3, mean: float, anchor_median: float
+    mask: Mask,
+    *,
+    image: FloatArray,
+    anchor: Mask,
+    spacing: Float3,
+    coarse_axes: tuple[int, ...],
+    mean: float,
+    anchor_median: float,
 ) -> _Contacts:
     """Shares of the surface (voxel faces, mm²) by what lies on the other side; the picture's rim counts as neither."""
     share = (image - np.float32(anchor_median)) / (mean - anchor_median if mean != anchor_median else 1.0)
@@ -110,15 +130,28 @@ def _contacts(
         face_mm2 = float(np.prod(spacing)) / spacing[axis]
         low = (slice(None),) * axis + (slice(0, -1),)
         high = (slice(None),) * axis + (slice(1, None),)
-        for here, there in ((low, high), (high, low)):
+        beyond = _beyond(lookalike, axis) if axis in coarse_axes else (lookalike, lookalike)
+        for (here, there), further in zip(((low, high), (high, low)), beyond, strict=True):
             face = mask[here] & ~mask[there]
+            goes_on = face & lookalike[there] & further[there]
             total += face_mm2 * np.count_nonzero(face)
             exterior_area += face_mm2 * np.count_nonzero(face & ~anchor[there])
-            inner_area += face_mm2 * np.count_nonzero(face & lookalike[there] & anchor[there])
-            outer_area += face_mm2 * np.count_nonzero(face & lookalike[there] & ~anchor[there])
+            inner_area += face_mm2 * np.count_nonzero(goes_on & anchor[there])
+            outer_area += face_mm2 * np.count_nonzero(goes_on & ~anchor[there])
     if total == 0:
         return _Contacts(0.0, 0.0, 0.0)
     return _Contacts(float(exterior_area / total), float(inner_area / total), float(outer_area / total))
+
+
+def _beyond(lookalike: Mask, axis: int) -> tuple[Mask, Mask]:
+    """For each voxel, does the next one along `axis` look alike too: upwards, and downwards; the rim counts as yes."""
+    up = np.ones_like(lookalike)
+    down = np.ones_like(lookalike)
+    low = (slice(None),) * axis + (slice(0, -1),)
+    high = (slice(None),) * axis + (slice(1, None),)
+    up[low] = lookalike[high]
+    down[high] = lookalike[low]
+    return up, down
 
 
 def _positions_mm(mask: Mask, spacing: Float3) -> NDArray[np.float64]:
