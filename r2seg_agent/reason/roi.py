@@ -15,10 +15,10 @@ with B₀ the box around the anchors, ρ the padding in mm and s the spacing of 
   plan form one group, and each group has its own B₀.
 
 The ladder of rounds: 1. all scales of the plan, as it stands; 2. a larger ρ, with those scales only that reach further
-than round 1 did; 3. the plan's neighbouring organs as further anchors,
-of which `segment/search.py` takes the part that borders on the plan's own anchors. "Next σ" of the method is inside round 1,
-because all scales are segmented together and merged. Without neighbours the ladder ends after round 2: a still larger
-margin adds only voxels that the overlap gate (L2) would reject.
+than round 1 did; 3. the plan's neighbouring organs as further anchors, of which `segment/search.py` takes the part that
+borders on the plan's own. "Next σ" of the method is inside round 1, because all scales are segmented together and
+merged. Without neighbours the ladder ends after round 2: a still larger margin adds only voxels that the overlap gate
+(L2) would reject.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def widen(plan: AnatomyPlan, round_index: int, available: Collection[str] | None
     if round_index != MAX_ROUNDS or not neighbours:
         return None
     why = (
-        f"Nothing survived around the anchors: the border of the neighbouring organs {', '.join(neighbours)} is searched "
-        "too, for a lesion that the anchor model gave to them."
+        f"Nothing survived around the anchors: the border of the neighbouring organs {', '.join(neighbours)} is "
+        "searched too, for a lesion that the anchor model gave to them."
     )
     return WidenStep(round=3, plan=wider.model_copy(update={"anchors": (*plan.anchors, *neighbours)}), why=why)
 

@@ -6,8 +6,10 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent import __version__
+from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.anchors.protocol import AnchorSet
+from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.context import Context
@@ -36,9 +38,7 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
     index, state = target_at(search, target, ("planned",), "locate_organs")
     context = context_of(runtime)
     plan = state.plan
-    supported = context.anchor_source.organs(context.volume.modality)
-    # Neighbours serve the last widening; a source that lacks them must not stop the search.
-    organs = (*plan.anchors, *(name for name in plan.neighbours if name in supported and name not in plan.anchors))
+    organs = (*plan.anchors, *_findable_neighbours(context, plan))
     stored = _locate(context, organs)
     in_view = tuple(sorted(name for name, ml in stored.volumes_ml.items() if ml > 0))
     wanted = {name: stored.volumes_ml.get(name, 0.0) for name in plan.anchors}
@@ -62,6 +62,19 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
     return answer(runtime, search, result, "locate_organs")
 
 
+def _findable_neighbours(context: Context, plan: AnatomyPlan) -> tuple[str, ...]:
+    """Neighbours serve the last widening only: one that the source cannot give must not stop the search."""
+    found = []
+    for organ in plan.neighbours:
+        try:
+            context.anchor_source.check(context.volume.modality, (organ,))
+        except R2SegError:
+            continue
+        if organ not in plan.anchors:
+            found.append(organ)
+    return tuple(found)
+
+
 def _locate(context: Context, organs: tuple[str, ...]) -> _StoredAnchors:
     """The anchors from the store, or located now and stored: the key is scan, source, settings and organs."""
     context.anchor_source.check(context.volume.modality, organs)
@@ -69,7 +82,7 @@ def _locate(context: Context, organs: tuple[str, ...]) -> _StoredAnchors:
         "step": "anchors",
         "r2seg": __version__,
         "image": context.image.sha256,
-        "source": context.anchor_source.info.model_dump(mode="json"),
+        "source": context.anchor_source.info_for(context.volume.modality, organs).model_dump(mode="json"),
         "organs": sorted(organs),
     }
     if (known := context.store.recall(recipe)) is not None:

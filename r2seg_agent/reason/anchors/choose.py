@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.errors import InputError, R2SegError
 from r2seg_agent.imaging.volume import Modality, Volume
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource, AnchorSourceInfo
 
 Quality = Literal["full", "fast", "fastest"]
+PREFERRED: tuple[Quality, ...] = ("fast", "full", "fastest")
+"""What `auto` tries, the one with the best accuracy for its time first."""
 SOURCE_NAMES = ("auto", "totalsegmentator", "hounsfield")
 
 
@@ -52,33 +54,42 @@ class AutoSource:
     @property
     def info(self) -> AnchorSourceInfo:
         """The chosen source's info."""
-        return (self._chosen or _totalsegmentator("fast")).info
+        return (self._chosen or _totalsegmentator(PREFERRED[0])).info
+
+    def info_for(self, modality: Modality, organs: Sequence[str]) -> AnchorSourceInfo:
+        """The chosen source's info for these organs."""
+        return self._settled(modality, organs).info_for(modality, organs)
 
     def organs(self, modality: Modality) -> frozenset[str]:
         """What any of the sources can find."""
         if self._chosen is not None:
             return self._chosen.organs(modality)
-        return _totalsegmentator("fast").organs(modality) | anchor_source("hounsfield").organs(modality)
+        return _totalsegmentator(PREFERRED[0]).organs(modality) | anchor_source("hounsfield").organs(modality)
 
     def check(self, modality: Modality, organs: Sequence[str]) -> None:
-        """Choose a source that can find `organs`; raise the better source's error when none can."""
-        if self._chosen is not None:
-            self._chosen.check(modality, organs)
-            return
-        model, simple = _totalsegmentator("fast"), anchor_source("hounsfield")
-        try:
-            model.check(modality, organs)
-            self._chosen = model
-        except MissingDependencyError:
-            if not set(organs) <= simple.organs(modality):
-                raise
-            self._chosen = simple
+        """Choose a source that can find `organs`; raise the best source's error when none can."""
+        self._settled(modality, organs).check(modality, organs)
 
     def locate(self, volume: Volume, organs: Sequence[str], progress: Progress = silent) -> AnchorSet:
         """Locate with the chosen source."""
-        self.check(volume.modality, organs)
-        assert self._chosen is not None
-        return self._chosen.locate(volume, organs, progress)
+        return self._settled(volume.modality, organs).locate(volume, organs, progress)
+
+    def _settled(self, modality: Modality, organs: Sequence[str]) -> AnchorSource:
+        if self._chosen is None:
+            self._chosen = self._choose(modality, organs)
+        return self._chosen
+
+    @staticmethod
+    def _choose(modality: Modality, organs: Sequence[str]) -> AnchorSource:
+        for quality in PREFERRED:
+            model = _totalsegmentator(quality)
+            try:
+                model.check(modality, organs)
+            except R2SegError:
+                continue
+            return model
+        simple = anchor_source("hounsfield")
+        return simple if set(organs) <= simple.organs(modality) else _totalsegmentator(PREFERRED[0])
 
 
 def _totalsegmentator(quality: str) -> AnchorSource:

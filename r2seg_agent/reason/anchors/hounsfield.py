@@ -58,6 +58,10 @@ class HounsfieldSource:
             },
         )
 
+    def info_for(self, modality: Modality, organs: Sequence[str]) -> AnchorSourceInfo:
+        """The same for all organs."""
+        return self.info
+
     def organs(self, modality: Modality) -> frozenset[str]:
         """Body, both lungs and bone in CT; nothing elsewhere."""
         return frozenset(_NAMES) if modality == "CT" else frozenset()

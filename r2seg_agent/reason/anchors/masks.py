@@ -83,6 +83,10 @@ class MaskSource:
             settings={"masks_sha256": digest.hexdigest(), "files": len(self._file_sha256)},
         )
 
+    def info_for(self, modality: Modality, organs: Sequence[str]) -> AnchorSourceInfo:
+        """The same for all organs."""
+        return self.info
+
     def organs(self, modality: Modality) -> frozenset[str]:
         """Every organ that the masks name, and those that follow from them."""
         named = {part.organ for part in self._parts}

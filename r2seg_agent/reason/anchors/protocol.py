@@ -82,6 +82,10 @@ class AnchorSource(Protocol):
         """What this source is; cheap, loads nothing."""
         ...
 
+    def info_for(self, modality: Modality, organs: Sequence[str]) -> AnchorSourceInfo:
+        """`info` narrowed to what would run for these organs (weights, tasks): part of the cache key."""
+        ...
+
     def organs(self, modality: Modality) -> frozenset[str]:
         """Canonical names of the organs that this source can find in `modality`."""
         ...
