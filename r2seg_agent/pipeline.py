@@ -176,6 +176,10 @@ def run_find(request: str, image: str, options: FindOptions, progress: Progress 
     except MemoryError as error:
         recorder.record("run_finished", "find", {"outcome": "failed", "error": "out of memory"})
         raise RunFailedError("the machine ran out of memory", "Crop the scan or use a machine with more.") from error
+    except Exception as error:
+        # Only the kind: the text of an unforeseen error may hold anything.
+        recorder.record("run_finished", "find", {"outcome": "failed", "error": type(error).__name__})
+        raise
     finally:
         recorder.close()
     if options.out is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -48,18 +49,24 @@ def _root(
 
 def main() -> None:
     """Entry point: errors become one readable message and an exit status, never a traceback."""
-    from r2seg_agent.errors import R2SegError
+    from r2seg_agent.errors import R2SegError, RunFailedError
 
     try:
         app()
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
     except R2SegError as error:
         sys.stderr.write(f"r2seg: {error.message}\n")
         if error.hint:
             sys.stderr.write(f"  → {error.hint}\n")
         sys.exit(error.exit_status)
+    except Exception as error:
+        if os.environ.get("R2SEG_DEBUG"):
+            raise
+        sys.stderr.write(f"r2seg: unexpected {type(error).__name__}: {error}\n")
+        sys.stderr.write("  → This is a bug. R2SEG_DEBUG=1 shows where; the run's trace.jsonl says how far it came.\n")
+        sys.exit(RunFailedError.exit_status)
     except KeyboardInterrupt:
         sys.stderr.write("r2seg: stopped by you; run the same command again, finished steps are not repeated.\n")
         sys.exit(4)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)

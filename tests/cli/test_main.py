@@ -160,6 +160,23 @@ def test_missing_weights_end_with_status_3_and_how_to_get_them(
     assert "totalseg_download_weights" in ran.err
 
 
+def test_a_bug_is_a_message_a_status_and_a_kept_trace(
+    r2seg, scan: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("Mrs Smith")
+
+    monkeypatch.setattr("r2seg_agent.report.files.write_results", broken)
+    ran = r2seg("find", "find a liver lesion", "-i", scan["ct"], "-a", scan["organs"], "--modality", "CT", "-q")
+    assert ran.status == 5
+    assert "unexpected ZeroDivisionError" in ran.err
+    assert "Traceback" not in ran.err
+    (trace,) = (tmp_path / ".r2seg" / "runs").glob("*/trace.jsonl")
+    last = trace.read_text().splitlines()[-1]
+    assert "ZeroDivisionError" in last
+    assert "Smith" not in last
+
+
 def test_data_list_names_every_scan_and_licence(r2seg, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("R2SEG_CACHE", str(tmp_path / "cache"))
     rows = json.loads(r2seg("data", "list", "--json").out)
