@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit data bench validate results clean
+.PHONY: help setup demo test lint format types unit data bench validate results picture clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -59,6 +59,9 @@ bench: setup ## measure speed and memory; prints the tables of docs/performance.
 
 results: setup ## run all demo scans with one set of settings; prints the table of docs/results.md
 	@$(BIN)/python -m r2seg_agent.evals.results
+
+picture: demo ## make the README's picture from the demo
+	@$(BIN)/python -m r2seg_agent.evals.picture
 
 validate: setup ## slow proofs, by hand; figures go to docs/validity.md
 	@$(BIN)/python -m r2seg_agent.evals.validate

