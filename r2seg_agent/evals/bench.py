@@ -1,4 +1,4 @@
-"""`make bench`: speed and memory of everything that the project states figures for, as the tables of docs/performance.md.
+"""`make bench`: speed and memory of all that the project states figures for, as the tables of docs/performance.md.
 
 Every figure is taken in this run on this machine; peers run in the same run, so that ratios mean something on noisy
 machines. `--only` names the parts to run.

@@ -17,20 +17,21 @@ from r2seg_agent.evals.measure import machine_line, run_measured
 from r2seg_agent.report.models import Report
 
 HEADER = (
-    "| scan | asked | anchors | outcome | best Dice on a reference lesion | findings (false) | rejected | s | peak GB |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "| scan | asked | anchors | outcome | best Dice | its rank | findings (false) | rejected | s | peak GB |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def row(dataset: str, anchors: str, report: Report, seconds: float, peak_gb: float) -> str:
     """One line of the table."""
     rejected = sum(c.decision == "rejected" for t in report.targets for r in t.rounds for c in r.candidates)
-    best = max((lesion.dice for lesion in report.truth.lesions), default=0.0) if report.truth else None
+    best = max(report.truth.lesions, key=lambda lesion: lesion.dice) if report.truth else None
     # Without a reference mask the scan is known to hold no lesion: every finding is a false one.
     false = len(report.truth.false_findings) if report.truth else len(report.findings)
-    dice = "no lesion there" if best is None else f"{best:.2f}"
+    dice = "no lesion there" if best is None else f"{best.dice:.2f}"
+    rank = "–" if best is None or best.finding is None else str(best.finding)
     return (
-        f"| {dataset} | {report.request} | {anchors} | {report.outcome} | {dice} "
+        f"| {dataset} | {report.request} | {anchors} | {report.outcome} | {dice} | {rank} "
         f"| {len(report.findings)} ({false}) | {rejected} | {seconds:.1f} | {peak_gb:.2f} |"
     )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall, ToolMessage
@@ -40,6 +41,10 @@ RECURSION_LIMIT = 1000
 """LangGraph's own bound, out of the way: the referee's budgets bound the loop."""
 
 
+class _Node(Protocol):
+    def __call__(self, state: GraphState, *, runtime: Runtime[Context]) -> Command[str]: ...
+
+
 def build_search_graph(
     planner: BaseChatModel,
     *,
@@ -49,8 +54,8 @@ def build_search_graph(
     """Compile the search graph with `planner` in the planner's seat."""
     by_name = {tool.name: tool for tool in tools}
     graph: StateGraph[GraphState, Context, GraphState, GraphState] = StateGraph(GraphState, context_schema=Context)
-    graph.add_node("referee", _referee)
-    graph.add_node("planner", _planner_node(planner, by_name))
+    graph.add_node("referee", _referee, destinations=("planner", "tools", END))
+    graph.add_node("planner", _planner_node(planner, by_name), destinations=("tools", "referee"))
     graph.add_node("tools", ToolNode(list(tools), handle_tool_errors=(ToolUseError, ToolInvocationError)))
     graph.add_edge(START, "referee")
     graph.add_edge("tools", "referee")
@@ -86,7 +91,7 @@ def _referee(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
     return Command(goto="planner", update={"search": dump_search(search)})
 
 
-def _planner_node(planner: BaseChatModel, tools: dict[str, BaseTool]):  # type: ignore[no-untyped-def] # a LangGraph node
+def _planner_node(planner: BaseChatModel, tools: dict[str, BaseTool]) -> _Node:
     prompt = prompt_file("planner")
 
     def ask(state: GraphState, runtime: Runtime[Context]) -> Command[str]:

@@ -12,6 +12,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolCall
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool
+from pydantic import Field
 from scipy import ndimage
 
 from r2seg_agent.graphs.offline import OfflinePlanner
@@ -38,8 +39,8 @@ class ScriptedPlanner(BaseChatModel):
     """Answers with the scripted messages in order and notes what it was offered and shown."""
 
     script: tuple[AIMessage, ...]
-    offers: list[tuple[str, ...]] = []
-    seen: list[list[BaseMessage]] = []
+    offers: list[tuple[str, ...]] = Field(default_factory=list)
+    seen: list[list[BaseMessage]] = Field(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
@@ -122,7 +123,7 @@ def test_the_offline_planner_plans_and_the_referee_does_the_rest(tmp_path: Path,
 def test_a_model_is_offered_only_what_is_legal_and_told_its_limits(
     tmp_path: Path, volume: Volume, organs: Path
 ) -> None:
-    planner = ScriptedPlanner(script=(_call("plan_search", targets=["liver lesion"]),), offers=[], seen=[])
+    planner = ScriptedPlanner(script=(_call("plan_search", targets=["liver lesion"]),))
     outcome, _ = _run(tmp_path, volume, organs, planner)
     assert outcome.outcome == "lesions_found"
     assert planner.offers == [("plan_search",)]
@@ -143,7 +144,7 @@ def test_a_model_is_offered_only_what_is_legal_and_told_its_limits(
 def test_a_model_that_makes_no_valid_call_is_overruled_after_two_tries(
     tmp_path: Path, volume: Volume, organs: Path, reply: AIMessage
 ) -> None:
-    planner = ScriptedPlanner(script=(reply,), offers=[], seen=[])
+    planner = ScriptedPlanner(script=(reply,))
     outcome, events = _run(tmp_path, volume, organs, planner)
     assert outcome.outcome == "lesions_found"
     assert len(planner.seen) == 2
@@ -153,9 +154,7 @@ def test_a_model_that_makes_no_valid_call_is_overruled_after_two_tries(
 def test_malformed_arguments_go_back_to_the_model_with_what_is_wrong(
     tmp_path: Path, volume: Volume, organs: Path
 ) -> None:
-    planner = ScriptedPlanner(
-        script=(_call("plan_search", targets=7), _call("plan_search", targets=["liver lesion"])), offers=[], seen=[]
-    )
+    planner = ScriptedPlanner(script=(_call("plan_search", targets=7), _call("plan_search", targets=["liver lesion"])))
     outcome, _ = _run(tmp_path, volume, organs, planner)
     assert outcome.outcome == "lesions_found"
     assert "targets" in str(planner.seen[1][-1].content)
@@ -163,7 +162,7 @@ def test_malformed_arguments_go_back_to_the_model_with_what_is_wrong(
 
 def test_of_several_calls_at_once_the_first_counts(tmp_path: Path, volume: Volume, organs: Path) -> None:
     calls = [ToolCall(name="plan_search", args={"targets": [t]}, id=t) for t in ("liver lesion", "spleen lesion")]
-    planner = ScriptedPlanner(script=(AIMessage(content="", tool_calls=calls),), offers=[], seen=[])
+    planner = ScriptedPlanner(script=(AIMessage(content="", tool_calls=calls),))
     outcome, _ = _run(tmp_path, volume, organs, planner)
     assert [target.plan.site for target in outcome.targets] == ["liver"]
 

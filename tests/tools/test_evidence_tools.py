@@ -1,4 +1,4 @@
-"""The tools of conversations: where a finding is, why a candidate fell, what a slice shows; wrong ids name legal ones."""
+"""Tools of conversations: where a finding is, why a candidate fell, what a slice shows; wrong ids name the legal."""
 
 from __future__ import annotations
 
