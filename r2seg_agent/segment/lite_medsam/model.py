@@ -44,7 +44,10 @@ class LiteMedSam(nn.Module):
         for module in self.modules():
             if isinstance(module, ConvNorm):
                 module.fold()
-        return self.to(memory_format=torch.channels_last)
+            if isinstance(module, nn.Conv2d):
+                # Pixels with their channels together: no copies between convolutions and attention.
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+        return self
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
