@@ -1,6 +1,6 @@
 """ "find the pancreatic lesion" through the real TotalSegmentator path, with the tiny weights, on an unseen phantom.
 
-The phantom's seed was chosen among a few: with these tiny weights the pancreas of some phantoms is found only in part.
+Three phantoms, all that were tried with these weights; with smaller networks the pancreas was found only in part.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from r2seg_agent.pipeline import FindOptions, run_find
 TINY = Path(__file__).parent / "data" / "tiny_totalseg"
 
 
-def test_a_pancreatic_lesion_is_found_through_the_real_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seed", [200001, 200002, 200003])
+def test_a_pancreatic_lesion_is_found_through_the_real_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(TINY))
-    phantom = make_phantom(200002, spacing_mm=(3.0, 2.0, 2.0), lesions=(LesionSpec("pancreas", 2.0, -60.0),))
+    phantom = make_phantom(seed, spacing_mm=(3.0, 2.0, 2.0), lesions=(LesionSpec("pancreas", 2.0, -60.0),))
     write_itk(tmp_path / "ct.nii.gz", phantom.volume.array, phantom.volume.geometry)
     write_label_map(tmp_path / "truth.nii.gz", phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)
     options = FindOptions(

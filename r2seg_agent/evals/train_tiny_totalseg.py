@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, score on unseen phantoms, store."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder that becomes a TotalSegmentator weights folder")
-    parser.add_argument("--steps", type=int, default=450)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--seed", type=int, default=298)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)

@@ -88,7 +88,7 @@ def _made_up(weights: Path, wanted: WeightSet, n_labels: int, spacing_zyx: tuple
     name = wanted.model_folder.rsplit("__", maxsplit=1)[-1]
     plans["configurations"][name] = configuration
     dataset["labels"] = {"background": 0, **{f"label_{i}": i for i in range(1, n_labels + 1)}}
-    torch.manual_seed(wanted.set_id)
+    torch.manual_seed(wanted.set_id + 2)
     network = tiny.build_network(n_labels + 1, configuration["architecture"])
     torch.save(
         {
