@@ -22,10 +22,14 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(batch, queries, dim) from queries, keys and values of (batch, tokens, dim)."""
-        mixed = functional.scaled_dot_product_attention(
-            self._by_head(self.q_proj(q)), self._by_head(self.k_proj(k)), self._by_head(self.v_proj(v))
-        )
+        """(batch, queries, dim) from queries, keys and values of (batch, tokens, dim).
+
+        What is the same for the whole batch may come with a batch of 1: it is then projected only once.
+        """
+        heads = [self._by_head(self.q_proj(q)), self._by_head(self.k_proj(k)), self._by_head(self.v_proj(v))]
+        batch = max(len(one) for one in heads)
+        query, key, value = (one.expand(batch, -1, -1, -1) for one in heads)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -132,7 +136,7 @@ class MaskDecoder(nn.Module):
         n = len(sparse)
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([own.expand(n, -1, -1), sparse], dim=1)
-        image = (embedding + dense).expand(n, -1, -1, -1)
+        image = embedding + dense
         height, width = image.shape[2:]
         tokens, pixels = self.transformer(image.flatten(2).mT, position.flatten(2).mT, tokens)
         upscaled = self.output_upscaling(pixels.mT.reshape(n, -1, height, width))

@@ -82,7 +82,8 @@ class WindowAttention(nn.Module):
         n, length, dim = x.shape
         # In the checkpoint each head's query, key and value lie together.
         qkv = self.qkv(self.norm(x)).view(n, length, self.heads, 3, dim // self.heads).permute(3, 0, 2, 1, 4)
-        bias = self.attention_biases[:, self.bias_index].to(x.dtype)
+        # Four axes: with three, attention takes a slow path on CPU.
+        bias = self.attention_biases[None, :, self.bias_index].to(x.dtype)
         mixed = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=bias)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(n, length, dim))
         return out

@@ -1,0 +1,278 @@
+"""`lite-medsam` as a `Segmenter`: one slice at a time, or a volume with the bodies proposed in 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.geometry import Box, bounding_box
+from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
+from r2seg_agent.imaging.window import apply_window, percentile_window
+from r2seg_agent.progress import Progress, silent
+from r2seg_agent.reason.plan import Window
+from r2seg_agent.segment.contrast import ContrastSegmenter
+from r2seg_agent.segment.lite_medsam import NAME
+from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
+from r2seg_agent.segment.weights import require, weights_info
+
+if TYPE_CHECKING:
+    from r2seg_agent.segment.candidates import Region
+    from r2seg_agent.segment.lite_medsam.ask import SliceView
+    from r2seg_agent.segment.lite_medsam.model import LiteMedSam
+    from r2seg_agent.segment.lite_medsam.preprocess import PlaneBox
+
+MODALITIES: Final[tuple[Modality, ...]] = ("CT", "MR", "PT", "US", "XR", "photo", "unknown")
+MAX_BODIES = 20
+"""Most bodies that are asked for in a volume, the clearest first; …"""
+MAX_BOXES = 240
+"""… and most boxes of these in its slices: an answer for each costs time, and Reject looks at all of them."""
+MAX_BODIES_PER_SLICE = 6
+"""The same for a slice that is asked alone."""
+VIEW_MARGIN = 0.1
+"""A volume's slices are cut to the box around the prompt's mask, grown by this share of its sides, …"""
+MIN_VIEW_MM = 160.0
+"""… and to no less than this: the network was trained on whole slices, and a box needs surroundings."""
+PERCENTILE_PIXELS = 2_000_000
+"""Percentiles of more pixels come from a regular subset of about this many."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedRegion:
+    """A region to be asked about. Encoding needs the prompt's window: it happens at the first prompt, and is kept."""
+
+    roi: Box
+    volume: Volume
+    views: dict[Window, SliceView] = field(default_factory=dict)
+
+
+class LiteMedSamSegmenter:
+    """The slice model: what lies in a box.
+
+    A prompt's `box` is asked for as it is. Without one, boxes are drawn around what differs from the normal tissue of
+    the prompt's `mask` in this slice (`proposals.py`); the masks of several boxes become one probability
+    (`fusion.py`). The slice is encoded once for all prompts of one window. Grey values go from `Prompt.window` (else
+    the 0.5 and 99.5 percentiles of pixels > 0) to 0 … 1; the longest side of the ROI becomes 256 pixels.
+    """
+
+    def __init__(self, model: LiteMedSam | None = None, max_bodies: int = MAX_BODIES_PER_SLICE) -> None:
+        """`model` None: the released weights, loaded when they are first needed."""
+        self._model = model
+        self._released = model is None
+        self.max_bodies = max_bodies
+
+    @property
+    def info(self) -> SegmenterInfo:
+        """A frozen model; every choice of prompts and fusion is among its settings."""
+        from r2seg_agent.segment.lite_medsam import fusion
+
+        released = weights_info(NAME)
+        proposing = {f"proposals_{key}": value for key, value in ContrastSegmenter().info.settings.items()}
+        return SegmenterInfo(
+            name=NAME,
+            version="1",
+            ndim=2,
+            prompt_kinds=("box", "mask"),
+            output_kind="probability",
+            licence=released.licence,
+            stand_in=False,
+            modalities=MODALITIES,
+            weights_sha256=released.sha256 if self._released else None,
+            settings={
+                "max_bodies": self.max_bodies,
+                "box_variants": fusion.VARIANTS,
+                "box_margin": fusion.MARGIN,
+                "box_reach": fusion.REACH,
+                **proposing,
+            },
+        )
+
+    def check(self, modality: Modality) -> None:
+        """Raise `MissingDependencyError` when the released weights are wanted and not on this machine."""
+        if self._released:
+            require(NAME)
+
+    def encode(self, volume: Volume, roi: Box) -> EncodedRegion:
+        """One slice of `volume`; raises `InputError` for a region of several, or off the grid."""
+        if roi.shape[0] != 1:
+            raise InputError(
+                f"`{NAME}` encodes one slice at a time, the ROI has {roi.shape[0]}; lift it (SliceBySlice)."
+            )
+        return encoded_region(volume, roi)
+
+    def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
+        """(n_prompts, 1, y, x) float32 in [0, 1]."""
+        region = as_region(encoded)
+        out = np.zeros((len(prompts), *region.roi.shape), dtype=np.float32)
+        for n, prompt in enumerate(prompts):
+            boxes = self._boxes(region, prompt)
+            if boxes:
+                window = prompt.window or grey_window(region.volume, region.roi)
+                out[n, 0] = self.view(region, window).ask(boxes)
+        return out
+
+    def view(self, region: EncodedRegion, window: Window) -> SliceView:
+        """The region's only slice, encoded with these grey values."""
+        from r2seg_agent.segment.lite_medsam.ask import SliceView
+
+        if window not in region.views:
+            grey = apply_window(region.volume.array[region.roi.slices][0], window)
+            region.views[window] = SliceView.of(self._ready(), grey)
+        return region.views[window]
+
+    def _boxes(self, region: EncodedRegion, prompt: Prompt) -> list[PlaneBox]:
+        from r2seg_agent.segment.lite_medsam.proposals import boxes_by_slice, propose
+
+        if prompt.box is not None:
+            return [(*prompt.box.start[1:], *prompt.box.stop[1:])]
+        found = propose(region.volume, region.roi, prompt, self.max_bodies)
+        return [moved(box, region.roi) for body in found for _, box in boxes_by_slice(body)]
+
+    def _ready(self) -> LiteMedSam:
+        if self._model is None:
+            from r2seg_agent.segment.lite_medsam.weights import released_model
+
+            self._model = released_model()
+        return self._model
+
+
+class LiteMedSamVolumeSegmenter:
+    """The slice model on a volume: bodies are proposed in 3D, then each slice of each body is asked with its own box.
+
+    In 3D a vessel is long and a nodule round, a slice cannot tell; so the boxes are better, and only slices that hold
+    one are encoded. With a `box` and no mask, its rectangle is asked for in every slice of it. The slices are cut to
+    the surroundings of the mask, wherever the ROI ends, so that the answer is the same in every ROI that holds it.
+    """
+
+    def __init__(
+        self,
+        slices: LiteMedSamSegmenter | None = None,
+        max_bodies: int = MAX_BODIES,
+        progress: Progress = silent,
+    ) -> None:
+        self.slices = slices or LiteMedSamSegmenter()
+        self.max_bodies = max_bodies
+        self.progress = progress
+
+    @property
+    def info(self) -> SegmenterInfo:
+        """The slice model's, with `ndim` 3, how bodies are chosen, and that the choice of ROI changes nothing."""
+        info = self.slices.info
+        settings = {
+            **info.settings,
+            "proposed_in": "3D",
+            "max_bodies": self.max_bodies,
+            "max_boxes": MAX_BOXES,
+            "view_margin": VIEW_MARGIN,
+            "min_view_mm": MIN_VIEW_MM,
+        }
+        return info.model_copy(update={"ndim": 3, "roi_independent": True, "settings": settings})
+
+    def check(self, modality: Modality) -> None:
+        """As the slice model's."""
+        self.slices.check(modality)
+
+    def encode(self, volume: Volume, roi: Box) -> EncodedRegion:
+        """Nothing yet: slices are encoded when a body is found in them. `InputError` when `roi` is off the grid."""
+        return encoded_region(volume, roi)
+
+    def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
+        """(n_prompts, z, y, x) float32 in [0, 1] on the ROI grid."""
+        region = as_region(encoded)
+        out = np.zeros((len(prompts), *region.roi.shape), dtype=np.float32)
+        for n, prompt in enumerate(prompts):
+            self._one(region, prompt, out[n])
+        return out
+
+    def _one(self, region: EncodedRegion, prompt: Prompt, out: FloatArray) -> None:
+        volume, roi = region.volume, region.roi
+        around = self._searched(roi, prompt)
+        if around is None:
+            return
+        by_slice = self._boxes_by_slice(region, prompt)
+        view = view_box(volume, around)
+        window = prompt.window or grey_window(volume, view)
+        for done, (z, boxes) in enumerate(sorted(by_slice.items())):
+            self.progress("segment", done, len(by_slice), f"slice {z}")
+            part = Box(start=(z, *view.start[1:]), stop=(z + 1, *view.stop[1:]))
+            one = self.slices.encode(volume, part)
+            answer = self.slices.view(one, window).ask([moved(box, part) for box in boxes])
+            common = part.intersection(roi)
+            if common is None:
+                continue
+            target = out[common.within(roi).slices]
+            np.maximum(target, answer[None][common.within(part).slices], out=target)
+
+    @staticmethod
+    def _searched(roi: Box, prompt: Prompt) -> Box | None:
+        """Where the prompt looks, on the image grid: around its mask and its box; without either, all of the ROI."""
+        inside = prompt.box
+        if prompt.mask is not None:
+            organ = bounding_box(prompt.mask)
+            if organ is None:
+                return None
+            inside = organ if inside is None else organ.union(inside)
+        return roi if inside is None else inside.shifted(roi.start)
+
+    def _boxes_by_slice(self, region: EncodedRegion, prompt: Prompt) -> dict[int, list[PlaneBox]]:
+        """By slice of the image, the boxes to ask for; y0, x0, y1, x1 on the image grid."""
+        from r2seg_agent.segment.lite_medsam.proposals import boxes_by_slice
+
+        if prompt.box is not None:
+            box = prompt.box.shifted(region.roi.start)
+            return {z: [(*box.start[1:], *box.stop[1:])] for z in range(box.start[0], box.stop[0])}
+        found: dict[int, list[PlaneBox]] = {}
+        n_boxes = 0
+        for body in self._bodies(region, prompt):
+            sections = list(boxes_by_slice(body))
+            if n_boxes + len(sections) > MAX_BOXES and n_boxes:
+                continue
+            n_boxes += len(sections)
+            for z, box in sections:
+                found.setdefault(z, []).append(box)
+        return found
+
+    def _bodies(self, region: EncodedRegion, prompt: Prompt) -> tuple[Region, ...]:
+        from r2seg_agent.segment.lite_medsam.proposals import propose
+
+        return propose(region.volume, region.roi, prompt, self.max_bodies)
+
+
+def encoded_region(volume: Volume, roi: Box) -> EncodedRegion:
+    """`roi` of `volume`, nothing computed; `InputError` when it is not on its grid."""
+    if not volume.geometry.full_box.contains(roi):
+        raise InputError(f"the ROI {roi.start}–{roi.stop} is not inside the image of shape {volume.geometry.shape}.")
+    return EncodedRegion(roi=roi, volume=volume)
+
+
+def as_region(encoded: Encoded) -> EncodedRegion:
+    """`encoded` itself; `TypeError` when another segmenter made it."""
+    if not isinstance(encoded, EncodedRegion):
+        raise TypeError(f"expected what the LiteMedSAM segmenter's encode returned, got {type(encoded).__name__}")
+    return encoded
+
+
+def moved(box: PlaneBox, part: Box) -> PlaneBox:
+    """`box` on the image grid, in the frame of the crop `part` and clipped to it."""
+    _, y, x = part.start
+    _, height, width = part.shape
+    y0, x0, y1, x1 = box
+    return (max(0, y0 - y), max(0, x0 - x), min(height, y1 - y), min(width, x1 - x))
+
+
+def view_box(volume: Volume, around: Box) -> Box:
+    """`around` with `VIEW_MARGIN` in the plane, at least `MIN_VIEW_MM` wide and high, inside the image."""
+    grow = [0, 0, 0]
+    for axis in (1, 2):
+        n, step = around.shape[axis], volume.geometry.spacing_mm[axis]
+        grow[axis] = max(round(VIEW_MARGIN * n), round((MIN_VIEW_MM / step - n) / 2.0))
+    return around.dilated((grow[0], grow[1], grow[2]), volume.geometry.shape)
+
+
+def grey_window(volume: Volume, box: Box) -> Window:
+    """For scans without a window: the 0.5 and 99.5 percentiles of the pixels > 0 inside `box`."""
+    grey = volume.array[box.slices].ravel()
+    return percentile_window(grey[:: max(1, grey.size // PERCENTILE_PIXELS)])

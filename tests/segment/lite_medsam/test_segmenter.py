@@ -1,0 +1,251 @@
+"""The segmenter: boxes from prompts and proposals, one encoding per slice, and the whole search with a tiny network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lite_medsam_models import TINY, random_model
+from scipy import ndimage
+
+from r2seg_agent import pipeline
+from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.evals.phantom import LesionSpec, make_phantom
+from r2seg_agent.imaging.geometry import Box, Geometry
+from r2seg_agent.imaging.itk import write_itk
+from r2seg_agent.imaging.volume import Volume
+from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.pipeline import FindOptions, run_find
+from r2seg_agent.segment.lite_medsam.model import LiteMedSam
+from r2seg_agent.segment.lite_medsam.segmenter import LiteMedSamSegmenter, LiteMedSamVolumeSegmenter
+from r2seg_agent.segment.protocol import Prompt, Segmenter
+from r2seg_agent.segment.slices import SliceBySlice
+from r2seg_agent.segment.tta import with_flips
+
+SHAPE = (8, 48, 64)
+
+
+class Counting(LiteMedSam):
+    """Counts how many images were encoded and boxes decoded."""
+
+    def __init__(self) -> None:
+        super().__init__(TINY)
+        self.encoded = self.decoded = 0
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        self.encoded += len(images)
+        return super().encode(images)
+
+    def decode(self, embedding, boxes, points=None, masks=None):
+        self.decoded += len(boxes)
+        return super().decode(embedding, boxes, points, masks)
+
+
+def filling() -> Counting:
+    """A network whose every mask is the whole image: the answer to a box is then all that the box can reach."""
+    model = Counting()
+    state = random_model().state_dict()
+    state["mask_decoder.output_upscaling.3.weight"].zero_()
+    state["mask_decoder.output_upscaling.3.bias"].fill_(1.0)
+    state["mask_decoder.output_hypernetworks_mlps.0.layers.2.weight"].zero_()
+    state["mask_decoder.output_hypernetworks_mlps.0.layers.2.bias"].fill_(1.0)
+    model.load(state)
+    return model
+
+
+def searching() -> Counting:
+    model = Counting()
+    model.load(random_model().state_dict())
+    return model
+
+
+@pytest.fixture(scope="module")
+def organ() -> tuple[Volume, np.ndarray, np.ndarray]:
+    """An organ with a dark ball in slices 3 to 5."""
+    rng = np.random.default_rng(2)
+    z, y, x = np.indices(SHAPE)
+    ball = ((z - 4) * 2.5) ** 2 + (y - 22) ** 2 + (x - 30) ** 2 <= 4.5**2
+    mask = (y - 24) ** 2 + (x - 30) ** 2 <= 20**2
+    grey = np.where(mask, 100.0, 0.0) - 60.0 * ball + ndimage.gaussian_filter(rng.standard_normal(SHAPE), 0.5) * 8
+    geometry = Geometry(shape=SHAPE, spacing_mm=(5.0, 2.0, 2.0))
+    return Volume(np.rint(grey).astype(np.int16), geometry, "CT", "HU"), mask, ball
+
+
+def prompt(**values: object) -> Prompt:
+    common = {"text": "t", "target": "liver lesion", "site": "liver", "modality": "CT", "window": (-150.0, 250.0)}
+    return Prompt(**(common | values))  # type: ignore[arg-type]
+
+
+def test_what_it_is() -> None:
+    for segmenter, ndim in ((LiteMedSamSegmenter(), 2), (LiteMedSamVolumeSegmenter(), 3)):
+        assert isinstance(segmenter, Segmenter)
+        info = segmenter.info
+        assert (info.name, info.ndim, info.stand_in, info.licence) == ("lite-medsam", ndim, False, "Apache-2.0")
+        assert info.weights_sha256 is not None
+        assert set(info.prompt_kinds) == {"box", "mask"}
+    assert LiteMedSamSegmenter(model=searching()).info.weights_sha256 is None
+
+
+def test_missing_weights_are_named_with_size_licence_and_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R2SEG_CACHE", str(tmp_path))
+    with pytest.raises(MissingDependencyError) as caught:
+        LiteMedSamVolumeSegmenter().check("CT")
+    assert "39 MB" in caught.value.message
+    assert "Apache-2.0" in caught.value.message
+    assert "r2seg weights fetch lite-medsam" in caught.value.hint
+    LiteMedSamSegmenter(model=searching()).check("CT")
+
+
+def test_a_box_is_answered_inside_its_reach(organ) -> None:
+    volume, _, _ = organ
+    roi = Box(start=(4, 4, 10), stop=(5, 44, 60))
+    segmenter = LiteMedSamSegmenter(model=filling())
+    box = Box(start=(0, 8, 12), stop=(1, 16, 28))
+    (answer,) = segmenter.segment(segmenter.encode(volume, roi), [prompt(box=box)])
+    assert answer.shape == roi.shape
+    rows, columns = np.nonzero(answer[0] > 0.5)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (6, 18, 8, 32)
+    assert (answer[0][answer[0] <= 0.5] == 0).all()
+
+
+def test_one_encoding_serves_all_prompts_of_a_slice(organ) -> None:
+    volume, mask, _ = organ
+    model = searching()
+    segmenter = LiteMedSamSegmenter(model=model)
+    roi = Box(start=(4, 0, 0), stop=(5, 48, 64))
+    encoded = segmenter.encode(volume, roi)
+    assert model.encoded == 0
+    first = prompt(box=Box(start=(0, 8, 12), stop=(1, 16, 28)))
+    answers = segmenter.segment(encoded, [first, prompt(mask=mask[4:5])])
+    again = segmenter.segment(encoded, [first])
+    assert model.encoded == 1
+    np.testing.assert_array_equal(again[0], answers[0])
+    segmenter.segment(encoded, [prompt(box=first.box, window=(0.0, 100.0))])
+    assert model.encoded == 2
+
+
+def test_several_slices_are_refused_by_the_slice_model(organ) -> None:
+    volume, _, _ = organ
+    with pytest.raises(InputError, match="one slice"):
+        LiteMedSamSegmenter(model=searching()).encode(volume, volume.geometry.full_box)
+    with pytest.raises(InputError, match="inside the image"):
+        LiteMedSamSegmenter(model=searching()).encode(volume, Box(start=(9, 0, 0), stop=(10, 4, 4)))
+
+
+def test_lifted_slice_by_slice_it_marks_the_body(organ) -> None:
+    volume, mask, ball = organ
+    lifted = SliceBySlice(LiteMedSamSegmenter(model=filling()))
+    box = volume.geometry.full_box
+    (answer,) = lifted.segment(lifted.encode(volume, box), [prompt(mask=mask, contrast="darker")])
+    assert (answer[4][ball[4]] > 0.5).all()
+    assert answer.min() >= 0.0
+    assert answer.max() <= 1.0
+
+
+def test_in_a_volume_only_slices_of_a_body_are_encoded(organ) -> None:
+    volume, mask, ball = organ
+    model = filling()
+    segmenter = LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=model))
+    box = volume.geometry.full_box
+    (answer,) = segmenter.segment(segmenter.encode(volume, box), [prompt(mask=mask, contrast="darker")])
+    met = np.flatnonzero((answer > 0.5).any(axis=(1, 2)))
+    assert set(met) <= {3, 4, 5}
+    assert 4 in met
+    assert model.encoded == len(met)
+    assert (answer[4][ball[4]] > 0.5).all()
+
+
+def test_nothing_is_asked_where_nothing_stands_out(organ) -> None:
+    volume, mask, _ = organ
+    model = filling()
+    segmenter = LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=model))
+    encoded = segmenter.encode(volume, volume.geometry.full_box)
+    answers = segmenter.segment(encoded, [prompt(mask=mask, contrast="brighter"), prompt(mask=np.zeros(SHAPE, bool))])
+    assert not answers.any()
+    assert model.encoded == 0
+
+
+def test_the_same_answer_in_every_roi_that_holds_the_mask(organ) -> None:
+    volume, mask, _ = organ
+    mask = mask.copy()
+    mask[:2] = False
+    segmenter = LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=searching()))
+    assert segmenter.info.roi_independent
+    whole = volume.geometry.full_box
+    inner = Box(start=(1, 2, 5), stop=(8, 47, 55))
+    wide = segmenter.segment(segmenter.encode(volume, whole), [prompt(mask=mask)])[0]
+    tight = segmenter.segment(segmenter.encode(volume, inner), [prompt(mask=mask[inner.slices])])[0]
+    np.testing.assert_array_equal(wide[inner.slices], tight)
+    assert wide.any()
+
+
+def test_a_box_without_a_mask_is_asked_in_each_of_its_slices(organ) -> None:
+    volume, _, _ = organ
+    model = filling()
+    segmenter = LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=model))
+    box = Box(start=(2, 10, 20), stop=(5, 30, 40))
+    (answer,) = segmenter.segment(segmenter.encode(volume, volume.geometry.full_box), [prompt(box=box)])
+    assert model.encoded == 3
+    assert (answer[box.slices] > 0.5).all()
+    assert not answer[:2].any()
+    assert not answer[5:].any()
+
+
+def test_without_a_window_percentiles_set_the_grey_values(organ) -> None:
+    volume, _, _ = organ
+    segmenter = LiteMedSamSegmenter(model=searching())
+    roi = Box(start=(4, 0, 0), stop=(5, 48, 64))
+    box = Box(start=(0, 8, 12), stop=(1, 16, 28))
+    (plain,) = segmenter.segment(segmenter.encode(volume, roi), [prompt(box=box, window=None)])
+    brighter = Volume(volume.array * 3 + 20, volume.geometry, "MR", "arbitrary")
+    positive = Volume(np.maximum(volume.array, 1) * 3, volume.geometry, "MR", "arbitrary")
+    one_third = Volume(np.maximum(volume.array, 1), volume.geometry, "MR", "arbitrary")
+    (a,) = segmenter.segment(segmenter.encode(positive, roi), [prompt(box=box, window=None)])
+    (b,) = segmenter.segment(segmenter.encode(one_third, roi), [prompt(box=box, window=None)])
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    (other,) = segmenter.segment(segmenter.encode(brighter, roi), [prompt(box=box, window=(0.0, 1000.0))])
+    assert not np.allclose(plain, other, atol=1e-3)
+
+
+def test_flips_are_passed_through(organ) -> None:
+    volume, mask, ball = organ
+    segmenter = LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
+    whole = volume.geometry.full_box
+    answer = with_flips(segmenter, volume, whole, [prompt(mask=mask, contrast="darker")])[0]
+    assert (answer[4][ball[4]] > 0.5).all()
+
+
+def test_the_whole_search_with_a_tiny_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its masks fill their boxes, so the lesion is found with the box's share of overlap; the same bytes twice."""
+    lesion = LesionSpec("liver", volume_ml=12.0, contrast=-70.0)
+    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(lesion,))
+    write_itk(tmp_path / "ct.nrrd", phantom.volume.array, phantom.volume.geometry)
+    write_label_map(tmp_path / "organs.nrrd", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
+    write_label_map(tmp_path / "truth.nrrd", phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)
+    monkeypatch.setattr(
+        pipeline, "segmenter_named", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
+    )
+    options = FindOptions(
+        anchors=str(tmp_path / "organs.nrrd"),
+        truth=str(tmp_path / "truth.nrrd"),
+        workspace=tmp_path / "ws",
+        modality="CT",
+        segmenter="lite-medsam",
+    )
+    result = run_find("find a liver lesion", str(tmp_path / "ct.nrrd"), options)
+    assert result.exit_status == 0
+    report = result.report
+    assert report.outcome == "lesions_found"
+    assert report.segmenter is not None
+    assert (report.segmenter.name, report.segmenter.stand_in) == ("lite-medsam", False)
+    assert not any("stand-in without learned weights" in warning for warning in report.warnings)
+    assert report.truth is not None
+    assert report.truth.lesions[0].dice > 0.3
+    again = run_find(
+        "find a liver lesion", str(tmp_path / "ct.nrrd"), options.model_copy(update={"workspace": tmp_path / "ws2"})
+    )
+    assert (again.folder / "report.json").read_bytes() == (result.folder / "report.json").read_bytes()
