@@ -14,7 +14,14 @@ def _contrast() -> Segmenter:
     return ContrastSegmenter()
 
 
-SEGMENTERS: Mapping[str, Callable[[], Segmenter]] = {"contrast": _contrast}
+def _biomedparse() -> Segmenter:
+    from r2seg_agent.segment.biomedparse.segmenter import BiomedParseSegmenter
+    from r2seg_agent.segment.slices import SliceBySlice
+
+    return SliceBySlice(BiomedParseSegmenter())
+
+
+SEGMENTERS: Mapping[str, Callable[[], Segmenter]] = {"contrast": _contrast, "biomedparse": _biomedparse}
 
 
 def segmenter(name: str) -> Segmenter:

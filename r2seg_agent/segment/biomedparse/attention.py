@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 TEMPERATURE = 10000.0
 
@@ -31,14 +31,14 @@ class Attention(nn.Module):
         looks at itself and those before it.
         """
         q, k, v = (self._project(x, part) for part, x in enumerate((query, key, value)))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=causal)
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=causal)
         joined: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return joined
 
     def _project(self, x: Tensor, part: int) -> Tensor:
         rows = slice(part * self.dim, (part + 1) * self.dim)
-        y = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
-        return y.unflatten(-1, (self.heads, self.dim // self.heads)).transpose(1, 2)
+        y = functional.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        return y.view(*y.shape[:2], self.heads, self.dim // self.heads).transpose(1, 2)
 
 
 def sine_position(height: int, width: int, dim: int, device: torch.device) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from r2seg_agent.segment.biomedparse.attention import Attention, sine_position
 from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
@@ -19,22 +19,22 @@ COSINE_EPS = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class ImageFeatures:
-    """One encoded image: `mask_features` (dim, h, w) at stride 4, and what the decoder's cross-attention reads.
+    """One encoded image, maps (dim, h, w): the pixel decoder's `finest`, at stride 4, and its `scales` at 32, 16, 8.
 
-    `scales`: maps (dim, h, w) at strides 32, 16, 8. `small`: the mask features brought to those three sizes, once,
-    because resizing and the product over channels commute.
+    `small`: the mask features brought to the three sizes of `scales`, once for all layers and queries, because resizing
+    and the product over channels commute.
     """
 
-    mask_features: Tensor
+    finest: Tensor
     scales: tuple[Tensor, Tensor, Tensor]
     small: tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
-    """Per prompt: mask `logits` (P, h, w) at stride 4, the `query` (P,) they come from, its `similarity` (P,)."""
+class Chosen:
+    """Per prompt: the `query` (P,) nearest to it, that query's mask `embedding` (P, dim) and `similarity` (P,)."""
 
-    logits: Tensor
+    embedding: Tensor
     query: Tensor
     similarity: Tensor
 
@@ -69,7 +69,7 @@ class CrossAttentionLayer(nn.Module):
         """
         query = (x + query_position).flatten(0, 1)[None]
         found = self.multihead_attn(query, (memory + position)[None], memory[None], allowed.flatten(0, 1)[None, None])
-        out: Tensor = self.norm(x + found[0].unflatten(0, x.shape[:2]))
+        out: Tensor = self.norm(x + found.view(x.shape))
         return out
 
 
@@ -84,7 +84,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) → (..., dim)."""
-        out: Tensor = self.norm(x + self.linear2(F.relu(self.linear1(x))))
+        out: Tensor = self.norm(x + self.linear2(functional.relu(self.linear1(x))))
         return out
 
 
@@ -98,7 +98,7 @@ class MaskEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) → (..., dim)."""
         first, second, third = self.layers
-        out: Tensor = third(F.relu(second(F.relu(first(x)))))
+        out: Tensor = third(functional.relu(second(functional.relu(first(x)))))
         return out
 
 
@@ -119,7 +119,7 @@ class Predictor(nn.Module):
         self.class_embed = nn.Parameter(torch.zeros(dim, dim))
         self.lang_encoder = LanguageEncoder(config)
 
-    def forward(self, image: ImageFeatures, texts: Sequence[TextEmbedding], joint: bool) -> Decoded:
+    def forward(self, image: ImageFeatures, texts: Sequence[TextEmbedding], joint: bool) -> Chosen:
         """Answer every prompt of `texts` (at least one) for one image.
 
         Each prompt is a row of its own. With `joint` all prompts' tokens share one row, as in the original code: their
@@ -134,16 +134,14 @@ class Predictor(nn.Module):
         cosines = (visual @ wanted[:, :, None])[:, :, 0]  # (P, Q); a joint row serves all prompts
         similarity, query = cosines.max(1)
         row = torch.zeros_like(query) if joint else torch.arange(len(texts), device=query.device)
-        chosen = self.mask_embed(normed[row, query])
-        logits = torch.einsum("pc,chw->phw", chosen, image.mask_features)
-        return Decoded(logits=logits, query=query, similarity=similarity)
+        return Chosen(embedding=self.mask_embed(normed[row, query]), query=query, similarity=similarity)
 
     def _padded(self, rows: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Tokens (P, T, dim), and where keys may be looked at (P, 1, 1, Q + T); None when no row is padded."""
         tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
-        if bool((lengths == tokens.shape[1]).all()):
+        if all(len(row) == tokens.shape[1] for row in rows):
             return tokens, None
+        lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
         real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         queries = real.new_ones((len(rows), self.query_feat.num_embeddings))
         return tokens, torch.cat((queries, real), dim=1)[:, None, None, :]
@@ -151,7 +149,7 @@ class Predictor(nn.Module):
     def _refined(self, image: ImageFeatures, tokens: Tensor, allowed: Tensor | None) -> Tensor:
         """The queries (P, Q, dim) after all layers."""
         n_rows, n_queries = len(tokens), self.query_feat.num_embeddings
-        queries = self.query_feat.weight.expand(n_rows, -1, -1)
+        queries: Tensor = self.query_feat.weight.expand(n_rows, -1, -1)
         query_position = self.query_embed.weight.expand(n_rows, -1, -1)
         # A token's position is its own embedding as it came from the text tower.
         positions = torch.cat((query_position, tokens), dim=1)
@@ -176,9 +174,10 @@ class Predictor(nn.Module):
 
     def _visible(self, queries: Tensor, mask_features: Tensor) -> Tensor:
         """(P, Q, h · w): the pixels of each query's current mask; all of them where that mask is empty."""
-        logits = self.mask_embed(self.decoder_norm(queries)) @ mask_features.flatten(1)
+        logits: Tensor = self.mask_embed(self.decoder_norm(queries)) @ mask_features.flatten(1)
         inside = ~(logits.sigmoid() < 0.5)
-        return inside | ~inside.any(-1, keepdim=True)
+        visible: Tensor = inside | ~inside.any(-1, keepdim=True)
+        return visible
 
 
 def _unit(x: Tensor) -> Tensor:

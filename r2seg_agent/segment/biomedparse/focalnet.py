@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
 
@@ -22,7 +22,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) → (..., dim)."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(functional.gelu(self.fc1(x)))
         return out
 
 
@@ -42,17 +42,17 @@ class FocalModulation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) → (B, H, W, dim)."""
-        # One product per part instead of one for all: each comes out dense, and nothing has to be split and copied.
-        query, context, gates = F.linear(x, self.f.weight, self.f.bias).split((self.dim, self.dim, self.levels + 1), -1)
+        query, context, gates = self.f(x).split((self.dim, self.dim, self.levels + 1), -1)
         context = context.permute(0, 3, 1, 2).contiguous()
         gates = gates.permute(0, 3, 1, 2).contiguous()
         total = torch.zeros_like(context)
         for level, layer in enumerate(self.focal_layers):
             context = layer(context)
             total = torch.addcmul(total, context, gates[:, level : level + 1])
-        whole = F.gelu(context.mean((2, 3), keepdim=True))
+        whole = functional.gelu(context.mean((2, 3), keepdim=True))
         total = torch.addcmul(total, whole, gates[:, self.levels :]) / (self.levels + 1)
-        modulator = F.linear(total.permute(0, 2, 3, 1), self.h.weight[:, :, 0, 0], self.h.bias)
+        # `h` is a 1×1 convolution: as a product over the last axis its result needs no turning back.
+        modulator = functional.linear(total.permute(0, 2, 3, 1), self.h.weight[:, :, 0, 0], self.h.bias)
         out: Tensor = self.proj(query * modulator)
         return out
 
@@ -123,6 +123,6 @@ class FocalNet(nn.Module):
         for stage, norm in zip(self.layers, (self.norm0, self.norm1, self.norm2, self.norm3), strict=True):
             x = stage(x)
             maps.append(norm(x).permute(0, 3, 1, 2))
-            if stage.downsample is not None:
+            if isinstance(stage.downsample, PatchEmbed):
                 x = stage.downsample(x.permute(0, 3, 1, 2))
         return (maps[0], maps[1], maps[2], maps[3])

@@ -6,14 +6,14 @@ Module names are those of the released checkpoint. Written from the published ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.segment.biomedparse.config import RELEASED, BiomedParseConfig
-from r2seg_agent.segment.biomedparse.decoder import Decoded, ImageFeatures, Predictor
+from r2seg_agent.segment.biomedparse.decoder import ImageFeatures, Predictor
 from r2seg_agent.segment.biomedparse.focalnet import FocalNet
 from r2seg_agent.segment.biomedparse.pixel_decoder import PixelDecoder
 from r2seg_agent.segment.biomedparse.text import TextEmbedding
@@ -22,6 +22,15 @@ from r2seg_agent.segment.biomedparse.tokenizer import tokenize
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 STRIDE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Per prompt: mask `logits` (P, h, w) at stride 4, the `query` (P,) they come from, its `similarity` (P,)."""
+
+    logits: Tensor
+    query: Tensor
+    similarity: Tensor
 
 
 class Head(nn.Module):
@@ -57,15 +66,20 @@ class BiomedParse(nn.Module):
     @torch.inference_mode()
     def encode(self, images: Tensor) -> list[ImageFeatures]:
         """All that does not depend on the prompt, per image of (B, 3, H, W), RGB 0–255."""
-        mask_features, scales = self.sem_seg_head.pixel_decoder(self.backbone_maps(images))
-        small = [F.interpolate(mask_features, size=s.shape[-2:], mode="bilinear", align_corners=False) for s in scales]
+        return self.decoder_features(self.backbone_maps(images))
+
+    @torch.inference_mode()
+    def decoder_features(self, maps: tuple[Tensor, Tensor, Tensor, Tensor]) -> list[ImageFeatures]:
+        """What the decoder reads, per image, from the backbone's maps."""
+        finest, scales = self.sem_seg_head.pixel_decoder(maps)
+        small = self.sem_seg_head.pixel_decoder.small_mask_features(finest)
         return [
             ImageFeatures(
-                mask_features=mask_features[n],
+                finest=finest[n],
                 scales=(scales[0][n], scales[1][n], scales[2][n]),
                 small=(small[0][n], small[1][n], small[2][n]),
             )
-            for n in range(len(images))
+            for n in range(len(finest))
         ]
 
     @torch.inference_mode()
@@ -77,8 +91,9 @@ class BiomedParse(nn.Module):
     @torch.inference_mode()
     def decode(self, image: ImageFeatures, texts: Sequence[TextEmbedding], *, joint: bool = False) -> Decoded:
         """Masks of one encoded image for one or more prompts; see `Predictor.forward` for `joint`."""
-        decoded: Decoded = self.sem_seg_head.predictor(image, texts, joint)
-        return decoded
+        chosen = self.sem_seg_head.predictor(image, texts, joint)
+        logits = self.sem_seg_head.pixel_decoder.mask_logits(image.finest, chosen.embedding)
+        return Decoded(logits=logits, query=chosen.query, similarity=chosen.similarity)
 
     def predict(self, image: Tensor, prompts: Sequence[str], *, joint: bool = False) -> Decoded:
         """Encode `image` (3, H, W), RGB 0–255, and decode `prompts` (at least one)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from r2seg_agent.segment.biomedparse.attention import Attention, sine_position
 from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
@@ -37,7 +38,7 @@ class EncoderLayer(nn.Module):
         """(B, N, dim) and (N, dim) → (B, N, dim)."""
         placed = x + position
         x = self.norm1(x + self.self_attn(placed, placed, x))
-        out: Tensor = self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+        out: Tensor = self.norm2(x + self.linear2(functional.relu(self.linear1(x))))
         return out
 
 
@@ -60,12 +61,12 @@ class EncoderOnly(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) → (B, dim, H, W)."""
-        _, dim, height, width = x.shape
+        batch, dim, height, width = x.shape
         position = sine_position(height, width, dim, x.device)
         tokens = x.flatten(2).transpose(1, 2)
         for layer in self.encoder.layers:
             tokens = layer(tokens, position)
-        return tokens.transpose(1, 2).unflatten(2, (height, width))
+        return tokens.transpose(1, 2).reshape(batch, dim, height, width)
 
 
 class PixelDecoder(nn.Module):
@@ -87,14 +88,38 @@ class PixelDecoder(nn.Module):
         self.mask_features = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, maps: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """`maps` at strides 4, 8, 16, 32 → mask features at stride 4 and the maps at strides 32, 16, 8."""
+        """`maps` at strides 4, 8, 16, 32 → the finest map, at stride 4, and those at strides 32, 16, 8."""
         res2, res3, res4, res5 = maps
-        p5 = F.relu(self.layer_4(self.transformer(self.input_proj(res5))))
-        p4 = F.relu(self.layer_3(self.adapter_3(res4) + _doubled(p5)))
-        p3 = F.relu(self.layer_2(self.adapter_2(res3) + _doubled(p4)))
-        p2 = F.relu(self.layer_1(self.adapter_1(res2) + _doubled(p3)))
-        return self.mask_features(p2), (p5, p4, p3)
+        p5 = functional.relu(self.layer_4(self.transformer(self.input_proj(res5))))
+        p4 = functional.relu(self.layer_3(self.adapter_3(res4) + _doubled(p5)))
+        p3 = functional.relu(self.layer_2(self.adapter_2(res3) + _doubled(p4)))
+        p2 = functional.relu(self.layer_1(self.adapter_1(res2) + _doubled(p3)))
+        return p2, (p5, p4, p3)
+
+    def small_mask_features(self, finest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`mask_features(finest)` resized bilinearly to strides 32, 16, 8, without computing it at stride 4.
+
+        Halving, quartering … a map bilinearly is the mean of the 2×2 pixels at each target's centre. Means and the
+        convolution commute: take the 2×2 means first, and convolve only at the centres (a third of the work).
+        """
+        conv = self.mask_features
+        means = functional.avg_pool2d(finest, 2, stride=1, padding=1)  # one row and column more: starts at -1
+        small = [
+            functional.conv2d(means[:, :, step // 2 - 1 :, step // 2 - 1 :], conv.weight, conv.bias, stride=step)
+            for step in (8, 4, 2)
+        ]
+        return (small[0], small[1], small[2])
+
+    def mask_logits(self, finest: Tensor, embeddings: Tensor) -> Tensor:
+        """Products of mask embeddings (P, dim) with `mask_features(finest)`, (dim, h, w) → (P, h, w).
+
+        The product with the convolution's weights comes first: one output channel per mask instead of `dim`.
+        """
+        conv = self.mask_features
+        kernels = torch.einsum("pc,cdyx->pdyx", embeddings, conv.weight)
+        bias = None if conv.bias is None else embeddings @ conv.bias
+        return functional.conv2d(finest[None], kernels, bias, padding=1)[0]
 
 
 def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 from importlib.resources import files
+from itertools import pairwise
 
 BEGIN = "<|startoftext|>"
 END = "<|endoftext|>"
@@ -60,7 +61,7 @@ def _word_ids(word: str) -> tuple[int, ...]:
     parts[-1] += "</w>"
     never = len(ranks)
     while len(parts) > 1:
-        rank, first, second = min((ranks.get((a, b), never), a, b) for a, b in zip(parts, parts[1:], strict=False))
+        rank, first, second = min((ranks.get((a, b), never), a, b) for a, b in pairwise(parts))
         if rank == never:
             break
         joined: list[str] = []

@@ -1,0 +1,148 @@
+"""The released weights file: where it lies, what is wrong with it, and the model made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2seg_agent.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
+    from r2seg_agent.segment.biomedparse.model import BiomedParse
+
+FILE_NAME = "biomedparse_v1.pt"
+VARIABLE = "R2SEG_BIOMEDPARSE"
+LICENCE = "CC-BY-NC-SA-4.0 (weights: non-commercial use only)"
+IGNORED_PARTS = (
+    "dilation_kernel",
+    "pn_indicator",
+    "mask_sptial_embed",
+    "spatial_embed",
+    "spatial_featured",
+    "biomed_encoder",
+)
+"""Parts of the names of tensors that only training, strokes and clicks use. All others must match, one to one."""
+_WHERE = (
+    f"r2seg never downloads it: take `{FILE_NAME}` from its authors (microsoft/BiomedParse on Hugging Face), accept "
+    f"its licence, {LICENCE}"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model ready for inference, with the names in the file that it has no use for, and the file's sha256."""
+
+    model: BiomedParse
+    ignored: tuple[str, ...]
+    sha256: str
+
+
+def weights_path() -> Path:
+    """$R2SEG_BIOMEDPARSE, else `weights/biomedparse_v1.pt` in the cache root."""
+    if configured := os.environ.get(VARIABLE):
+        return Path(configured).expanduser()
+    from r2seg_agent.data.fetch import cache_root
+
+    return cache_root() / "weights" / FILE_NAME
+
+
+def check_file(path: Path) -> None:
+    """Quick: the file is there and whole (a cut-off archive has lost its directory, which is at the end).
+
+    Raises:
+        MissingDependencyError: no file there.
+        InputError: not a complete PyTorch weights file.
+    """
+    if not path.is_file():
+        raise MissingDependencyError(
+            f"BiomedParse's weights file `{FILE_NAME}` is missing: there is no file `{path}`",
+            f"{_WHERE}, and put it there, or set {VARIABLE} to where it is.",
+        )
+    if not zipfile.is_zipfile(path):
+        raise _unusable(path, "it is cut off or no PyTorch weights file")
+
+
+def file_sha256(path: Path) -> str:
+    """The file's sha256; remembered while its size and time do not change."""
+    status = path.stat()
+    return _sha256(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: Path, mtime_ns: int, size: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load(path: Path, config: BiomedParseConfig | None = None) -> Loaded:
+    """The model with the weights of `path`, memory-mapped: pages are read when they are first used.
+
+    Raises:
+        MissingDependencyError: no file there.
+        InputError: cut off, not a weights file, or of another model; says which tensors differ.
+    """
+    import torch
+
+    from r2seg_agent.segment.biomedparse.config import RELEASED
+    from r2seg_agent.segment.biomedparse.model import BiomedParse
+
+    check_file(path)
+    state = _read(path)
+    ignored = tuple(sorted(key for key in state if any(part in key for part in IGNORED_PARTS)))
+    kept = {key: tensor for key, tensor in state.items() if key not in ignored}
+    with torch.device("meta"):
+        model = BiomedParse(config or RELEASED)
+    _compare(path, kept, model.state_dict())
+    model.load_state_dict({key: tensor.float() for key, tensor in kept.items()}, strict=True, assign=True)
+    return Loaded(model=model.eval().requires_grad_(False), ignored=ignored, sha256=file_sha256(path))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    import torch
+
+    try:
+        state = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise _unusable(path, "it cannot be read as plain tensors (BiomedParse v2, or damaged?)") from error
+    if isinstance(state, dict) and "state_dict" in state:
+        raise _unusable(path, "it is a training checkpoint (as BiomedParse v2 has them), not v1's plain tensors")
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
+    ):
+        raise _unusable(path, "it holds something other than named tensors")
+    return state
+
+
+def _compare(path: Path, kept: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    missing = [key for key in wanted if key not in kept]
+    unknown = [key for key in kept if key not in wanted]
+    if missing or unknown:
+        first = "; ".join(
+            f"{len(names)} {what}, the first `{names[0]}`"
+            for names, what in ((missing, "tensors are missing"), (unknown, "are unknown"))
+            if names
+        )
+        raise _unusable(path, f"its tensors are those of another model (BiomedParse v2?): {first}")
+    for key, tensor in wanted.items():
+        if kept[key].shape != tensor.shape or not kept[key].is_floating_point():
+            raise _unusable(
+                path,
+                f"`{key}` is {kept[key].dtype} {tuple(kept[key].shape)} where v1 has float {tuple(tensor.shape)}",
+            )
+
+
+def _unusable(path: Path, why: str) -> InputError:
+    return InputError(
+        f"`{path}` is not BiomedParse's `{FILE_NAME}`: {why}",
+        f"{_WHERE}, and replace the file or set {VARIABLE} to the right one.",
+    )

@@ -1,0 +1,226 @@
+"""The segmenter on slices, lifted to volumes, and in the whole `find` graph, with a tiny network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.evals.phantom import LesionSpec, make_phantom
+from r2seg_agent.imaging.geometry import Box, Geometry
+from r2seg_agent.imaging.itk import write_itk
+from r2seg_agent.imaging.volume import Volume
+from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.pipeline import FindOptions, run_find
+from r2seg_agent.segment import registry
+from r2seg_agent.segment.biomedparse.cache import FeatureCache
+from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
+from r2seg_agent.segment.biomedparse.model import BiomedParse
+from r2seg_agent.segment.biomedparse.segmenter import BiomedParseSegmenter
+from r2seg_agent.segment.protocol import Prompt, Segmenter
+from r2seg_agent.segment.slices import SliceBySlice
+
+SHAPE = (4, 30, 44)
+
+
+@pytest.fixture
+def volume() -> Volume:
+    array = np.random.default_rng(5).normal(50, 60, SHAPE).astype(np.int16)
+    return Volume(array=array, geometry=Geometry(shape=SHAPE, spacing_mm=(3.0, 1.0, 1.0)), modality="CT", unit="HU")
+
+
+def prompt(text: str = "tumor in liver CT", site: str = "liver", **changes: object) -> Prompt:
+    return Prompt(text=text, target="tumor", site=site, modality="CT", **changes)  # type: ignore[arg-type]
+
+
+def box(z: int, deep: int = 1) -> Box:
+    return Box(start=(z, 2, 3), stop=(z + deep, 30, 40))
+
+
+class Counted(BiomedParse):
+    """The tiny network, counting what it is asked to do."""
+
+    def __init__(self, tiny: BiomedParse) -> None:
+        super().__init__(tiny.config)
+        self.load_state_dict(tiny.state_dict())
+        self.encoded = self.embedded = 0
+
+    def encode(self, images: torch.Tensor):
+        self.encoded += len(images)
+        return super().encode(images)
+
+    def embed(self, prompt: str):
+        self.embedded += 1
+        return super().embed(prompt)
+
+
+def test_one_encoding_serves_all_prompts_of_a_window(tiny: BiomedParse, volume: Volume) -> None:
+    model = Counted(tiny)
+    segmenter = BiomedParseSegmenter(model=model, device="cpu")
+    assert isinstance(segmenter, Segmenter)
+    encoded = segmenter.encode(volume, box(1))
+    asked = [prompt(), prompt("cyst in liver CT"), prompt("tumor in lung CT", site="lung")]
+    answers = segmenter.segment(encoded, asked)
+    assert answers.shape == (3, 1, 28, 37)
+    assert answers.dtype == np.float32
+    assert 0 <= answers.min() < answers.max() <= 1
+    assert model.encoded == 2  # the liver's window and the lung's
+    np.testing.assert_array_equal(segmenter.segment(encoded, asked), answers)
+    assert (model.encoded, model.embedded) == (2, 3)
+    for one, answer in zip(asked, answers, strict=True):
+        alone = BiomedParseSegmenter(model=tiny, device="cpu").segment(encoded, [one])
+        np.testing.assert_allclose(alone[0], answer, atol=1e-4)
+    assert segmenter.segment(encoded, []).shape == (0, 1, 28, 37)
+
+
+def test_more_prompts_than_fit_at_once(tiny: BiomedParse, volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter = BiomedParseSegmenter(model=tiny, device="cpu")
+    encoded = segmenter.encode(volume, box(0))
+    asked = [prompt(f"tumor {n} in liver CT") for n in range(5)]
+    whole = segmenter.segment(encoded, asked)
+    decode, sizes = tiny.decode, []
+
+    def small(image, texts, **options):
+        sizes.append(len(texts))
+        if len(texts) > 2:
+            raise torch.OutOfMemoryError
+        return decode(image, texts, **options)
+
+    monkeypatch.setattr(tiny, "decode", small)
+    np.testing.assert_allclose(segmenter.segment(encoded, asked), whole, atol=1e-4)
+    assert sizes == [5, 5, 4, 2, 2, 1]  # 16 and 8 at once ask for all five
+
+
+def test_joint_is_another_answer_and_another_setting(tiny: BiomedParse, volume: Volume) -> None:
+    alone, joint = (BiomedParseSegmenter(model=tiny, device="cpu", joint=j) for j in (False, True))
+    asked = [prompt(), prompt("left kidney in abdomen CT")]
+    encoded = alone.encode(volume, box(2))
+    assert np.abs(alone.segment(encoded, asked) - joint.segment(encoded, asked)).max() > 1e-3
+    assert alone.info.settings != joint.info.settings
+
+
+def test_an_empty_text_is_built_from_target_and_site(tiny: BiomedParse, volume: Volume) -> None:
+    segmenter = BiomedParseSegmenter(model=tiny, device="cpu")
+    built, given = segmenter.segment(segmenter.encode(volume, box(2)), [prompt(" "), prompt("tumor in liver CT")])
+    np.testing.assert_allclose(built, given, atol=1e-6)
+
+
+def test_what_it_refuses(tiny: BiomedParse, volume: Volume) -> None:
+    segmenter = BiomedParseSegmenter(model=tiny, device="cpu")
+    with pytest.raises(InputError, match="one slice"):
+        segmenter.encode(volume, box(0, deep=2))
+    with pytest.raises(InputError, match="one slice"):
+        segmenter.encode(volume, box(4))
+    with pytest.raises(InputError, match="not trained on modality `PT`"):
+        segmenter.check("PT")
+    segmenter.check("CT")
+
+
+def test_lifted_it_asks_only_slices_with_the_organ(tiny: BiomedParse, volume: Volume) -> None:
+    model = Counted(tiny)
+    mask = np.zeros((4, 28, 37), dtype=bool)
+    mask[1:3, 5:20, 5:20] = True
+    lifted = SliceBySlice(BiomedParseSegmenter(model=model, device="cpu"))
+    answer = lifted.segment(lifted.encode(volume, box(0, deep=4)), [prompt(mask=mask)])
+    assert model.encoded == 2
+    assert not answer[0, [0, 3]].any()
+    assert answer[0, 1:3].any()
+
+
+def test_kept_slices_stay_within_their_budget(tiny: BiomedParse) -> None:
+    features = tiny.encode(torch.zeros(1, 3, 64, 64))[0]
+    one = FeatureCache(10**9)
+    one.get("first", lambda: features)
+    size = one.used_bytes
+    made: list[str] = []
+    cache = FeatureCache(2 * size)
+
+    def get(key: str) -> None:
+        cache.get(key, lambda: (made.append(key), features)[1])
+
+    for key in ("a", "b", "a", "c", "a", "b"):
+        get(key)
+        assert cache.used_bytes <= 2 * size
+    assert made == ["a", "b", "c", "b"]  # `b` was used longest ago when `c` came
+    tight = FeatureCache(1)
+    assert tight.get("a", lambda: features) is tight.get("a", lambda: pytest.fail("made twice"))
+
+
+def test_the_weights_file_is_loaded_at_the_first_slice(
+    tiny: BiomedParse, tiny_config: BiomedParseConfig, volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2seg_agent.segment.biomedparse.config.RELEASED", tiny_config)
+    path = tmp_path / "biomedparse_v1.pt"
+    segmenter = BiomedParseSegmenter(path, device="cpu")
+    with pytest.raises(MissingDependencyError):
+        segmenter.check("CT")
+    torch.save(dict(tiny.state_dict()) | {"dilation_kernel": torch.ones(1, 1, 3, 3)}, path)
+    segmenter.check("CT")
+    info = segmenter.info
+    assert info.weights_sha256 is not None
+    assert not info.stand_in
+    answer = segmenter.segment(segmenter.encode(volume, box(1)), [prompt()])
+    given = BiomedParseSegmenter(model=tiny, device="cpu")
+    np.testing.assert_allclose(answer, given.segment(given.encode(volume, box(1)), [prompt()]), atol=1e-5)
+    assert segmenter.ignored_tensors == ("dilation_kernel",)
+    assert segmenter.info == info
+
+
+def test_registered_and_missing_weights_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2SEG_BIOMEDPARSE", str(tmp_path / "none.pt"))
+    made = registry.segmenter("biomedparse")
+    assert made.info.ndim == 3
+    assert "non-commercial" in made.info.licence
+    with pytest.raises(MissingDependencyError, match=r"biomedparse_v1\.pt"):
+        made.check("CT")
+
+
+def test_the_whole_find_graph(tiny: BiomedParse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Counted(tiny)
+    monkeypatch.setitem(
+        registry.SEGMENTERS,  # type: ignore[arg-type]
+        "biomedparse",
+        lambda: SliceBySlice(BiomedParseSegmenter(model=model, device="cpu")),
+    )
+    phantom = make_phantom(
+        11, spacing_mm=(8.0, 6.0, 6.0), lesions=(LesionSpec("liver", volume_ml=20.0, contrast=-70.0),)
+    )
+    image, organs = tmp_path / "ct.nii.gz", tmp_path / "organs.nii.gz"
+    write_itk(image, phantom.volume.array, phantom.volume.geometry)
+    write_label_map(organs, phantom.labels, phantom.volume.geometry, names=phantom.class_names)
+    options = FindOptions(
+        anchors=str(organs), workspace=tmp_path / "ws", modality="CT", synthetic=True, segmenter="biomedparse", rounds=1
+    )
+    result = run_find("find a liver lesion", str(image), options)
+    assert result.exit_status == 0
+    report = result.report
+    assert report.segmenter.name == "biomedparse"
+    assert report.segmenter.settings["lifted"] == "slice by slice"
+    assert report.outcome in ("lesions_found", "no_lesion_survived")
+    assert report.targets[0].rounds[0].rois
+    assert model.encoded > 0
+    assert model.embedded == 1
+
+
+def _modules_after(code: str) -> set[str]:
+    show = f"{code}\nimport sys\nprint(' '.join(sys.modules))"
+    return set(subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_naming_the_segmenter_loads_no_torch() -> None:
+    loaded = _modules_after("from r2seg_agent.segment.registry import segmenter\nsegmenter('biomedparse').info")
+    assert "torch" not in loaded
+
+
+def test_the_network_needs_only_torch_and_numpy() -> None:
+    """A GPU machine often has no more."""
+    loaded = _modules_after(
+        "from r2seg_agent.segment.biomedparse import model, recipe, weights\n"
+        "from r2seg_agent.segment.biomedparse.tokenizer import tokenize\ntokenize('tumor')"
+    )
+    assert not loaded & {"pydantic", "scipy", "SimpleITK", "langchain_core", "platformdirs", "typer"}
