@@ -175,10 +175,10 @@ class Predictor(nn.Module):
     def _visible(self, queries: Tensor, mask_features: Tensor) -> Tensor:
         """(P, Q, h · w): the pixels of each query's current mask; all of them where that mask is empty."""
         logits: Tensor = self.mask_embed(self.decoder_norm(queries)) @ mask_features.flatten(1)
-        inside = ~(logits.sigmoid() < 0.5)
-        visible: Tensor = inside | ~inside.any(-1, keepdim=True)
-        return visible
+        inside = logits.sigmoid() >= 0.5
+        return inside.logical_or(inside.any(-1, keepdim=True).logical_not())
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / (x.norm(dim=-1, keepdim=True) + COSINE_EPS)
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / (length + COSINE_EPS)

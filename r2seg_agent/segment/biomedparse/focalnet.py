@@ -31,7 +31,8 @@ class FocalModulation(nn.Module):
 
     def __init__(self, dim: int, levels: int) -> None:
         super().__init__()
-        self.dim, self.levels = dim, levels
+        self.levels = levels
+        self._parts = [dim, dim, levels + 1]
         self.f = nn.Linear(dim, 2 * dim + levels + 1)
         self.h = nn.Conv2d(dim, dim, 1)
         self.proj = nn.Linear(dim, dim)
@@ -42,9 +43,16 @@ class FocalModulation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) → (B, H, W, dim)."""
-        query, context, gates = self.f(x).split((self.dim, self.dim, self.levels + 1), -1)
-        context = context.permute(0, 3, 1, 2).contiguous()
-        gates = gates.permute(0, 3, 1, 2).contiguous()
+        # One product per part of `f`, not one for all: each result is dense, and the small convolutions read it as it
+        # lies (channels last); nothing is split, copied or turned.
+        query, context, gates = (
+            functional.linear(x, weight, bias)
+            for weight, bias in zip(
+                torch.split(self.f.weight, self._parts), torch.split(self.f.bias, self._parts), strict=True
+            )
+        )
+        context = context.permute(0, 3, 1, 2)
+        gates = gates.permute(0, 3, 1, 2)
         total = torch.zeros_like(context)
         for level, layer in enumerate(self.focal_layers):
             context = layer(context)
