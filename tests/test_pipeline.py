@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -19,8 +20,14 @@ from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reject.calibration import CaseScores, build_calibration
+from r2seg_agent.reject.calibration_file import save_calibration
+from r2seg_agent.reject.gates import GateSettings
+from r2seg_agent.reject.scores import score_named
+from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.report.models import Report
 from r2seg_agent.report.writers import report_schema
+from r2seg_agent.tools.context import Budget, Context
 from r2seg_agent.trace.recorder import read_trace
 
 
@@ -227,6 +234,53 @@ def test_a_time_budget_ends_in_a_resumable_way(with_lesion: Case, tmp_path: Path
 def test_alpha_must_be_a_level(with_lesion: Case, tmp_path: Path, alpha: float) -> None:
     with pytest.raises(InputError, match="alpha"):
         run_find("find a liver lesion", str(with_lesion.image), _options(with_lesion, tmp_path, alpha=alpha))
+
+
+def _calibration(report: Report, path: Path, scores: list[float], **changes: object) -> Path:
+    """Lesion-free cases with these largest scores, for exactly the set-up of `report`."""
+    plan = report.targets[0].plan
+    context = SimpleNamespace(
+        anchor_source=SimpleNamespace(info=report.anchor_source),
+        segmenter=SimpleNamespace(info=report.segmenter),
+        reject=RejectSettings(mode="conformal"),
+        budget=Budget(),
+        gates=GateSettings(),
+    )
+    identity = Context.calibration_identity(context, plan).model_copy(update=changes)  # type: ignore[arg-type]
+    cases = [CaseScores(case=f"case {i}", patient=f"patient {i}", scores=(s,)) for i, s in enumerate(scores)]
+    save_calibration(build_calibration(identity, cases), path)
+    return path
+
+
+def test_conformal_mode_judges_by_a_matching_calibration(
+    found: tuple[Report, Path], with_lesion: Case, tmp_path: Path
+) -> None:
+    features = found[0].findings[0].candidate.features
+    score = score_named("contrast_log_volume")(features, 0.0)
+    weak = _calibration(found[0], tmp_path / "weak.json", [score * i / 100 for i in range(39)])
+    strong = _calibration(found[0], tmp_path / "strong.json", [score * 2.0] * 39)
+    options = _options(with_lesion, tmp_path / "ws", reject="conformal", calibration=weak)
+    kept = run_find("find a liver lesion", str(with_lesion.image), options).report
+    assert kept.reject is not None
+    assert kept.reject.valid
+    assert "39 lesion-free" in kept.reject.guarantee
+    assert kept.findings[0].candidate.p == pytest.approx(1 / 40)
+    assert not any("not FDR-valid" in warning for warning in kept.warnings)
+    again = run_find(
+        "find a liver lesion", str(with_lesion.image), options.model_copy(update={"calibration": strong})
+    ).report
+    assert again.outcome == "no_lesion_survived"
+    assert again.targets[0].rounds[0].candidates[0].p == 1.0
+
+
+def test_a_calibration_of_another_set_up_is_refused_before_long_work(
+    found: tuple[Report, Path], with_lesion: Case, tmp_path: Path
+) -> None:
+    other = _calibration(found[0], tmp_path / "mr.json", [1.0] * 39, modality="MR")
+    options = _options(with_lesion, tmp_path / "ws", reject="conformal", calibration=other)
+    with pytest.raises(InputError, match="modality"):
+        run_find("find a liver lesion", str(with_lesion.image), options)
+    assert not list((tmp_path / "ws" / "artifacts").glob("??"))
 
 
 def test_conformal_mode_without_a_calibration_says_what_to_do(with_lesion: Case, tmp_path: Path) -> None:

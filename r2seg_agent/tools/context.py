@@ -13,8 +13,9 @@ from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.reject.calibration import Calibration
+from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
 from r2seg_agent.reject.gates import GateSettings
+from r2seg_agent.reject.identity import require_calibration, run_identity
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.segment.protocol import Segmenter
@@ -51,6 +52,27 @@ class Context:
     progress: Progress = silent
     deadline: float | None = None
     _labels: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = field(default_factory=dict)
+
+    def calibration_identity(self, plan: AnatomyPlan) -> CalibrationIdentity:
+        """What a calibration must match to judge a search by `plan` (the one of the first round).
+
+        The user's own masks match by kind: they differ from scan to scan by nature.
+        """
+        source = self.anchor_source.info
+        return run_identity(
+            self.segmenter.info,
+            source.model_copy(update={"settings": {}}) if source.kind == "masks" else source,
+            plan,
+            self.reject,
+            rounds=self.budget.rounds,
+            preprocessing={"anchor_role": plan.anchor_role},
+            gates=self.gates.model_dump(mode="json"),
+        )
+
+    def check_calibration(self, plan: AnatomyPlan) -> None:
+        """In conformal mode, before long work: raise `InputError` that says how the calibration differs."""
+        if self.reject.mode == "conformal":
+            require_calibration(self.reject, self.calibration, self.calibration_identity(plan))
 
     def anchor_set(self, ref: ArtifactRef, labels: dict[str, tuple[int, ...]]) -> AnchorSet:
         """The stored anchors, memory-mapped once per run."""

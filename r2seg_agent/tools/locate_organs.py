@@ -38,6 +38,7 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
     index, state = target_at(search, target, ("planned",), "locate_organs")
     context = context_of(runtime)
     plan = state.plan
+    context.check_calibration(state.original_plan)
     organs = (*plan.anchors, *_findable_neighbours(context, plan))
     stored = _locate(context, organs)
     in_view = tuple(sorted(name for name, ml in stored.volumes_ml.items() if ml > 0))

@@ -6,10 +6,8 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reject.decide import Decided, decide
 from r2seg_agent.reject.gates import candidate_gates, case_gates
-from r2seg_agent.reject.identity import run_identity
 from r2seg_agent.reject.settings import describe_mode
 from r2seg_agent.report.models import Candidate, SearchRound
 from r2seg_agent.segment.search import search_mask
@@ -47,11 +45,6 @@ def reject_candidates(target: int, runtime: Runtime) -> Command[str]:
     return answer(runtime, search, result, "reject_candidates")
 
 
-def anchor_identity(info: AnchorSourceInfo) -> AnchorSourceInfo:
-    """What of an anchor source a calibration must match: the user's own masks differ from scan to scan by nature."""
-    return info.model_copy(update={"settings": {}}) if info.kind == "masks" else info
-
-
 def _reject(context: Context, state: TargetState, number: int) -> SearchRound:
     assert state.anchors is not None
     assert state.regions is not None
@@ -74,15 +67,7 @@ def _reject(context: Context, state: TargetState, number: int) -> SearchRound:
         gates=[candidate_gates(one, plan, context.gates, has_volume=solid) for one in features],
         case_gates=whole_case,
         calibration=context.calibration,
-        identity=run_identity(
-            context.segmenter.info,
-            anchor_identity(context.anchor_source.info),
-            state.original_plan,
-            context.reject,
-            rounds=context.budget.rounds,
-            preprocessing={"anchor_role": plan.anchor_role},
-            gates=context.gates.model_dump(mode="json"),
-        ),
+        identity=context.calibration_identity(state.original_plan),
     )
     candidates = _candidates(stored, decided, number, state.round_index)
     context.progress("reject", 1, 1, "")
