@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from r2seg_agent import __version__
-from r2seg_agent.cli import data, doctor, find
+from r2seg_agent.cli import data, doctor, find, weights
 
 app = typer.Typer(
     name="r2seg",
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("find")(find.find_command)
 app.command("doctor")(doctor.doctor_command)
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 
 
 def _show_version(value: bool) -> None:

@@ -22,6 +22,8 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.progress import Progress, silent
 
+__all__ = ["LocalDataset", "cache_root", "fetch", "local"]
+
 
 @dataclass(frozen=True)
 class LocalDataset:

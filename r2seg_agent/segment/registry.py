@@ -21,7 +21,17 @@ def _biomedparse() -> Segmenter:
     return SliceBySlice(BiomedParseSegmenter())
 
 
-SEGMENTERS: Mapping[str, Callable[[], Segmenter]] = {"contrast": _contrast, "biomedparse": _biomedparse}
+def _lite_medsam() -> Segmenter:
+    from r2seg_agent.segment.lite_medsam.segmenter import LiteMedSamVolumeSegmenter
+
+    return LiteMedSamVolumeSegmenter()
+
+
+SEGMENTERS: Mapping[str, Callable[[], Segmenter]] = {
+    "contrast": _contrast,
+    "lite-medsam": _lite_medsam,
+    "biomedparse": _biomedparse,
+}
 
 
 def segmenter(name: str) -> Segmenter:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging.geometry import Box, bounding_box
+from r2seg_agent.imaging.geometry import Box, Geometry, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.imaging.window import apply_window, percentile_window
 from r2seg_agent.progress import Progress, silent
@@ -55,7 +55,8 @@ class LiteMedSamSegmenter:
     A prompt's `box` is asked for as it is. Without one, boxes are drawn around what differs from the normal tissue of
     the prompt's `mask` in this slice (`proposals.py`); the masks of several boxes become one probability
     (`fusion.py`). The slice is encoded once for all prompts of one window. Grey values go from `Prompt.window` (else
-    the 0.5 and 99.5 percentiles of pixels > 0) to 0 … 1; the longest side of the ROI becomes 256 pixels.
+    the 0.5 and 99.5 percentiles of pixels > 0) to 0 … 1; the longest side of the ROI becomes 256 pixels. Slices are
+    turned to the radiologists' view first, so test-time flips would ask the same again (`turned_axes`).
     """
 
     def __init__(self, model: LiteMedSam | None = None, max_bodies: int = MAX_BODIES_PER_SLICE) -> None:
@@ -81,6 +82,7 @@ class LiteMedSamSegmenter:
             stand_in=False,
             modalities=MODALITIES,
             weights_sha256=released.sha256 if self._released else None,
+            flip_equivariant=True,
             settings={
                 "max_bodies": self.max_bodies,
                 "box_variants": fusion.VARIANTS,
@@ -120,7 +122,7 @@ class LiteMedSamSegmenter:
 
         if window not in region.views:
             grey = apply_window(region.volume.array[region.roi.slices][0], window)
-            region.views[window] = SliceView.of(self._ready(), grey)
+            region.views[window] = SliceView.of(self._ready(), grey, turned_axes(region.volume.geometry))
         return region.views[window]
 
     def _boxes(self, region: EncodedRegion, prompt: Prompt) -> list[PlaneBox]:
@@ -231,8 +233,8 @@ class LiteMedSamVolumeSegmenter:
             if n_boxes + len(sections) > MAX_BOXES and n_boxes:
                 continue
             n_boxes += len(sections)
-            for z, box in sections:
-                found.setdefault(z, []).append(box)
+            for z, section in sections:
+                found.setdefault(z, []).append(section)
         return found
 
     def _bodies(self, region: EncodedRegion, prompt: Prompt) -> tuple[Region, ...]:
@@ -270,6 +272,17 @@ def view_box(volume: Volume, around: Box) -> Box:
         n, step = around.shape[axis], volume.geometry.spacing_mm[axis]
         grow[axis] = max(round(VIEW_MARGIN * n), round((MIN_VIEW_MM / step - n) / 2.0))
     return around.dilated((grow[0], grow[1], grow[2]), volume.geometry.shape)
+
+
+def turned_axes(geometry: Geometry) -> tuple[bool, bool]:
+    """Whether the rows (y) and columns (x) of a slice run against +Posterior, +Left or +Superior, whichever is nearest.
+
+    The network is shown every slice as radiologists look at it and as it was trained. So it does not matter how a file
+    stores its axes, and a flipped image gets exactly the flipped answer.
+    """
+    direction = geometry.direction_matrix
+    along_x, along_y = direction[:, 0], direction[:, 1]
+    return (bool(along_y[np.argmax(np.abs(along_y))] < 0), bool(along_x[np.argmax(np.abs(along_x))] < 0))
 
 
 def grey_window(volume: Volume, box: Box) -> Window:
