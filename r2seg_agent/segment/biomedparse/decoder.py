@@ -29,6 +29,12 @@ class ImageFeatures:
     scales: tuple[Tensor, Tensor, Tensor]
     small: tuple[Tensor, Tensor, Tensor]
 
+    def float32(self) -> ImageFeatures:
+        """The same in float32, for a decoder in full precision after an encoder in half."""
+        a, b, c = (scale.float() for scale in self.scales)
+        d, e, f = (small.float() for small in self.small)
+        return ImageFeatures(finest=self.finest.float(), scales=(a, b, c), small=(d, e, f))
+
 
 @dataclass(frozen=True, eq=False)
 class Chosen:

@@ -64,7 +64,9 @@ class BiomedParseSegmenter:
     """One slice and any number of text prompts. Weights load at the first slice, never at construction.
 
     `joint=True` answers prompts as the original code does, in one sequence in which they change each other's masks;
-    by default each prompt is answered as if alone. `precision` other than float32 is autocast, meant for GPUs.
+    by default each prompt is answered as if alone. `precision` is that of the image encoder (autocast): half precision
+    halves its time. The decoder is cheap and always float32, because its masks steer its next layer. float16 keeps the
+    masks closer to float32 than bfloat16 does.
     `model` takes the place of the weights file (tests, benchmarks).
     """
 
@@ -157,7 +159,6 @@ class BiomedParseSegmenter:
     def _text(self, prompt: Prompt) -> TextEmbedding:
         words = prompt.text.strip() or prompt_text(prompt.target, prompt.site, prompt.modality)
         if words not in self._texts:
-            # Always in full precision: it is cheap, and done once.
             self._texts[words] = self._ready().embed(words)
         return self._texts[words]
 
@@ -171,7 +172,7 @@ class BiomedParseSegmenter:
         grey = torch.from_numpy(network_input(pixels, window, model.config.image_size))
         image = grey.to(self._torch_device(), torch.float32)[None, None].expand(1, 3, -1, -1)
         with self._autocast():
-            return model.encode(image)[0]
+            return model.encode(image)[0].float32()
 
     def _logits(self, features: ImageFeatures, texts: Sequence[TextEmbedding]) -> torch.Tensor:
         """(P, h, w). Out of GPU memory, half as many prompts are tried at once; in a joint answer none can wait."""
@@ -179,14 +180,12 @@ class BiomedParseSegmenter:
 
         model = self._ready()
         if self._joint:
-            with self._autocast():
-                return model.decode(features, texts, joint=True).logits
+            return model.decode(features, texts, joint=True).logits
         parts: list[torch.Tensor] = []
         at_once, done = PROMPTS_AT_ONCE, 0
         while done < len(texts):
             try:
-                with self._autocast():
-                    parts.append(model.decode(features, texts[done : done + at_once]).logits)
+                parts.append(model.decode(features, texts[done : done + at_once]).logits)
             except torch.OutOfMemoryError as error:
                 if at_once == 1:
                     raise RunFailedError(

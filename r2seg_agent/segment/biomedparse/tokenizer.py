@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer (Radford et al. 2021), from its table of 48 894 merges (MIT, see clip_merges_licence.md)."""
+"""CLIP's byte-pair tokenizer (Radford et al. 2021), from its table of 48 894 merges (see clip_merges_licence.md)."""
 
 from __future__ import annotations
 

@@ -104,6 +104,14 @@ def test_joint_is_another_answer_and_another_setting(tiny: BiomedParse, volume: 
     assert alone.info.settings != joint.info.settings
 
 
+def test_precision_is_the_encoders_and_a_setting(tiny: BiomedParse, volume: Volume) -> None:
+    full, half = (BiomedParseSegmenter(model=tiny, device="cpu", precision=p) for p in ("float32", "bfloat16"))
+    encoded = full.encode(volume, box(2))
+    difference = np.abs(full.segment(encoded, [prompt()]) - half.segment(encoded, [prompt()]))
+    assert 0 < difference.max() < 0.2
+    assert full.info.settings != half.info.settings
+
+
 def test_an_empty_text_is_built_from_target_and_site(tiny: BiomedParse, volume: Volume) -> None:
     segmenter = BiomedParseSegmenter(model=tiny, device="cpu")
     built, given = segmenter.segment(segmenter.encode(volume, box(2)), [prompt(" "), prompt("tumor in liver CT")])
