@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.segment.biomedparse.config import RELEASED, BiomedParseConfig
@@ -53,14 +54,17 @@ class BiomedParse(nn.Module):
 
     @torch.inference_mode()
     def backbone_maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, 3, H, W), RGB 0–255, H and W multiples of 32 → maps at strides 4, 8, 16, 32 (text-independent)."""
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % STRIDE or images.shape[3] % STRIDE:
-            raise InputError(
-                f"BiomedParse takes images (batch, 3, height, width) with sides that are multiples of {STRIDE}; "
-                f"{tuple(images.shape)} came."
-            )
+        """(B, 3, H, W), RGB 0–255 → maps at strides 4, 8, 16, 32 (text-independent).
+
+        As in the original, sides that are no multiples of 32 are filled up to the right and below with the mean pixel;
+        maps and masks then cover the filled image.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(f"BiomedParse takes images (batch, 3, height, width); {tuple(images.shape)} came.")
         mean, std = (images.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-        maps: tuple[Tensor, Tensor, Tensor, Tensor] = self.backbone((images - mean) / std)
+        below, right = (-side % STRIDE for side in images.shape[2:])
+        filled = functional.pad((images - mean) / std, (0, right, 0, below))
+        maps: tuple[Tensor, Tensor, Tensor, Tensor] = self.backbone(filled)
         return maps
 
     @torch.inference_mode()

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.segment.biomedparse.attention import Attention
-from r2seg_agent.segment.biomedparse.model import BiomedParse
+from r2seg_agent.segment.biomedparse.model import PIXEL_MEAN, BiomedParse
 from r2seg_agent.segment.biomedparse.tokenizer import tokenize
 
 PROMPTS = ("tumor in liver CT", "cyst", "a far longer description of some tumour in the left kidney in abdomen CT")
@@ -56,9 +56,16 @@ def test_mask_features_are_never_needed_at_full_size(tiny: BiomedParse, image: t
         torch.testing.assert_close(decoder.mask_logits(finest[0], embeddings), products, rtol=1e-4, atol=1e-4)
 
 
-def test_the_side_must_fit_the_strides(tiny: BiomedParse) -> None:
-    with pytest.raises(InputError, match="multiples of 32"):
-        tiny.encode(torch.zeros(1, 3, 64, 65))
+def test_other_sides_are_filled_with_the_mean_pixel(tiny: BiomedParse, image: torch.Tensor) -> None:
+    cut = image[:, :50, :70]
+    filled = torch.tensor(PIXEL_MEAN).view(3, 1, 1).repeat(1, 64, 96)
+    filled[:, :50, :70] = cut
+    torch.testing.assert_close(tiny.predict(cut, PROMPTS).logits, tiny.predict(filled, PROMPTS).logits)
+
+
+def test_grey_images_need_three_channels(tiny: BiomedParse) -> None:
+    with pytest.raises(InputError, match=r"\(1, 1, 64, 64\) came"):
+        tiny.encode(torch.zeros(1, 1, 64, 64))
 
 
 def test_padding_behind_the_end_token_changes_nothing(tiny: BiomedParse) -> None:
