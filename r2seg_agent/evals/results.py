@@ -41,8 +41,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/results"))
     parser.add_argument("--only", nargs="*", default=[case.dataset for case in CASES])
+    parser.add_argument("--segmenter", default="contrast")
     given = parser.parse_args()
-    print(machine_line())
+    print(f"{machine_line()}; segmenter {given.segmenter}")
     print(HEADER, flush=True)
     failed = 0
     for case in CASES:
@@ -50,6 +51,7 @@ def main() -> int:
             continue
         scan = fetch(case.dataset)
         command = [sys.executable, "-m", "r2seg_agent", *find_arguments(case, scan, given.out), "--quiet"]
+        command += ["--segmenter", given.segmenter]
         done = run_measured(command)
         if done.status != 0:
             failed += 1
