@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from r2seg_agent.imaging.geometry import Float3
+from r2seg_agent.imaging.geometry import Float3, Geometry
 from r2seg_agent.imaging.volume import FloatArray, Mask, Volume
 from r2seg_agent.segment.candidates import CandidateFeatures, Region
 
@@ -45,29 +45,39 @@ def anchor_statistics(volume: Volume, anchor: Mask) -> AnchorStatistics:
 
 
 def describe(
-    region: Region, volume: Volume, anchor: Mask, statistics: AnchorStatistics | None = None
+    region: Region,
+    volume: Volume,
+    anchor: Mask,
+    statistics: AnchorStatistics | None = None,
+    *,
+    edge_mm: float = 0.0,
 ) -> CandidateFeatures:
-    """Features of `region`; `anchor` is M* on the whole image grid. Pass `statistics` when describing several."""
+    """Features of `region`; `anchor` is M* on the whole image grid. Pass `statistics` when describing several.
+
+    `edge_mm` is the segmenter's own (`SegmenterInfo.edge_mm`): like tissue nearer than that is still the same body.
+    """
     stats = anchor_statistics(volume, anchor) if statistics is None else statistics
-    around = region.box.dilated((2, 2, 2), volume.geometry.shape)
+    spacing = volume.geometry.spacing_mm
+    # Room for the second voxel on and for what `_past_the_edge` looks at.
+    z, y, x = (4 + math.ceil(2.0 * edge_mm / mm) if edge_mm > 0 else 2 for mm in spacing)
+    around = region.box.dilated((z, y, x), volume.geometry.shape)
     mask = np.zeros(around.shape, dtype=bool)
     mask[region.box.within(around).slices] = region.mask
     image = volume.array[around.slices].astype(np.float32)
     inside = image[mask]
     probability = region.probability[region.mask]
-    spacing = volume.geometry.spacing_mm
     near_anchor = anchor[around.slices]
     mean = float(inside.mean(dtype=np.float64))
     contrast = (mean - stats.median) / max(stats.mad, MIN_MAD)
     outer_moments = _principal_sd_mm(mask, spacing)
     radius = region.radius_mm or _inscribed_radius_mm(mask, spacing)
-    unknown = volume.geometry.known_spacing == "none"
     contacts = _contacts(
         mask,
         image=image,
         anchor=near_anchor,
         spacing=spacing,
-        coarse_axes=tuple(a for a, mm in enumerate(spacing) if unknown or COARSE_MM[0] <= mm <= COARSE_MM[1]),
+        coarse_axes=_coarse_axes(volume.geometry),
+        edge_mm=edge_mm,
         mean=mean,
         anchor_median=stats.median,
     )
@@ -117,12 +127,14 @@ def _contacts(
     anchor: Mask,
     spacing: Float3,
     coarse_axes: tuple[int, ...],
+    edge_mm: float,
     mean: float,
     anchor_median: float,
 ) -> _Contacts:
     """Shares of the surface (voxel faces, mm²) by what lies on the other side; the picture's rim counts as neither."""
     share = (image - np.float32(anchor_median)) / (mean - anchor_median if mean != anchor_median else 1.0)
     lookalike = share >= LOOKALIKE_SHARE
+    past = _past_the_edge(mask, lookalike, spacing, edge_mm) if edge_mm > 0 else lookalike
     total = exterior_area = inner_area = outer_area = 0.0
     for axis in range(3):
         if mask.shape[axis] < 2:
@@ -130,10 +142,10 @@ def _contacts(
         face_mm2 = float(np.prod(spacing)) / spacing[axis]
         low = (slice(None),) * axis + (slice(0, -1),)
         high = (slice(None),) * axis + (slice(1, None),)
-        beyond = _beyond(lookalike, axis) if axis in coarse_axes else (lookalike, lookalike)
-        for (here, there), further in zip(((low, high), (high, low)), beyond, strict=True):
+        beyond = (past, past) if edge_mm > 0 else _beyond(lookalike, axis, axis in coarse_axes)
+        for (here, there), still in zip(((low, high), (high, low)), beyond, strict=True):
             face = mask[here] & ~mask[there]
-            goes_on = face & lookalike[there] & further[there]
+            goes_on = face & lookalike[there] & still[there]
             total += face_mm2 * np.count_nonzero(face)
             exterior_area += face_mm2 * np.count_nonzero(face & ~anchor[there])
             inner_area += face_mm2 * np.count_nonzero(goes_on & anchor[there])
@@ -143,8 +155,25 @@ def _contacts(
     return _Contacts(float(exterior_area / total), float(inner_area / total), float(outer_area / total))
 
 
-def _beyond(lookalike: Mask, axis: int) -> tuple[Mask, Mask]:
-    """For each voxel, does the next one along `axis` look alike too: upwards, and downwards; the rim counts as yes."""
+def _coarse_axes(geometry: Geometry) -> tuple[int, ...]:
+    unknown = geometry.known_spacing == "none"
+    return tuple(a for a, mm in enumerate(geometry.spacing_mm) if unknown or COARSE_MM[0] <= mm <= COARSE_MM[1])
+
+
+def _past_the_edge(mask: Mask, lookalike: Mask, spacing: Float3, edge_mm: float) -> Mask:
+    """Where like tissue lies farther than `edge_mm` and a voxel from the candidate, and close by: a body goes on."""
+    step = max((mm for mm in spacing if mm <= COARSE_MM[1]), default=0.0)
+    far = lookalike & (ndimage.distance_transform_edt(~mask, sampling=spacing) > edge_mm + step)
+    if not far.any():
+        return far
+    near: Mask = np.asarray(ndimage.distance_transform_edt(~far, sampling=spacing) <= edge_mm + 2.0 * step)
+    return near
+
+
+def _beyond(lookalike: Mask, axis: int, coarse: bool) -> tuple[Mask, Mask]:
+    """For each voxel of a coarse axis, does the next one along it look alike too: upwards, downwards; the rim: yes."""
+    if not coarse:
+        return lookalike, lookalike
     up = np.ones_like(lookalike)
     down = np.ones_like(lookalike)
     low = (slice(None),) * axis + (slice(0, -1),)

@@ -20,6 +20,8 @@ class SegmenterInfo(Frozen):
     `flip_equivariant`: flipping the input only flips the output, so test-time flips add nothing and are skipped.
     `roi_independent`: a voxel's probability is the same in every ROI that holds the whole prompt mask, so that
     overlapping ROIs need one pass over the largest of them.
+    `edge_mm`: how far from the visible edge its masks may end, so that like tissue nearer than that is no sign of a
+    body that goes on.
     `settings` holds every choice that changes the result: it is hashed into cache and calibration keys.
     """
 
@@ -35,6 +37,7 @@ class SegmenterInfo(Frozen):
     feature_names: tuple[str, ...] = ()
     flip_equivariant: bool = False
     roi_independent: bool = False
+    edge_mm: float = 0.0
     settings: Mapping[str, str | float | int | bool] = {}
 
 

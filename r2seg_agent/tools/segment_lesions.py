@@ -86,7 +86,8 @@ def _segment(context: Context, state: TargetState) -> tuple[StoredRegions, Artif
     context.progress("candidates", 1, 2, f"describe {len(found.regions)}")
     mask = search_mask_on_grid(anchors, plan, own, box)
     statistics = anchor_statistics(volume, mask)
-    features = [describe(region, volume, mask, statistics) for region in found.regions]
+    edge_mm = context.segmenter.info.edge_mm
+    features = [describe(region, volume, mask, statistics, edge_mm=edge_mm) for region in found.regions]
     stored, ref = store_regions(
         context.store,
         box,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from r2seg_agent.segment.lite_medsam.preprocess import PlaneBox
 
 MODALITIES: Final[tuple[Modality, ...]] = ("CT", "MR", "PT", "US", "XR", "photo", "unknown")
+EDGE_MM = 2.0
+"""Its masks come from logits on 64 pixels over the longest side and may end about this far inside the visible edge."""
 MAX_BODIES = 20
 """Most bodies that are asked for in a volume, the clearest first; …"""
 MAX_BOXES = 240
@@ -83,6 +85,7 @@ class LiteMedSamSegmenter:
             modalities=MODALITIES,
             weights_sha256=released.sha256 if self._released else None,
             flip_equivariant=True,
+            edge_mm=EDGE_MM,
             settings={
                 "max_bodies": self.max_bodies,
                 "box_variants": fusion.VARIANTS,
