@@ -9,17 +9,15 @@ from types import SimpleNamespace
 import jsonschema
 import numpy as np
 import pytest
-from scipy import ndimage
 
 import r2seg_agent
 from r2seg_agent.errors import InputError
 from r2seg_agent.evals.phantom import LesionSpec, Phantom, make_phantom
-from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.evals.widening import too_little_padding
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.pipeline import FindOptions, run_find
-from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.calibration import CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.reject.gates import GateSettings
@@ -155,38 +153,7 @@ def test_no_candidate_survives_any_round(without_lesion: Case, tmp_path: Path) -
 
 def test_a_plan_with_too_little_padding_finds_the_lesion_by_widening(tmp_path: Path) -> None:
     """The anchor is a landmark beside the lesion: its own box misses the lesion, the widened one holds it."""
-    geometry = Geometry(shape=(32, 64, 64), spacing_mm=(2.0, 2.0, 2.0))
-    rng = np.random.default_rng(5)
-    z, y, x = np.indices(geometry.shape)
-    lesion = (z - 16) ** 2 + (y - 32) ** 2 + (x - 40) ** 2 <= 5**2
-    noise = ndimage.gaussian_filter(rng.standard_normal(geometry.shape), 1.0) * 25.0
-    image = np.rint(60.0 + noise - 50.0 * ndimage.gaussian_filter(lesion.astype(float), 0.8)).astype(np.int16)
-    landmark = ((abs(z - 16) < 6) & (abs(y - 32) < 8) & (x > 18) & (x < 30)).astype(np.uint8)
-    write_itk(tmp_path / "ct.nrrd", image, geometry)
-    write_label_map(tmp_path / "organs.nrrd", landmark, geometry, names={1: "urinary_bladder"})
-    write_label_map(tmp_path / "truth.nrrd", lesion.astype(np.uint8), geometry)
-    plan = AnatomyPlan(
-        target="cervical_cancer",
-        target_name="cervical cancer",
-        site="cervix",
-        modality="CT",
-        padding_mm=0.0,
-        scales=(1.0, 4.0),
-        anchors=("urinary_bladder",),
-        anchor_role="near",
-        prompt="tumor in cervix CT",
-        expected_contrast="darker",
-        expected_volume_ml=(0.5, 100.0),
-    )
-    (tmp_path / "plan.json").write_text(plan.model_dump_json())
-    options = FindOptions(
-        anchors=str(tmp_path / "organs.nrrd"),
-        plan=tmp_path / "plan.json",
-        truth=str(tmp_path / "truth.nrrd"),
-        workspace=tmp_path / "ws",
-        modality="CT",
-    )
-    report = run_find("find the tumor", str(tmp_path / "ct.nrrd"), options).report
+    report = too_little_padding(tmp_path)
     (target,) = report.targets
     first, second = target.rounds
     assert not first.survivors
