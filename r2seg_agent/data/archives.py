@@ -6,7 +6,6 @@ pip work here too. Nothing is installed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from r2seg_agent.data.catalog import Package
 from r2seg_agent.errors import MissingDependencyError
+from r2seg_agent.hashing import file_sha256
 
 DOWNLOAD_TIMEOUT_S = 900
 
@@ -26,12 +26,6 @@ def cache_root() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("r2seg-agent")
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def package_archive(name: str, package: Package) -> Path:

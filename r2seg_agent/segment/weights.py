@@ -9,10 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from r2seg_agent.atomic import write_bytes_atomic
-from r2seg_agent.data.archives import cache_root, file_sha256, package_archive
+from r2seg_agent.data.archives import cache_root, package_archive
 from r2seg_agent.data.catalog import Package
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.hashing import file_sha256
 from r2seg_agent.progress import Progress, silent
 
 

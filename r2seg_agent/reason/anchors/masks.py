@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from r2seg_agent.errors import InputError
+from r2seg_agent.hashing import file_sha256
 from r2seg_agent.imaging import files
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import simpleitk
@@ -164,7 +165,7 @@ class MaskSource:
 
     @cached_property
     def _file_sha256(self) -> Mapping[Path, str]:
-        return {path: _sha256(path) for path in sorted({part.path for part in self._parts})}
+        return {path: file_sha256(path) for path in sorted({part.path for part in self._parts})}
 
     def _layered(self, path: Path) -> bool:
         return any(part.layer > 0 for part in self._parts if part.path == path)
@@ -343,11 +344,6 @@ def _layer(path: Path, layer: int, geometry: Geometry) -> Labels:
             return _read_mask(single, geometry)
         except InputError as error:
             raise InputError(error.message.replace(str(single), str(path)), error.hint) from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _listed(names: Sequence[str], most: int = 12) -> str:

@@ -11,10 +11,10 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 from r2seg_agent.errors import MissingDependencyError
+from r2seg_agent.hashing import cached_file_sha256
 from r2seg_agent.reason.anchors.totalseg_tasks import APPROXIMATE_ZIP_MB, WeightSet
 
 CHECKPOINT = "checkpoint_final.pth"
@@ -81,7 +81,7 @@ def weights_sha256(weights_dir: Path, used: Sequence[WeightSet]) -> str | None:
     for path in files:
         status = path.stat()
         digest.update(
-            f"{path.relative_to(weights_dir)}:{_file_sha256(path, status.st_mtime_ns, status.st_size)}".encode()
+            f"{path.relative_to(weights_dir)}:{cached_file_sha256(path, status.st_mtime_ns, status.st_size)}".encode()
         )
     return digest.hexdigest() if files else None
 
@@ -149,10 +149,3 @@ def _says_stand_in(dataset_json: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(dataset, dict) and bool(dataset.get(STAND_IN_KEY, False))
-
-
-@lru_cache(maxsize=256)
-def _file_sha256(path: Path, mtime_ns: int, size: int) -> str:
-    """Cached for as long as the file's time and size stay the same."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

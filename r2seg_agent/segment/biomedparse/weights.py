@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.hashing import cached_file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,13 +74,7 @@ def check_file(path: Path) -> None:
 def file_sha256(path: Path) -> str:
     """The file's sha256; remembered while its size and time do not change."""
     status = path.stat()
-    return _sha256(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=8)
-def _sha256(path: Path, mtime_ns: int, size: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return cached_file_sha256(path, status.st_mtime_ns, status.st_size)
 
 
 def load(path: Path, config: BiomedParseConfig | None = None) -> Loaded:
