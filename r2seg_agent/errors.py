@@ -40,6 +40,10 @@ class BudgetError(R2SegError):
     exit_status = 4
 
 
+class PlannerUnavailableError(BudgetError):
+    """The planner's language model cannot be reached; the run is kept as it stands and can be resumed."""
+
+
 class RunFailedError(R2SegError):
     """The run broke in a way that the input does not explain; its trace is kept."""
 

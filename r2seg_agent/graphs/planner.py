@@ -1,0 +1,57 @@
+"""`Planner`: who sits in the planner's seat, seen from the graph. One question, at most one call as the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from langchain_core.messages import AnyMessage, ToolCall
+from langchain_core.tools import BaseTool
+
+Road = Literal["rules", "native", "json_schema", "json_text", "none"]
+"""How a call came: by rules (offline), as a native tool call, as JSON-schema structured output, as JSON written in the
+text; `none` when there was no call."""
+
+PlannerKind = Literal["offline", "model", "replay"]
+
+
+@dataclass(frozen=True)
+class PlannerReply:
+    """What a planner answered.
+
+    `call` names one of the offered tools and holds a dict of arguments (the tool itself validates them). `text` is the
+    model's own words, never an answer by themselves. `problem` says why there is no usable call and names the legal
+    choices: it goes back to the model. `requests` counts what was sent to a server, retries included; `cost_usd` is
+    None where the price is unknown.
+    """
+
+    call: ToolCall | None
+    text: str = ""
+    problem: str = ""
+    road: Road = "none"
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float | None = None
+    requests: int = 0
+
+
+class Planner(Protocol):
+    """A language model, the offline rules, or the record of an earlier run."""
+
+    @property
+    def name(self) -> str:
+        """For reports: `openai:gpt-4o`, or words that say that it is a stand-in."""
+        ...
+
+    @property
+    def kind(self) -> PlannerKind:
+        """What kind of planner this is."""
+        ...
+
+    def ask(self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], *, optional: bool) -> PlannerReply:
+        """One reply to `messages`, which may call one of `tools`; `optional` when a reply without a call is legal.
+
+        Raises `PlannerUnavailableError` when its server cannot be reached after all retries.
+        """
+        ...
