@@ -1,4 +1,4 @@
-"""What a trace holds: one JSON object a line, each an `Event`."""
+"""What a trace holds: one JSON object a line, each an `Event`; `payloads.py` says what stands in `data` by kind."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ from pydantic import JsonValue
 
 from r2seg_agent.frozen import Frozen
 
-TRACE_SCHEMA_VERSION = "1"
+TRACE_SCHEMA_VERSION = "2"
+READABLE_VERSIONS = ("1", "2")
+"""Version 1 (r2seg 0.1) can be shown; it lacks what verify and replay need."""
 
 EventKind = Literal[
     "run_started",
-    "model_call",
+    "user_message",
+    "question",
+    "user_answer",
     "plan",
+    "model_call",
     "tool_call",
     "tool_result",
     "tool_error",
-    "referee",
     "artifact",
+    "referee",
+    "answer",
     "warning",
+    "budget",
     "run_finished",
 ]
 
 
 class Event(Frozen):
-    """One thing that happened. `seq` counts from 1; `seconds` is the time since the run started.
+    """One thing that happened. `seq` counts from 1; `seconds` is the time that the run has worked so far.
 
-    Everything but `seconds` is the same whenever the same run is repeated.
+    Everything but `seconds` is the same whenever the same run is repeated, resumed or replayed.
     """
 
     schema_version: str = TRACE_SCHEMA_VERSION
