@@ -13,8 +13,17 @@ from r2seg_agent.imaging.volume import Volume
 
 
 def volume_sha256(volume: Volume) -> str:
-    """SHA-256 over voxels (shape, number type, values) and geometry (exact floats), as hex."""
-    return array_sha256(volume.array, volume.geometry)
+    """SHA-256 over voxels (shape, number type, values) and geometry (exact floats), as hex; over those of each further
+    channel and its name too, where there are any.
+    """
+    own = array_sha256(volume.array, volume.geometry)
+    if not volume.channels:
+        return own
+    digest = hashlib.sha256(f"r2seg-channels-1|{own}|{len(volume.channels)}|".encode())
+    for name in sorted(volume.channels):
+        part = own if volume.channels[name] is volume.array else array_sha256(volume.channels[name], volume.geometry)
+        digest.update(f"{len(name)}:{name}={part}|".encode())
+    return digest.hexdigest()
 
 
 def array_sha256(array: NDArray[Any], geometry: Geometry | None, params: str = "") -> str:

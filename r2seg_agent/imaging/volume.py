@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +28,8 @@ class Volume:
 
     `name` is a pseudonym (never a patient's or a file's name); `source_format` is the family of the file
     ("nifti", "nrrd", "metaimage", "dicom", "picture"), so that masks can be written alike.
+    `channels` are further images of the same case by name ("T1c", "FLAIR"), each on this grid; organs are located and
+    lesions measured in `array`, models that take several images get these too.
     """
 
     array: NDArray[Any]
@@ -34,11 +38,18 @@ class Volume:
     unit: Unit
     name: str = "image"
     source_format: Literal["nifti", "nrrd", "metaimage", "dicom", "picture"] = "nifti"
+    channels: Mapping[str, NDArray[Any]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:
             raise ValueError(f"array {self.array.shape} and geometry {self.geometry.shape} differ (z, y, x)")
         self.array.setflags(write=False)
+        for name, channel in self.channels.items():
+            if channel.shape != self.geometry.shape:
+                raise ValueError(
+                    f"channel `{name}` {channel.shape} and geometry {self.geometry.shape} differ (z, y, x)"
+                )
+            channel.setflags(write=False)
 
     def crop(self, box: Box) -> Volume:
         """A view of the voxels inside `box`, with the geometry moved along."""
@@ -49,6 +60,7 @@ class Volume:
             unit=self.unit,
             name=self.name,
             source_format=self.source_format,
+            channels=MappingProxyType({name: channel[box.slices] for name, channel in self.channels.items()}),
         )
 
     def float32(self, box: Box | None = None) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Box, Index3
 from r2seg_agent.imaging.volume import FloatArray, Mask, Modality, Volume
-from r2seg_agent.reason.plan import Contrast, Window
+from r2seg_agent.reason.plan import AnatomyPlan, Contrast, Side, Window
 
 PromptKind = Literal["text", "box", "points", "mask"]
 
@@ -47,6 +47,7 @@ class Prompt:
 
     `mask` is the anchor organ inside the ROI: where normal tissue of the searched organ lies.
     `diameters_mm` is the typical lesion size range as equivalent-sphere diameters, for models that have scales.
+    `concept` is the id of the target in the concept table and `laterality` its side, for models with named classes.
     """
 
     text: str
@@ -59,6 +60,8 @@ class Prompt:
     box: Box | None = None
     points: tuple[tuple[Index3, bool], ...] = ()
     mask: Mask | None = field(default=None)
+    concept: str = ""
+    laterality: Side | None = None
 
 
 class Encoded(Protocol):
@@ -89,4 +92,23 @@ class Segmenter(Protocol):
 
     def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
         """Probabilities float32 in [0, 1], shape (n_prompts, z, y, x), on the ROI grid."""
+        ...
+
+
+@runtime_checkable
+class KnowsTargets(Protocol):
+    """What a segmenter offers besides `Segmenter` when it knows certain targets only (`checks.check_plan` asks it)."""
+
+    def check_plan(self, plan: AnatomyPlan) -> None:
+        """Raise `InputError` that lists the targets it knows when the plan's is none of them; loads no weights."""
+        ...
+
+
+@runtime_checkable
+class NeedsChannels(Protocol):
+    """What a segmenter offers besides `Segmenter` when it takes several images of a case (`checks.check_channels`)."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the images it takes, in its own order; one name: the scan itself is enough."""
         ...

@@ -96,6 +96,8 @@ def segment_rois(
             contrast=plan.expected_contrast,
             diameters_mm=diameters_mm(plan),
             mask=search_mask(anchors, plan, own, roi.box),
+            concept=plan.target,
+            laterality=plan.laterality,
         )
         answers.append(ScaleProbability(roi.box, roi.scale, with_flips(segmenter, volume, roi.box, [prompt])[0]))
     progress("segment", len(outer), len(outer), segmenter.info.name)

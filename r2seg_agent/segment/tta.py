@@ -62,7 +62,8 @@ def flip_volume(volume: Volume, axis: int) -> Volume:
         direction=tuple(float(v) for v in direction.ravel()),
         known_spacing=geometry.known_spacing,
     )
-    return replace(volume, array=np.flip(volume.array, axis=axis), geometry=mirrored)
+    channels = {name: np.flip(channel, axis=axis) for name, channel in volume.channels.items()}
+    return replace(volume, array=np.flip(volume.array, axis=axis), geometry=mirrored, channels=channels)
 
 
 def flip_prompt(prompt: Prompt, shape: Index3, axis: int) -> Prompt:

@@ -1,0 +1,26 @@
+"""What must be right between plan, scan and segmenter before long work: known targets, and the channels of a case."""
+
+from __future__ import annotations
+
+from r2seg_agent.imaging.volume import Volume
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.segment.folders.channels import pick_channels
+from r2seg_agent.segment.protocol import KnowsTargets, NeedsChannels, Segmenter
+
+
+def check_plan(segmenter: Segmenter, plan: AnatomyPlan) -> None:
+    """Raise `InputError` when `segmenter` has named classes and none of them is the plan's target."""
+    if isinstance(segmenter, KnowsTargets):
+        segmenter.check_plan(plan)
+
+
+def check_channels(segmenter: Segmenter, volume: Volume) -> tuple[str, ...]:
+    """Remarks on how the channels of `volume` are used; `InputError` names every channel that the model lacks."""
+    needed = segmenter.channels if isinstance(segmenter, NeedsChannels) else ()
+    name = segmenter.info.name
+    if len(set(needed)) > 1:
+        return pick_channels(volume, needed, name).remarks
+    if volume.channels:
+        given = ", ".join(sorted(volume.channels))
+        return (f"Segmenter `{name}` looks at one image only: it cannot use the further channels ({given}).",)
+    return ()
