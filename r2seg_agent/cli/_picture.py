@@ -1,0 +1,256 @@
+"""A picture in the terminal where the terminal can show one, else the file's name.
+
+Which protocol a terminal speaks is read from its environment; where that says nothing, the terminal itself is asked
+for its attributes (DA1), but only while no key is waiting. Nothing here needs a library besides Pillow and numpy: the
+kept ones lack iTerm2's protocol and question the terminal when they are imported.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import select
+import sys
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from r2seg_agent.cli._text import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+    from rich.console import Console
+    from rich.text import Text
+
+MAX_COLUMNS = 80
+"""Widest picture, in cells."""
+MAX_PIXELS = 960
+"""Widest picture sent to a terminal that scales it by itself."""
+SIXEL_COLOURS = 128
+"""Chosen by coverage of the colour space, not by frequency: the few pixels of a contour keep their colour."""
+ANSWER_SECONDS = 0.2
+"""How long a terminal may take to tell what it can do."""
+DEFAULT_CELL = (10, 20)
+"""Width and height of a cell in pixels (VT340), where the terminal does not say."""
+_REPEATED = re.compile(r"(.)\1{3,}")
+_SIXEL_TERMS = ("xterm", "foot", "mlterm", "contour", "yaft", "tmux", "screen")
+
+
+class Pictures(StrEnum):
+    """How pictures are shown; `auto` takes the best that the terminal can do."""
+
+    auto = "auto"
+    kitty = "kitty"
+    iterm = "iterm"
+    sixel = "sixel"
+    blocks = "blocks"
+    name = "name"
+
+
+def choose_pictures(asked: Pictures, console: Console, environment: Mapping[str, str]) -> Pictures:
+    """The way to show pictures on `console`: what was asked for, or what its terminal can do; never `auto`."""
+    if asked is not Pictures.auto:
+        return asked
+    if not console.is_terminal or console.is_dumb_terminal:
+        return Pictures.name
+    known = _by_environment(environment)
+    if known is not None:
+        return known
+    term = environment.get("TERM", "")
+    return Pictures.sixel if term.startswith(_SIXEL_TERMS) and _says_sixel() else Pictures.name
+
+
+def print_picture(path: Path, caption: str, console: Console, how: Pictures) -> None:
+    """Show the picture `path` with its caption; by its name alone where `how` is `name` or the file is damaged."""
+    from rich.text import Text
+
+    if how not in (Pictures.name, Pictures.auto):
+        try:
+            image = _panel(path)
+        except OSError:
+            how = Pictures.name
+        else:
+            _print_image(image, console, how)
+    console.print(Text(printable(caption), style="italic"))
+    console.print(Text(f"picture: {path}", style="dim"), soft_wrap=True)
+
+
+def kitty_sequence(png: bytes, columns: int) -> str:
+    """The picture as the terminal graphics protocol of kitty takes it: PNG in base64, at most 4096 bytes a piece."""
+    data = base64.standard_b64encode(png).decode("ascii")
+    pieces = [data[start : start + 4096] for start in range(0, len(data), 4096)]
+    first = f"a=T,f=100,q=2,c={columns},"
+    return "".join(
+        f"\x1b_G{first if i == 0 else ''}m={int(i < len(pieces) - 1)};{piece}\x1b\\" for i, piece in enumerate(pieces)
+    )
+
+
+def iterm_sequence(png: bytes, columns: int) -> str:
+    """The picture as iTerm2's inline file (OSC 1337)."""
+    data = base64.standard_b64encode(png).decode("ascii")
+    return f"\x1b]1337;File=inline=1;size={len(png)};width={columns};preserveAspectRatio=1:{data}\x07"
+
+
+def sixel_sequence(image: Image) -> str:
+    """The picture as DEC sixels: bands of six rows, one pass a colour, runs counted."""
+    import numpy as np
+    from PIL import Image as Pillow
+
+    flat = image.convert("RGB").quantize(SIXEL_COLOURS, method=Pillow.Quantize.MAXCOVERAGE, dither=Pillow.Dither.NONE)
+    indices: NDArray[np.uint8] = np.asarray(flat, dtype=np.uint8)
+    colours = list((flat.getpalette() or [])[: 3 * SIXEL_COLOURS])
+    parts = [f'\x1bPq"1;1;{image.width};{image.height}']
+    for colour in range(len(colours) // 3):
+        red, green, blue = (round(value * 100 / 255) for value in colours[3 * colour : 3 * colour + 3])
+        parts.append(f"#{colour};2;{red};{green};{blue}")
+    for top in range(0, image.height, 6):
+        band = indices[top : top + 6]
+        weights = (1 << np.arange(len(band)))[:, None]
+        for colour in np.unique(band).tolist():
+            row = bytes(((band == colour) * weights).sum(axis=0).astype(np.uint8) + 63).decode("ascii")
+            parts.append(f"#{colour}{_REPEATED.sub(_run, row)}$")
+        parts.append("-")
+    return "".join(parts) + "\x1b\\"
+
+
+def block_text(image: Image, columns: int) -> Text:
+    """The picture in half blocks: each cell shows two pixels, the upper one as foreground."""
+    from rich.color import Color
+    from rich.style import Style
+    from rich.text import Text
+
+    rows = max(1, round(image.height / image.width * columns / 2))
+    small = image.convert("RGB").resize((columns, 2 * rows))
+    pixels = list(zip(*[iter(small.tobytes())] * 3, strict=True))
+    text = Text(no_wrap=True)
+    for row in range(rows):
+        for column in range(columns):
+            upper = pixels[2 * row * columns + column]
+            lower = pixels[(2 * row + 1) * columns + column]
+            text.append("▀", Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower)))
+        text.append("\n")
+    text.rstrip()
+    return text
+
+
+def _run(match: re.Match[str]) -> str:
+    return f"!{len(match.group(0))}{match.group(1)}"
+
+
+class _Cell(NamedTuple):
+    width: int
+    height: int
+
+
+def _print_image(image: Image, console: Console, how: Pictures) -> None:
+    columns = min(MAX_COLUMNS, console.width - 1)
+    if how is Pictures.blocks:
+        console.print(block_text(image, columns))
+        return
+    if how is Pictures.sixel:
+        width = min(image.width, columns * _cell().width)
+        sequence = sixel_sequence(image.resize((width, max(1, round(image.height * width / image.width)))))
+    else:
+        if image.width > MAX_PIXELS:
+            image = image.resize((MAX_PIXELS, max(1, round(image.height * MAX_PIXELS / image.width))))
+        held = io.BytesIO()
+        image.save(held, "PNG")
+        draw = kitty_sequence if how is Pictures.kitty else iterm_sequence
+        sequence = draw(held.getvalue(), columns)
+    # Past rich, which would count the sequence as text and break it.
+    console.file.write(sequence + "\n")
+    console.file.flush()
+
+
+def _panel(path: Path) -> Image:
+    """The picture without the empty page around it (the caption is printed as text)."""
+    import numpy as np
+    from PIL import Image as Pillow
+
+    with Pillow.open(path) as opened:
+        image = opened.convert("RGB")
+    pixels = np.asarray(image)
+    drawn = (pixels != pixels[0, 0]).any(axis=2)
+    if not drawn.any():
+        return image
+    left, right = _span(drawn.any(axis=0))
+    rows = drawn[:, left:right].mean(axis=1) > 0.5
+    top, bottom = _span(rows if rows.any() else drawn.any(axis=1))
+    columns = drawn[top:bottom].mean(axis=0) > 0.5
+    left, right = _span(columns if columns.any() else drawn.any(axis=0))
+    return image.crop((left, top, right, bottom))
+
+
+def _span(flags: NDArray[np.bool_]) -> tuple[int, int]:
+    set_at = flags.nonzero()[0]
+    return int(set_at[0]), int(set_at[-1]) + 1
+
+
+def _by_environment(environment: Mapping[str, str]) -> Pictures | None:
+    """What the terminal's own variables say; None where they say nothing (also inside tmux and screen, which hide
+    what is behind them)."""
+    term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
+    if "TMUX" in environment or term.startswith(("tmux", "screen")):
+        return None
+    if "KITTY_WINDOW_ID" in environment or term in ("xterm-kitty", "xterm-ghostty") or program == "ghostty":
+        return Pictures.kitty
+    if program in ("iTerm.app", "WezTerm") or environment.get("LC_TERMINAL") == "iTerm2":
+        return Pictures.iterm
+    if "KONSOLE_VERSION" in environment:
+        return Pictures.kitty
+    return None
+
+
+def _says_sixel() -> bool:
+    """Ask the terminal for its primary attributes (DA1); 4 among them means sixel graphics (xterm's control sequences).
+
+    A key that was pressed before is never eaten: then nothing is asked and the answer is False.
+    """
+    try:
+        import termios
+        import tty
+    except ImportError:  # Windows
+        return False
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    source = sys.stdin.fileno()
+    try:
+        before = termios.tcgetattr(source)
+    except termios.error:
+        return False
+    answer = b""
+    try:
+        tty.setcbreak(source, termios.TCSANOW)
+        if select.select([source], [], [], 0)[0]:
+            return False
+        sys.stdout.write("\x1b[c")
+        sys.stdout.flush()
+        until = time.monotonic() + ANSWER_SECONDS
+        while not answer.endswith(b"c") and select.select([source], [], [], max(0.0, until - time.monotonic()))[0]:
+            answer += os.read(source, 64)
+    finally:
+        termios.tcsetattr(source, termios.TCSANOW, before)
+    found = re.search(rb"\x1b\[\?([\d;]+)c", answer)
+    return found is not None and b"4" in found.group(1).split(b";")
+
+
+def _cell() -> _Cell:
+    """Size of a cell in pixels, by the terminal driver."""
+    try:
+        import fcntl
+        import struct
+        import termios
+
+        packed = fcntl.ioctl(sys.stdout.fileno(), termios.TIOCGWINSZ, b"\0" * 8)
+        rows, columns, width, height = struct.unpack("HHHH", packed)
+    except (ImportError, OSError, ValueError):
+        return _Cell(*DEFAULT_CELL)
+    if not (rows and columns and width and height):
+        return _Cell(*DEFAULT_CELL)
+    return _Cell(width // columns, height // rows)
