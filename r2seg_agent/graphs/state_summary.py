@@ -1,0 +1,93 @@
+"""The state of a search in numbers and names: all that a language model learns about the scan."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+from pydantic import JsonValue
+
+from r2seg_agent.graphs.answer import rounds_of
+from r2seg_agent.reason.anatomy import organs
+from r2seg_agent.report.models import Candidate, Finding
+from r2seg_agent.store.artifacts import ArtifactStore
+from r2seg_agent.tools.measure_finding import FINDINGS
+from r2seg_agent.tools.state import SearchState, TargetState
+
+MAX_LISTED = 20
+"""Findings, candidates and organs that are listed for one target; what is left out is counted."""
+MAX_REASON_CHARS = 200
+
+_PLAIN_NAME = re.compile(r"[a-z0-9_]{1,40}")
+
+
+def state_summary(search: SearchState, store: ArtifactStore | None = None) -> dict[str, JsonValue]:
+    """JSON values: the scan's modality, the level if the user changed it, and every target with what was found.
+
+    Left out on purpose: identifiers, hashes, paths, voxel positions, pixel values, times.
+    """
+    state: dict[str, JsonValue] = {"modality": search.image.modality, "synthetic": search.image.synthetic}
+    if search.alpha is not None:
+        state["alpha"] = search.alpha
+    if search.focus is not None:
+        state["finding_spoken_of"] = search.focus
+    if search.question is not None:
+        state["open_question"] = search.question
+        state["choices"] = list(search.choices)
+    state["targets"] = [_target(number, target, store) for number, target in enumerate(search.targets, start=1)]
+    return state
+
+
+def _target(number: int, target: TargetState, store: ArtifactStore | None) -> dict[str, JsonValue]:
+    told: dict[str, JsonValue] = {
+        "number": number,
+        "name": target.plan.target_name,
+        "side": target.plan.laterality,
+        "organs": [*_names(target.plan.anchors)],
+        "padding_mm": round(target.plan.padding_mm, 1),
+        "stage": target.stage,
+        "round": target.round_index,
+        "outcome": target.outcome,
+    }
+    if target.anchors_ml:
+        in_view = {name: ml for name, ml in target.anchors_ml.items() if ml > 0 and name in _names(target.anchors_ml)}
+        told["organs_ml"] = {name: round(ml, 1) for name, ml in in_view.items()}
+    if store is not None and target.findings is not None:
+        findings = FINDINGS.validate_python(json.loads(store.json(target.findings))["findings"])
+        told["findings"] = [_finding(finding) for finding in findings[:MAX_LISTED]]
+        told["findings_left_out"] = max(0, len(findings) - MAX_LISTED)
+    if store is not None and target.rounds:
+        rounds = rounds_of(target, store)
+        rejected = [c for one in rounds for c in one.candidates if c.decision == "rejected"]
+        told["survivors"] = list(target.survivors[:MAX_LISTED])
+        told["rejected"] = [_rejected(candidate) for candidate in rejected[:MAX_LISTED]]
+        told["rejected_left_out"] = max(0, len(rejected) - MAX_LISTED)
+    return told
+
+
+def _finding(finding: Finding) -> dict[str, JsonValue]:
+    m = finding.measurements
+    return {
+        "number": finding.number,
+        "candidate": finding.candidate.id,
+        "place": m.place[:MAX_REASON_CHARS],
+        "volume_ml": round(m.volume_ml, 2),
+        "longest_diameter": round(m.longest_diameter, 1),
+        "unit": m.length_unit,
+    }
+
+
+def _rejected(candidate: Candidate) -> dict[str, JsonValue]:
+    return {
+        "candidate": candidate.id,
+        "volume_ml": round(candidate.features.volume_mm3 / 1000.0, 2),
+        "reason": candidate.reason[:MAX_REASON_CHARS],
+    }
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    """Names of the organ table. The labels of a user's own masks are free text: others are told as "another organ"."""
+    known = organs()
+    plain = [name if name in known and _PLAIN_NAME.fullmatch(name) else "another organ" for name in names]
+    return list(dict.fromkeys(plain))[:MAX_LISTED]
