@@ -6,14 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo
+PLANNER := offline
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit data bench validate results picture clean
+.PHONY: help setup demo test lint format types unit data bench validate results eval-planner picture clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 setup: $(STAMP) ## make the virtual environment with pinned versions
 
@@ -60,6 +61,9 @@ bench: setup ## measure speed and memory; prints the tables of docs/performance.
 
 results: setup ## run all demo scans with one set of settings; prints the table of docs/results.md
 	@$(BIN)/python -m r2seg_agent.evals.results
+
+eval-planner: setup ## how well a planner maps requests (PLANNER=offline or provider:model[@base_url])
+	@$(BIN)/python -m r2seg_agent.evals.planner --planner $(PLANNER)
 
 picture: demo ## make the README's picture from the demo
 	@$(BIN)/python -m r2seg_agent.evals.picture
