@@ -29,10 +29,9 @@ from r2seg_agent.reject.calibration import (
     candidate_p,
     case_maximum_p,
 )
+from r2seg_agent.reject.evidence import Evidence, gather_evidence
 from r2seg_agent.reject.fdr import benjamini_hochberg, benjamini_yekutieli
-from r2seg_agent.reject.features import feature_named, region_key, sample_voxels, stream
 from r2seg_agent.reject.gates import GateResult
-from r2seg_agent.reject.identity import require_calibration
 from r2seg_agent.reject.scores import USES_MMD2, score_named
 from r2seg_agent.reject.settings import Correction, RejectSettings
 from r2seg_agent.segment.candidates import CandidateFeatures, Region
@@ -80,48 +79,57 @@ def decide(
     identity: CalibrationIdentity | None = None,
     device: str = "cpu",
 ) -> tuple[Decided, ...]:
+    """`judge` on what `gather_evidence` draws, where nobody keeps the evidence; both say what is raised."""
+    evidence = gather_evidence(
+        volume,
+        roi,
+        anchor_mask,
+        regions,
+        features,
+        site=plan.site,
+        settings=settings,
+        seed=seed,
+        gates=gates,
+        case_gates=case_gates,
+        calibration=calibration,
+        identity=identity,
+    )
+    return judge(evidence, device=device)
+
+
+def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
     """Verdicts on the candidates of one round, in their order; none depends on that order.
 
-    `roi` is the union box of the round's ROIs and `anchor_mask` M* on its grid (z, y, x); region boxes lie inside it.
-    `features` and `gates` (L2 results, all passed when None) go with `regions`.
-
-    Raises `InputError` in conformal mode without a matching calibration, and for an unknown device.
+    A pure function: equal evidence gives equal verdicts to the last bit. Raises `InputError` for an unknown device.
     """
-    checked = require_calibration(settings, calibration, identity) if settings.mode == "conformal" else None
-    if not regions:
+    if not evidence.xs:
         return ()
-    own_gates = [()] * len(regions) if gates is None else list(gates)
-    if not len(regions) == len(features) == len(own_gates) or anchor_mask.shape != roi.shape:
-        raise ValueError(
-            f"{len(regions)} regions, {len(features)} features, {len(own_gates)} gate results; "
-            f"anchor mask {anchor_mask.shape} for an ROI of {roi.shape}"
-        )
-    xs, y = _samples(volume, roi, anchor_mask, regions, settings=settings, seed=seed)
-    mmd2, permutation_p = _two_sample(xs, y, settings, seed, device)
-    if checked is None:
+    settings = evidence.settings
+    mmd2, permutation_p = _two_sample(list(evidence.xs), evidence.y, settings, evidence.seed, device)
+    if evidence.calibration is None:
         scores, p_values = mmd2, permutation_p
     else:
-        function = score_named(settings.score)
+        checked, function = evidence.calibration, score_named(settings.score)
         read = case_maximum_p if settings.reading == "case_maximum" else candidate_p
         need = settings.score in USES_MMD2
         scores = [
             None if need and m is None else function(f, 0.0 if m is None else m)
-            for f, m in zip(features, mmd2, strict=True)
+            for f, m in zip(evidence.features, mmd2, strict=True)
         ]
         p_values = [None if s is None else read(checked, s) for s in scores]
     whole_case = settings.mode == "conformal" and settings.reading == "case_maximum"
-    closed = None if whole_case else next((g for g in case_gates if not g.passed), None)
-    q_values = _family_q(p_values, own_gates, "none" if whole_case else settings.correction)
+    closed = None if whole_case else next((g for g in evidence.case_gates if not g.passed), None)
+    q_values = _family_q(p_values, evidence.gates, "none" if whole_case else settings.correction)
     decided = []
-    for k, own in enumerate(own_gates):
+    for k, own in enumerate(evidence.gates):
         survived, reason = _verdict(
             p=p_values[k],
             q=q_values[k],
             gates=own,
             closed=closed,
-            plan=plan,
+            site=evidence.site,
             settings=settings,
-            sizes=(len(xs[k]), len(y)),
+            sizes=(len(evidence.xs[k]), len(evidence.y)),
         )
         decided.append(
             Decided(
@@ -129,32 +137,13 @@ def decide(
                 mmd2=mmd2[k],
                 p=p_values[k],
                 q=q_values[k],
-                gates=tuple(own),
+                gates=own,
                 survived=survived,
                 reason=reason,
-                n_sampled=len(xs[k]),
+                n_sampled=len(evidence.xs[k]),
             )
         )
     return tuple(decided)
-
-
-def _samples(
-    volume: Volume, roi: Box, anchor_mask: Mask, regions: Sequence[Region], *, settings: RejectSettings, seed: int
-) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-    """X_k and Y. Each candidate draws from a stream of its own content, so no draw depends on the others."""
-    phi = feature_named(settings.feature).prepare(volume, roi)
-    size = settings.sample_size
-    normal = anchor_mask
-    if settings.reference == "anchor_minus_candidates":
-        normal = anchor_mask.copy()
-        for region in regions:
-            normal[region.box.within(roi).slices] &= ~region.mask
-    y = phi(sample_voxels(stream(seed, "reference"), normal, roi.start, size))
-    xs = [
-        phi(sample_voxels(stream(seed, "candidate", region_key(region)), region.mask, region.box.start, size))
-        for region in regions
-    ]
-    return xs, y
 
 
 def _two_sample(
@@ -191,7 +180,7 @@ def _verdict(
     q: float | None,
     gates: tuple[GateResult, ...],
     closed: GateResult | None,
-    plan: AnatomyPlan,
+    site: str,
     settings: RejectSettings,
     sizes: tuple[int, int],
 ) -> tuple[bool, str]:
@@ -202,7 +191,7 @@ def _verdict(
         return False, f"the case counts as negative: {closed.note} (gate {closed.name})"
     if p is None or q is None:
         return False, f"too few voxels to test: {sizes[0]} in the candidate, {sizes[1]} in the reference"
-    normal = f"normal {plan.site}"
+    normal = f"normal {site}"
     against = "does not differ from" if settings.mode == "paper" else "is not beyond lesion-free cases of"
     beyond = "differs from" if settings.mode == "paper" else "is beyond lesion-free cases of"
     survived = q <= settings.alpha

@@ -45,7 +45,10 @@ class Candidate(Frozen):
 
 
 class SearchRound(Frozen):
-    """One pass through ROI → segment → reject; `why` says what the referee widened and why."""
+    """One pass through ROI → segment → reject; `why` says what the referee widened and why.
+
+    `evidence` refers to what its p- and q-values can be derived from again (`r2seg trace verify`).
+    """
 
     index: int
     why: str
@@ -55,6 +58,7 @@ class SearchRound(Frozen):
     candidates: tuple[Candidate, ...] = ()
     case_gates: tuple[GateResult, ...] = ()
     survivors: tuple[str, ...] = ()
+    evidence: ArtifactRef | None = None
 
 
 class Measurements(Frozen):

@@ -7,7 +7,7 @@ from typing import Literal
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Geometry
 
-ArtifactKind = Literal["image", "anchors", "probability", "candidates", "lesions", "picture", "json"]
+ArtifactKind = Literal["image", "anchors", "probability", "candidates", "lesions", "samples", "picture", "json"]
 
 
 class ArtifactRef(Frozen):

@@ -1,0 +1,105 @@
+"""What p- and q-values follow from: the sampled features, the settings, the gates, the calibration. No scan needed.
+
+`gather_evidence` reads the scan once; `judge` (`decide.py`) decides from what it returns. So whoever keeps the
+evidence can derive every p and q again, bit for bit, by the very code that made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
+from r2seg_agent.reject.features import feature_named, region_key, sample_voxels, stream
+from r2seg_agent.reject.gates import GateResult
+from r2seg_agent.reject.identity import require_calibration
+from r2seg_agent.reject.settings import RejectSettings
+from r2seg_agent.segment.candidates import CandidateFeatures, Region
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One round's inputs to the verdicts: candidate k has `xs[k]`, `features[k]` and `gates[k]`.
+
+    `xs[k]` is X_k, (m_k, d) features of the voxels drawn from candidate k; `y` is Y, (n, d), of M*. `site` is the
+    plan's word for normal tissue. `calibration` is None in paper mode; otherwise it was checked to match the run.
+    """
+
+    xs: tuple[NDArray[np.float64], ...]
+    y: NDArray[np.float64]
+    features: tuple[CandidateFeatures, ...]
+    gates: tuple[tuple[GateResult, ...], ...]
+    case_gates: tuple[GateResult, ...]
+    settings: RejectSettings
+    seed: int
+    site: str
+    calibration: Calibration | None = None
+
+
+def gather_evidence(
+    volume: Volume,
+    roi: Box,
+    anchor_mask: Mask,
+    regions: Sequence[Region],
+    features: Sequence[CandidateFeatures],
+    *,
+    site: str,
+    settings: RejectSettings,
+    seed: int,
+    gates: Sequence[tuple[GateResult, ...]] | None = None,
+    case_gates: Sequence[GateResult] = (),
+    calibration: Calibration | None = None,
+    identity: CalibrationIdentity | None = None,
+) -> Evidence:
+    """Draw the samples of one round's candidates.
+
+    `roi` is the union box of the round's ROIs and `anchor_mask` M* on its grid (z, y, x); region boxes lie inside it.
+    `features` and `gates` (L2 results, all passed when None) go with `regions`.
+
+    Raises `InputError` in conformal mode without a matching calibration.
+    """
+    checked = require_calibration(settings, calibration, identity) if settings.mode == "conformal" else None
+    own_gates = [()] * len(regions) if gates is None else list(gates)
+    if not len(regions) == len(features) == len(own_gates) or anchor_mask.shape != roi.shape:
+        raise ValueError(
+            f"{len(regions)} regions, {len(features)} features, {len(own_gates)} gate results; "
+            f"anchor mask {anchor_mask.shape} for an ROI of {roi.shape}"
+        )
+    xs, y = _samples(volume, roi, anchor_mask, regions, settings=settings, seed=seed)
+    return Evidence(
+        xs=tuple(xs),
+        y=y,
+        features=tuple(features),
+        gates=tuple(own_gates),
+        case_gates=tuple(case_gates),
+        settings=settings,
+        seed=seed,
+        site=site,
+        calibration=checked,
+    )
+
+
+def _samples(
+    volume: Volume, roi: Box, anchor_mask: Mask, regions: Sequence[Region], *, settings: RejectSettings, seed: int
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """X_k and Y. Each candidate draws from a stream of its own content, so no draw depends on the others."""
+    if not regions:
+        return [], np.empty((0, 1))
+    phi = feature_named(settings.feature).prepare(volume, roi)
+    size = settings.sample_size
+    normal = anchor_mask
+    if settings.reference == "anchor_minus_candidates":
+        normal = anchor_mask.copy()
+        for region in regions:
+            normal[region.box.within(roi).slices] &= ~region.mask
+    y = phi(sample_voxels(stream(seed, "reference"), normal, roi.start, size))
+    xs = [
+        phi(sample_voxels(stream(seed, "candidate", region_key(region)), region.mask, region.box.start, size))
+        for region in regions
+    ]
+    return xs, y
