@@ -44,6 +44,15 @@ class PlannerUnavailableError(BudgetError):
     """The planner's language model cannot be reached; the run is kept as it stands and can be resumed."""
 
 
+class PlannerRefusedError(PlannerUnavailableError):
+    """The language model's server refused the request (key, model name, parameters); trying again changes nothing.
+
+    The run can be resumed once the cause is mended.
+    """
+
+    exit_status = 2
+
+
 class RunFailedError(R2SegError):
     """The run broke in a way that the input does not explain; its trace is kept."""
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from langchain_core.messages import AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
+
+if TYPE_CHECKING:
+    from r2seg_agent.store.artifacts import ArtifactStore
+    from r2seg_agent.tools.state import SearchState
 
 Road = Literal["rules", "native", "json_schema", "json_text", "none"]
 """How a call came: by rules (offline), as a native tool call, as JSON-schema structured output, as JSON written in the
@@ -23,7 +27,7 @@ class PlannerReply:
     `call` names one of the offered tools and holds a dict of arguments (the tool itself validates them). `text` is the
     model's own words, never an answer by themselves. `problem` says why there is no usable call and names the legal
     choices: it goes back to the model. `requests` counts what was sent to a server, retries included; `cost_usd` is
-    None where the price is unknown.
+    None where the price is unknown; `tokens_estimated` when the server did not count and the numbers are ours.
     """
 
     call: ToolCall | None
@@ -34,6 +38,7 @@ class PlannerReply:
     tokens_out: int = 0
     cost_usd: float | None = None
     requests: int = 0
+    tokens_estimated: bool = False
 
 
 class Planner(Protocol):
@@ -54,4 +59,13 @@ class Planner(Protocol):
 
         Raises `PlannerUnavailableError` when its server cannot be reached after all retries.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsState(Protocol):
+    """A planner that reads the typed state of the search instead of messages about it (the offline rules)."""
+
+    def reading(self, search: SearchState, store: ArtifactStore) -> Planner:
+        """This planner, looking at `search`; `store` holds what it refers to."""
         ...
