@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from r2seg_agent.errors import InputError
+from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.plugins import SEGMENTER_GROUP, made_by_plugin, plugins
 from r2seg_agent.segment.protocol import Segmenter
 
 
@@ -34,12 +35,56 @@ SEGMENTERS: Mapping[str, Callable[[], Segmenter]] = {
 }
 
 
-def segmenter(name: str) -> Segmenter:
-    """The segmenter called `name`; `InputError` lists the legal names."""
-    make = SEGMENTERS.get(name)
-    if make is None:
-        raise InputError(
-            f"there is no segmenter `{name}`; there are: {', '.join(sorted(SEGMENTERS))}",
-            "Run `r2seg doctor` to see what each one needs.",
+def _nnunet(text: str) -> Segmenter:
+    from r2seg_agent.segment.folders.nnunet import NnUNetFolder
+    from r2seg_agent.segment.folders.segmenter import ClassSegmenter
+    from r2seg_agent.segment.folders.spec import parse_spec
+
+    return ClassSegmenter(NnUNetFolder(parse_spec(text, "nnunet")))
+
+
+FOLDERS: Mapping[str, Callable[[str], Segmenter]] = {
+    "nnunet": _nnunet,
+}
+"""What takes something behind a colon: `nnunet:PATH`."""
+FOLDERS_TOLD: Mapping[str, str] = {
+    "nnunet": "nnunet:PATH",
+}
+
+
+def segmenter(spec: str) -> Segmenter:
+    """The segmenter for `--segmenter`: a name, `KIND:WHAT` for a model folder, or `NAME[:OPTION]` of a plug-in.
+
+    A plug-in for single slices is lifted to volumes. Raises `InputError` that lists what there is, and what the
+    folder or plug-in itself raises.
+    """
+    name, colon, what = spec.partition(":")
+    if spec in SEGMENTERS:
+        return SEGMENTERS[spec]()
+    if colon and name in FOLDERS:
+        return FOLDERS[name](what)
+    if name not in SEGMENTERS and name not in FOLDERS:
+        found = made_by_plugin(SEGMENTER_GROUP, name, what)
+        if found is not None:
+            return _checked(name, found)
+    brought = [plugin.name for plugin in plugins(SEGMENTER_GROUP)]
+    raise InputError(
+        f"there is no segmenter `{spec}`; there are: "
+        f"{', '.join([*sorted(SEGMENTERS), *FOLDERS_TOLD.values(), *brought])}",
+        "Run `r2seg doctor` to see what each one needs.",
+    )
+
+
+def _checked(name: str, found: object) -> Segmenter:
+    """A plug-in's product, if it is a segmenter; a 2D one lifted."""
+    if not isinstance(found, Segmenter):
+        lacking = [m for m in ("info", "check", "encode", "segment") if not hasattr(found, m)]
+        raise MissingDependencyError(
+            f"the plug-in `{name}` made a {type(found).__name__}, which is no segmenter: it lacks {', '.join(lacking)}",
+            "See the protocol `Segmenter` and the template in docs/models.md.",
         )
-    return make()
+    if found.info.ndim == 2:
+        from r2seg_agent.segment.slices import SliceBySlice
+
+        return SliceBySlice(found)
+    return found

@@ -11,7 +11,8 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.segment.protocol import Encoded, Prompt, Segmenter, SegmenterInfo
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.segment.protocol import Encoded, KnowsTargets, NeedsChannels, Prompt, Segmenter, SegmenterInfo
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,16 @@ class SliceBySlice:
     def check(self, modality: Modality) -> None:
         """As the 2D segmenter's."""
         self.segmenter.check(modality)
+
+    def check_plan(self, plan: AnatomyPlan) -> None:
+        """As the 2D segmenter's, where it knows certain targets only."""
+        if isinstance(self.segmenter, KnowsTargets):
+            self.segmenter.check_plan(plan)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The 2D segmenter's; () where it takes the scan alone."""
+        return self.segmenter.channels if isinstance(self.segmenter, NeedsChannels) else ()
 
     def encode(self, volume: Volume, roi: Box) -> EncodedSlices:
         """The slices of `roi`, each a box of one slice, to be encoded when they are needed."""

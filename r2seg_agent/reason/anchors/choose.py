@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from r2seg_agent.errors import InputError, R2SegError
+from r2seg_agent.errors import InputError, MissingDependencyError, R2SegError
 from r2seg_agent.imaging.volume import Modality, Volume
+from r2seg_agent.plugins import ANCHOR_GROUP, made_by_plugin, plugins
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource, AnchorSourceInfo
 
@@ -19,9 +20,10 @@ SOURCE_NAMES = ("auto", "totalsegmentator", "hounsfield")
 
 def anchor_source(spec: str) -> AnchorSource:
     """The source for `--anchors`: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a path
-    (label map with names, folder of masks, or `MASK=ORGAN`).
+    (label map with names, folder of masks, or `MASK=ORGAN`), or `NAME[:OPTION]` of a plug-in.
 
-    Raises `InputError` for what is neither a name nor an existing path.
+    Raises `InputError` for what is neither a name nor an existing path, `MissingDependencyError` for a plug-in that
+    fails.
     """
     name, _, option = spec.partition(":")
     if name == "totalsegmentator":
@@ -36,10 +38,24 @@ def anchor_source(spec: str) -> AnchorSource:
         from r2seg_agent.reason.anchors.masks import MaskSource
 
         return MaskSource(spec)
+    if name not in SOURCE_NAMES and (found := made_by_plugin(ANCHOR_GROUP, name, option)) is not None:
+        return _checked(name, found)
+    brought = [plugin.name for plugin in plugins(ANCHOR_GROUP)]
     raise InputError(
-        f"`--anchors {spec}` is neither an existing file or folder nor one of: {', '.join(SOURCE_NAMES)}",
+        f"`--anchors {spec}` is neither an existing file or folder nor one of: {', '.join([*SOURCE_NAMES, *brought])}",
         "Give a label map with names, a folder of organ masks, MASK=ORGAN, or the name of a source.",
     )
+
+
+def _checked(name: str, found: object) -> AnchorSource:
+    """A plug-in's product, if it is an anchor source."""
+    if not isinstance(found, AnchorSource):
+        lacking = [m for m in ("info", "info_for", "organs", "check", "locate") if not hasattr(found, m)]
+        raise MissingDependencyError(
+            f"the plug-in `{name}` made a {type(found).__name__}, no anchor source: it lacks {', '.join(lacking)}",
+            "See the protocol `AnchorSource` and the template in docs/models.md.",
+        )
+    return found
 
 
 class AutoSource:

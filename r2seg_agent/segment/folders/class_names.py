@@ -1,0 +1,108 @@
+"""What the name of a class says, by the concept table: a lesion of an organ, a lesion of no named organ, an organ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.reason import anatomy, concepts
+from r2seg_agent.reason.bind import Stream
+from r2seg_agent.reason.lexicon import Item, understand
+from r2seg_agent.reason.plan import Side
+from r2seg_agent.reason.targets import concept_of
+from r2seg_agent.reason.words import words
+
+PART_WORDS: Final = frozenset(
+    ("whole", "core", "enhancing", "non", "nonenhancing", "necrotic", "solid", "primary", "gross", "all", "total")
+)
+"""Words for a part of a tumour, or for all of it: "enhancing tumor" is tumour, "Tumour core" too."""
+SHORT_FORMS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("gtv", "gtvp", "wt", "tc", "et", "netc", "tumorcore"), "tumor"),
+    "metastases": "metastasis",
+}
+"""Class names of public data sets that are no words: radiotherapy's gross tumour volume, BraTS's regions."""
+TUMOR_WORDS: Final = frozenset(("tumor", "neoplasm", "cancer", "carcinoma", "malignancy"))
+"""A class named by one of these is no class of cysts and abscesses; "lesion" and "mass" are."""
+DATASET_SITES: Final[Mapping[str, str]] = {"brats": "brain", "kits": "kidneys", "lits": "liver", "hecktor": "pharynx"}
+"""Well-known data sets whose names say the organ only to those who know them."""
+ANY: Final = "any"
+"""Stands for every target, in an explicit meaning of a class (a universal lesion model)."""
+
+
+class Meaning(Frozen):
+    """What one class name says. `concept`: a lesion in its place. `kind`: a lesion word without a place. `organs`:
+    places without a lesion word. All empty: nothing that the tables know.
+    """
+
+    concept: str | None = None
+    kind: str | None = None
+    organs: tuple[str, ...] = ()
+    side: Side | None = None
+    tumors_only: bool = False
+
+
+def meaning_of(name: str) -> Meaning:
+    """ "Liver tumour" → the concept liver_lesion; "cancer" → the kind; "kidney_left" → the organ. Exact words only: a
+    name that would have to be corrected or has a word that no table knows means nothing.
+    """
+    said = [word for word in words(name, camel=True) if word not in PART_WORDS]
+    said = [SHORT_FORMS.get(word, word) for word in said]
+    items, corrected = understand(" ".join(said))
+    if corrected or any(item.role in ("unknown", "not", "ambiguous") for item in items):
+        return Meaning()
+    side = _side(items)
+    stream = Stream([item for item in items if item.role in ("concept", "organ", "lesion", "side")])
+    tumors_only = bool(TUMOR_WORDS & set(said)) and "lesion" not in said
+    lesions = [wish for wish in stream.wishes if wish.concept is not None or wish.kind is not None]
+    if lesions:
+        found = concept_of(lesions[0]) if len(lesions) == 1 else None
+        return Meaning() if found is None else Meaning(concept=found.id, side=side, tumors_only=tumors_only)
+    if len(stream.kinds) == 1 and not stream.wishes:
+        return Meaning(kind=stream.kinds[0], side=side, tumors_only=tumors_only)
+    return Meaning(organs=tuple(wish.organ for wish in stream.wishes if wish.organ), side=side)
+
+
+def _side(items: Sequence[Item]) -> Side | None:
+    said = {item.value for item in items if item.role == "side"}
+    if said == {"left"}:
+        return "left"
+    return "right" if said == {"right"} else None
+
+
+def site_in(texts: Sequence[str]) -> str | None:
+    """The one organ that names of a data set speak of ("Dataset003_Liver", "BRATS"); None for none or several."""
+    for text in texts:
+        plain = (word.rstrip("0123456789") for word in re.split(r"[\W_]+", text.casefold()))
+        organs = {DATASET_SITES[word] for word in plain if word in DATASET_SITES}
+        for item in understand(" ".join(words(text, camel=True)))[0]:
+            if item.role == "organ":
+                organs.add(anatomy.group_of(item.value))
+            elif item.role == "concept":
+                organs.add(concepts.concept(item.value).organ)
+        if len(organs) == 1:
+            return organs.pop()
+    return None
+
+
+def stated_meaning(class_name: str, targets: Sequence[str]) -> tuple[tuple[str, ...], Side | None]:
+    """Concept ids for targets that someone wrote down: ids, other names of concepts, or `any`; and the class's side.
+
+    Raises `InputError` with the nearest concepts for a target that is none.
+    """
+    found: list[str] = []
+    for target in targets:
+        if target in concepts.concepts() or target == ANY:
+            found.append(target)
+            continue
+        said = meaning_of(target)
+        if said.concept is None:
+            near = ", ".join(f"`{c.id}`" for c in concepts.nearest_concepts(target))
+            raise InputError(
+                f"the class `{class_name}` is said to mean `{target}`, which is no target of the concept table",
+                f"Nearest targets: {near}; `{ANY}` stands for all.",
+            )
+        found.append(said.concept)
+    return tuple(dict.fromkeys(found)), meaning_of(class_name).side

@@ -1,0 +1,183 @@
+"""`ClassTable`: which classes of a model answer for which target of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.volume import FloatArray
+from r2seg_agent.reason import anatomy, concepts
+from r2seg_agent.reason.plan import AnatomyPlan, Side
+from r2seg_agent.segment.folders.class_names import ANY, meaning_of, site_in, stated_meaning
+
+NO_TUMORS = ("cyst", "abscess")
+"""Target words of concepts that a class of tumours does not hold, although the table keeps them under the lesions."""
+
+
+class ModelClass(Frozen):
+    """One output of a model. `concepts` are the targets it stands for, () for an organ or what no table knows."""
+
+    name: str
+    concepts: tuple[str, ...] = ()
+    side: Side | None = None
+    tumors_only: bool = False
+    organ: str | None = None
+    needs_site: bool = False
+    """True when its name is a lesion word and nothing says of which organ."""
+
+    @property
+    def told(self) -> str:
+        """For lists: "tumor (liver_lesion)"."""
+        if self.concepts:
+            return f"{self.name} ({', '.join(self.concepts)})"
+        if self.organ is not None:
+            return f"{self.name} (an organ)"
+        return f"{self.name} ({'a lesion of no stated organ' if self.needs_site else 'no known target'})"
+
+
+class ClassTable(Frozen):
+    """The classes of one model in the order of its outputs, without the background.
+
+    `exclusive`: a voxel has one class, so that the probability of several is their sum (softmax); otherwise each has
+    its own (sigmoid, regions), and that of several is the largest.
+    """
+
+    model: str
+    classes: tuple[ModelClass, ...]
+    exclusive: bool
+
+    @property
+    def wanted(self) -> tuple[ModelClass, ...]:
+        """Those that stand for some target: the only ones whose probabilities are kept."""
+        return tuple(c for c in self.classes if c.concepts)
+
+    @property
+    def told(self) -> str:
+        """All classes with what they stand for, for reports and errors."""
+        return ", ".join(c.told for c in self.classes)
+
+    def answering(self, concept: str, side: Side | None = None) -> tuple[ModelClass, ...]:
+        """The classes to look at for a target: those of exactly this concept; else those of narrower ones (a model of
+        liver metastases, asked for liver lesions, finds some); else those of broader ones (a model of liver tumours,
+        asked for hepatocellular carcinoma, cannot tell the kinds apart). A class of the other side never answers.
+
+        Raises `InputError` that lists the classes when there is none.
+        """
+        usable = [c for c in self.wanted if side is None or c.side in (None, side)]
+        exact = [c for c in usable if concept in c.concepts]
+        narrower = [c for c in usable if any(concept in _ancestors(own) for own in c.concepts)]
+        broader = [c for c in usable if _covers(c, concept)]
+        found = exact or narrower or broader
+        if not found:
+            raise self._unknown(concept, side)
+        return tuple(found)
+
+    def check_plan(self, plan: AnatomyPlan) -> None:
+        """`answering` for the plan's target, for its error alone."""
+        self.answering(plan.target, plan.laterality)
+
+    def combined(self, probabilities: Mapping[str, FloatArray], concept: str, side: Side | None) -> FloatArray:
+        """One probability (z, y, x) out of those of the answering classes."""
+        layers = [probabilities[c.name] for c in self.answering(concept, side)]
+        if len(layers) == 1:
+            return layers[0]
+        if self.exclusive:
+            total = layers[0].copy()
+            for layer in layers[1:]:
+                total += layer
+            return np.minimum(total, np.float32(1.0))
+        largest: FloatArray = np.maximum.reduce(layers)
+        return largest
+
+    def _unknown(self, concept: str, side: Side | None) -> InputError:
+        named = concepts.concepts().get(concept)
+        asked = f"{side} {named.name if named else concept}" if side else (named.name if named else concept)
+        known = sorted({id for c in self.wanted for id in c.concepts})
+        likely = sorted(self.classes, key=lambda c: (not c.needs_site, c.organ is not None, bool(c.concepts)))
+        open_ = likely[0].name if likely else "CLASS"
+        hint = f"Ask for one of its targets ({', '.join(known)})" if known else "It has no class with a known target"
+        return InputError(
+            f"the model `{self.model}` has no class for `{concept}` ({asked}); its classes: {self.told}",
+            f"{hint}; or, where a class does mean this target, say so: `#{open_}={concept}` behind the model's path, "
+            "or `classes` in its side file (docs/models.md).",
+        )
+
+
+def class_table(
+    model: str,
+    names: Sequence[str],
+    *,
+    exclusive: bool,
+    site: str | None = None,
+    about: Sequence[str] = (),
+    stated: Mapping[str, Sequence[str]] | None = None,
+) -> ClassTable:
+    """The classes `names` with their targets, by the concept table.
+
+    A name that says both lesion and organ ("kidney_cyst_left") speaks for itself. One that says only the lesion
+    ("tumor") gets its organ from `site` (a canonical organ), else from the organs among the other classes, else from
+    the words `about` the model (data set name, description). `stated` meanings win over all of it. Raises `InputError`
+    for a stated class that the model does not have, or an organ or target that no table knows.
+    """
+    given = dict(stated or {})
+    strangers = [name for name in given if name not in names]
+    if strangers:
+        raise InputError(
+            f"the model `{model}` has no class `{strangers[0]}`; its classes: {', '.join(names)}",
+            "Class names must be written as the model writes them.",
+        )
+    meanings = {name: meaning_of(name) for name in names}
+    if site is not None:
+        sites: tuple[str, ...] = (anatomy.organ(site).name,)
+    else:
+        whole = (m.organs[0] for name, m in meanings.items() if name not in given and len(m.organs) == 1)
+        others = (anatomy.group_of(organ) for organ in whole)
+        sites = tuple(dict.fromkeys(others))
+        if not sites and (found := site_in(about)) is not None:
+            sites = (found,)
+    classes: list[ModelClass] = []
+    for name, said in meanings.items():
+        if name in given:
+            targets, side = stated_meaning(name, given[name])
+            classes.append(ModelClass(name=name, concepts=targets, side=side))
+        elif said.concept is not None:
+            classes.append(
+                ModelClass(name=name, concepts=(said.concept,), side=said.side, tumors_only=said.tumors_only)
+            )
+        elif said.kind is not None:
+            found_in = (concepts.find_concept(organ, said.kind) for organ in sites)
+            targets = tuple(dict.fromkeys(c.id for c in found_in if c is not None))
+            classes.append(
+                ModelClass(
+                    name=name,
+                    concepts=targets,
+                    side=said.side,
+                    tumors_only=said.tumors_only,
+                    needs_site=not targets,
+                )
+            )
+        else:
+            classes.append(ModelClass(name=name, organ=said.organs[0] if len(said.organs) == 1 else None))
+    return ClassTable(model=model, classes=tuple(classes), exclusive=exclusive)
+
+
+def _ancestors(concept: str) -> tuple[str, ...]:
+    """Parents of a concept, nearest first."""
+    chain: list[str] = []
+    at = concepts.concepts()[concept].parent if concept in concepts.concepts() else None
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = concepts.concepts()[at].parent
+    return tuple(chain)
+
+
+def _covers(own: ModelClass, concept: str) -> bool:
+    """True when the class stands for something broader that holds `concept`."""
+    if ANY in own.concepts:
+        return True
+    if not set(own.concepts) & set(_ancestors(concept)):
+        return False
+    return not (own.tumors_only and concepts.concept(concept).target in NO_TUMORS)
