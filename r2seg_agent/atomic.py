@@ -13,8 +13,10 @@ _USER_FIXES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISD
 """What the person at the keyboard can change by naming another place."""
 
 
-def write_bytes_atomic(path: Path, data: bytes) -> None:
+def write_bytes_atomic(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write `data` to a new file beside `path`, then rename it over `path`; missing folders are made.
+
+    `private`: readable by its owner alone.
 
     Raises `InputError` where the place cannot be written, `RunFailedError` when the disk fails or is full.
     """
@@ -24,6 +26,8 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
         # An exclusive name of our own, opened with the user's umask (mkstemp would make every result private).
         part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
         with part.open("xb") as file:
+            if private:
+                part.chmod(0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

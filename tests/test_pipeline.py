@@ -101,7 +101,7 @@ def test_what_it_says_is_honest(found: tuple[Report, Path]) -> None:
 def test_the_trace_tells_every_step_and_who_took_it(found: tuple[Report, Path]) -> None:
     events = read_trace(found[1] / "trace.jsonl")
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    taken = [event.step for event in events if event.kind == "referee" and event.data.get("taken_by") == "referee"]
+    taken = [event.step for event in events if event.kind == "tool_call" and event.data["taken_by"] == "referee"]
     assert taken == ["locate_organs", "build_rois", "segment_lesions", "reject_candidates", "measure_finding"]
     assert events[0].kind == "run_started"
     assert events[-1].data["outcome"] == "lesions_found"
@@ -247,7 +247,7 @@ def test_a_calibration_of_another_set_up_is_refused_before_long_work(
     options = _options(with_lesion, tmp_path / "ws", reject="conformal", calibration=other)
     with pytest.raises(InputError, match="modality"):
         run_find("find a liver lesion", str(with_lesion.image), options)
-    assert not list((tmp_path / "ws" / "artifacts").glob("??"))
+    assert not list((tmp_path / "ws" / "artifacts").glob("??/*.npy"))
 
 
 def test_conformal_mode_without_a_calibration_says_what_to_do(with_lesion: Case, tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from r2seg_agent.report.models import OutcomeKind
 from r2seg_agent.tools.context import Budget
 from r2seg_agent.tools.state import SearchState, TargetState, next_round
 
+MAX_CALLS_A_TURN = 12
+"""Tools that a planner may choose for one message of the user, besides the search's own steps."""
+
 
 class Step(Frozen):
     """A legal next step. `settled`: its arguments leave nothing to choose, so no model need be asked."""
@@ -24,31 +27,77 @@ class Step(Frozen):
 
 
 class Verdict(Frozen):
-    """What comes next: legal `steps`, or the end with `outcome`. `close` names a target to end first."""
+    """What comes next: legal `steps`, or the end of the turn with `outcome`.
+
+    `optional`: the planner may also do nothing, which ends the turn. `budget` names a bound that was reached.
+    """
 
     steps: tuple[Step, ...] = ()
     outcome: OutcomeKind | None = None
     why: str = ""
+    optional: bool = False
+    budget: str = ""
 
 
-def verdict(search: SearchState, budget: Budget, seconds_left: float | None = None) -> Verdict:
-    """What may happen next in `search`, given what is left of the budget."""
+def verdict(
+    search: SearchState,
+    budget: Budget,
+    seconds_left: float | None = None,
+    *,
+    converse: bool = False,
+    choices: bool = False,
+) -> Verdict:
+    """What may happen next in `search`, given what is left of the budget.
+
+    `converse`: the conversation tools are open once no search is under way. `choices`: the planner may choose where
+    the offline rules have one settled answer (which organs to include when widening).
+    """
     if search.question is not None:
         return Verdict(outcome="needs_user", why="the request cannot be mapped without an answer from the user")
-    if not search.targets:
-        return Verdict(
-            steps=(
-                Step(tool="plan_search", args={"targets": (search.request,)}, why="nothing is planned", settled=False),
-            )
-        )
     index = search.current
-    if index is None:
+    if index is None and search.targets and not (converse and search.turn_open):
         return Verdict(outcome=overall_outcome(search), why="every target has an outcome")
+    if index is None and not search.turn_open:
+        return Verdict(outcome="needs_user", why="nothing was asked that can be searched")
     if search.tool_calls >= budget.tool_calls:
-        return Verdict(outcome="budget_exhausted", why=f"{search.tool_calls} tool calls used of {budget.tool_calls}")
+        why = f"{search.tool_calls} tool calls used of {budget.tool_calls}"
+        return Verdict(outcome="budget_exhausted", why=why, budget="tool_calls")
     if seconds_left is not None and seconds_left <= 0:
-        return Verdict(outcome="budget_exhausted", why=f"the time budget of {budget.seconds} s is used up")
-    return Verdict(steps=(_next_step(search.targets[index], index + 1),))
+        why = f"the time budget of {budget.seconds} s is used up"
+        return Verdict(outcome="budget_exhausted", why=why, budget="seconds")
+    if index is not None:
+        return Verdict(steps=(_next_step(search.targets[index], index + 1, choices=choices),))
+    if converse and search.turn_calls >= MAX_CALLS_A_TURN + len(search.targets) * 20:
+        why = f"{search.turn_calls} tools were called for one message"
+        return Verdict(outcome=overall_outcome(search), why=why, budget="calls a turn")
+    plan = Step(
+        tool="plan_search", args={"targets": (search.message,)}, why="what to look for, and where?", settled=False
+    )
+    if not converse:
+        return Verdict(steps=(plan,))
+    return Verdict(steps=(plan, *conversation_steps(search, budget)), optional=bool(search.said))
+
+
+def conversation_steps(search: SearchState, budget: Budget) -> tuple[Step, ...]:
+    """The conversation tools whose preconditions hold while no search is under way; the planner gives the arguments."""
+    found = any(target.findings is not None for target in search.targets)
+    tested = any(target.rounds for target in search.targets)
+    names: list[tuple[str, str]] = []
+    if found:
+        names += [("describe_findings", "findings have sizes"), ("locate_finding", "findings have places")]
+    if tested:
+        names += [("explain_candidate", "candidates were judged"), ("show_slices", "there is something to show")]
+    if any(next_round(target, budget.rounds) is not None for target in search.targets if target.rounds):
+        names.append(("widen_search", "a wider round is left"))
+    if search.targets:
+        names += [
+            ("include_organs", "the plan can be widened by hand"),
+            ("change_alpha", "the level can be changed"),
+        ]
+    if any(not turn.undone and turn.kind == "message" for turn in search.turns[:-1]):
+        names.append(("undo_turn", "there is a turn to undo"))
+    names.append(("summarize_session", "what was done can be told"))
+    return tuple(Step(tool=name, args={}, why=why, settled=False) for name, why in names)
 
 
 def is_exhausted(target: TargetState, budget: Budget) -> bool:
@@ -66,10 +115,10 @@ def overall_outcome(search: SearchState) -> OutcomeKind:
         "target_not_in_view",
         "failed",
     )
-    return next((kind for kind in ranked if kind in outcomes), "failed")
+    return next((kind for kind in ranked if kind in outcomes), "failed" if outcomes else "needs_user")
 
 
-def _next_step(target: TargetState, number: int) -> Step:
+def _next_step(target: TargetState, number: int, *, choices: bool) -> Step:
     args = {"target": number}
     match target.stage:
         case "planned":
@@ -83,6 +132,5 @@ def _next_step(target: TargetState, number: int) -> Step:
         case "rejected" if target.survivors:
             return Step(tool="measure_finding", args=args, why=f"{len(target.survivors)} candidates survived")
         case _:
-            return Step(
-                tool="widen_search", args=args, why=f"no candidate survived round {target.round_index}; look wider"
-            )
+            why = f"no candidate survived round {target.round_index}; look wider"
+            return Step(tool="widen_search", args=args, why=why, settled=not choices)

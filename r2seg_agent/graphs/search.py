@@ -1,21 +1,23 @@
-"""The search graph: planner → tools → referee → planner, tools again, or the end.
+"""The search graph: planner → tools → referee → planner, tools again, a question, or the end.
 
     START ─► referee ─┬─► planner ─► tools ─► referee …
                       ├─► tools (the referee takes a settled step itself)
+                      ├─► ask   (a question to the user, by `interrupt`) ─► referee
                       └─► END
 
-One graph serves single runs, chat, dataset runs and replay. State carries references, never arrays; the scan, the
-models and the store come in through the run-time `Context`.
+One graph serves single runs, chat, dataset runs and replay: a conversation is one thread, a turn is one pass from
+START to END. State carries references, never arrays; the scan, the models and the store come in through the run-time
+`Context`. Every node ends by noting how many trace events belong to its state, so that a killed run can go on from its
+last checkpoint with a trace as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
@@ -23,12 +25,18 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolInvocationError
 from langgraph.runtime import Runtime
-from langgraph.types import Command
+from langgraph.types import Command, interrupt
 
-from r2seg_agent.graphs.answer import budget_answer, exhausted_answer, overall_answer
-from r2seg_agent.graphs.referee import Step, is_exhausted, verdict
+from r2seg_agent.errors import BudgetError
+from r2seg_agent.graphs.ending import close_exhausted, end_turn, tell_targets
+from r2seg_agent.graphs.model_call import model_call_event
+from r2seg_agent.graphs.planner import Planner, PlannerReply, ReadsState
+from r2seg_agent.graphs.planners.offline import OfflinePlanner
+from r2seg_agent.graphs.prompting import planner_messages
+from r2seg_agent.graphs.referee import Step, Verdict, verdict
+from r2seg_agent.graphs.words import allowed_words
 from r2seg_agent.prompts import prompt_file
-from r2seg_agent.tools import SEARCH_TOOLS
+from r2seg_agent.tools import ALL_TOOLS
 from r2seg_agent.tools._use import ToolUseError
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import GraphState, SearchState, dump_search, load_search
@@ -40,134 +48,208 @@ INVALID_CALLS_BEFORE_REFEREE = 2
 RECURSION_LIMIT = 1000
 """LangGraph's own bound, out of the way: the referee's budgets bound the loop."""
 
+TakenBy = str
+
 
 class _Node(Protocol):
     def __call__(self, state: GraphState, *, runtime: Runtime[Context]) -> Command[str]: ...
 
 
 def build_search_graph(
-    planner: BaseChatModel,
+    planner: Planner,
     *,
     checkpointer: BaseCheckpointSaver[str] | None = None,
-    tools: Sequence[BaseTool] = SEARCH_TOOLS,
+    tools: Sequence[BaseTool] = ALL_TOOLS,
 ) -> SearchGraph:
     """Compile the search graph with `planner` in the planner's seat."""
     by_name = {tool.name: tool for tool in tools}
     graph: StateGraph[GraphState, Context, GraphState, GraphState] = StateGraph(GraphState, context_schema=Context)
-    graph.add_node("referee", _referee, destinations=("planner", "tools", END))
+    graph.add_node("referee", _referee_node(planner, by_name), destinations=("planner", "tools", "ask", END))
     graph.add_node("planner", _planner_node(planner, by_name), destinations=("tools", "referee"))
     graph.add_node("tools", ToolNode(list(tools), handle_tool_errors=(ToolUseError, ToolInvocationError)))
+    graph.add_node("ask", _ask, destinations=("referee",))
     graph.add_edge(START, "referee")
     graph.add_edge("tools", "referee")
     return graph.compile(checkpointer=checkpointer)
 
 
-def _referee(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
-    """Count, close what is finished, then send the run on: to the planner, to a tool, or to the end."""
-    context = runtime.context
-    search = _close_exhausted(_count_error(state, context), context)
-    seconds_left = None if context.deadline is None else context.deadline - time.monotonic()
-    ruling = verdict(search, context.budget, seconds_left)
-    if ruling.outcome is not None:
-        search = _finish(search, ruling.outcome, context)
-        context.recorder.record("referee", "finish", {"outcome": ruling.outcome, "why": ruling.why})
-        return Command(goto=END, update={"search": dump_search(search)})
-    only = ruling.steps[0]
-    stubborn = search.invalid_calls >= INVALID_CALLS_BEFORE_REFEREE or search.model_calls >= context.budget.model_calls
-    if len(ruling.steps) == 1 and (only.settled or stubborn):
-        why = only.why if only.settled else f"{only.why}; the planner made no valid call, so the referee takes the step"
-        search = search.model_copy(
-            update={
-                "tool_calls": search.tool_calls + 1,
-                "referee_steps": search.referee_steps + 1,
-                "invalid_calls": 0,
-            }
-        )
-        context.recorder.record(
-            "referee", only.tool, {"taken_by": "referee", "args": only.model_dump(mode="json")["args"], "why": why}
-        )
-        return Command(goto="tools", update={"search": dump_search(search), "messages": [_referee_call(only, search)]})
-    context.recorder.record("referee", "ask_planner", {"offered": [step.tool for step in ruling.steps]})
-    return Command(goto="planner", update={"search": dump_search(search)})
+def _referee_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
+    def referee(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
+        """Count, close what is finished, then send the run on: to the planner, a tool, the user, or the end."""
+        context = runtime.context
+        if context.stop.is_set():
+            # Nothing was done in this step yet: a resumed run comes here again.
+            raise BudgetError("stopped by you after the step that was under way")
+        search = tell_targets(close_exhausted(_count_error(state, context), context))
+        ruling = _verdict(search, planner, context)
+        record = context.recorder.record
+        if search.question is not None and context.interactive:
+            record("question", "plan_search", {"question": search.question, "choices": list(search.choices)})
+            return _go("ask", search, context)
+        if ruling.outcome is not None:
+            return _go(END, end_turn(search, ruling, context), context)
+        if len(ruling.steps) == 1 and ruling.steps[0].settled:
+            return _take(ruling.steps[0].tool, ruling.steps[0].args, ruling.steps[0].why, "referee", search, context)
+        spent = _spent(search, context)
+        if spent:
+            search = _note(search, f"budget of {spent} used up: the referee goes on without the model")
+            record("budget", spent, {"used": getattr(search, spent), "limit": getattr(context.budget, spent)})
+        if planner.kind != "offline" and (spent or search.invalid_calls >= INVALID_CALLS_BEFORE_REFEREE):
+            return _take_instead(state, search, ruling, spent, tools, context)
+        record("referee", "ask_planner", {"offered": [step.tool for step in ruling.steps], "optional": ruling.optional})
+        return _go("planner", search, context)
+
+    return referee
 
 
-def _planner_node(planner: BaseChatModel, tools: dict[str, BaseTool]) -> _Node:
+def _planner_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
     prompt = prompt_file("planner")
 
     def ask(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
         context = runtime.context
         search = load_search(state)
-        steps = verdict(search, context.budget).steps
-        offered = [tools[step.tool] for step in steps]
-        messages: list[AnyMessage] = [SystemMessage(prompt.text), *state["messages"]]
-        reply = planner.bind_tools(offered).invoke(messages)
-        names = {tool.name for tool in offered}
-        # One step at a time: tools read and write the same search state.
-        calls = [call for call in reply.tool_calls if call["name"] in names][:1]
+        ruling = _verdict(search, planner, context)
+        offered = [tools[step.tool] for step in ruling.steps]
+        messages = planner_messages(search, state["messages"], offered, prompt, context.store)
+        reply = _looking_at(planner, search, context).ask(messages, offered, optional=ruling.optional)
         context.recorder.record(
-            "model_call",
-            planner._llm_type,
-            {
-                "prompt_sha256": prompt.sha256,
-                "offered": sorted(names),
-                "called": [{"tool": call["name"], "args": call["args"]} for call in calls],
-            },
+            "model_call", planner.name, model_call_event(planner, prompt, messages, [t.name for t in offered], reply)
         )
         search = search.model_copy(
             update={
-                "model_calls": search.model_calls + 1,
-                "tool_calls": search.tool_calls + len(calls),
-                "invalid_calls": search.invalid_calls + (0 if calls else 1),
+                "model_calls": search.model_calls + (0 if planner.kind == "offline" else 1),
+                "tokens": search.tokens + reply.tokens_in + reply.tokens_out,
             }
         )
-        update = {"search": dump_search(search)}
-        if not calls:
-            return Command(goto="referee", update=update)
-        message = AIMessage(content=reply.content, tool_calls=calls, id=f"planner-{search.tool_calls}")
-        return Command(goto="tools", update={**update, "messages": [message]})
+        if reply.call is not None:
+            return _take(
+                reply.call["name"], reply.call["args"], "chosen by the planner", "planner", search, context, reply
+            )
+        if ruling.optional or planner.kind == "offline":
+            return _go("referee", _last_words(search, planner, reply, state), context)
+        search = search.model_copy(update={"invalid_calls": search.invalid_calls + 1})
+        said: list[AnyMessage] = [
+            AIMessage(content=reply.text, id=f"words-{context.recorder.count}"),
+            HumanMessage(content=reply.problem, name="referee", id=f"problem-{context.recorder.count}"),
+        ]
+        return _go("referee", search, context, said)
 
     return ask
 
 
+def _ask(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
+    """Put the open question to the user. `interrupt` starts this node again, so nothing stands before it."""
+    search = load_search(state)
+    reply = str(interrupt({"question": search.question, "choices": list(search.choices)}))
+    context = runtime.context
+    context.recorder.record("user_answer", "user", {"text": reply})
+    search = search.answered(reply)
+    message = HumanMessage(reply, id=f"answer-{context.recorder.count}")
+    return _go("referee", search, context, [message])
+
+
+def _looking_at(planner: Planner, search: SearchState, context: Context) -> Planner:
+    return planner.reading(search, context.store) if isinstance(planner, ReadsState) else planner
+
+
+def _verdict(search: SearchState, planner: Planner, context: Context) -> Verdict:
+    seconds_left = None if context.deadline is None else context.deadline - time.monotonic()
+    return verdict(search, context.budget, seconds_left, converse=context.converse, choices=planner.kind != "offline")
+
+
+def _go(to: str, search: SearchState, context: Context, messages: Sequence[AnyMessage] = ()) -> Command[str]:
+    update: dict[str, object] = {"search": dump_search(search), "events": context.recorder.count}
+    if messages:
+        update["messages"] = list(messages)
+    return Command(goto=to, update=update)
+
+
+def _take(
+    tool: str,
+    args: Mapping[str, object],
+    why: str,
+    taken_by: TakenBy,
+    search: SearchState,
+    context: Context,
+    reply: PlannerReply | None = None,
+) -> Command[str]:
+    """Send one tool call on, with a message as if a model had made it."""
+    by_referee = taken_by != "planner"
+    search = search.model_copy(
+        update={
+            "tool_calls": search.tool_calls + 1,
+            "referee_steps": search.referee_steps + int(by_referee),
+            "invalid_calls": 0 if by_referee else search.invalid_calls,
+        }
+    )
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in args.items()}
+    context.recorder.record("tool_call", tool, {"tool": tool, "args": plain, "taken_by": taken_by, "why": why})
+    identity = f"{'referee' if by_referee else 'planner'}-{search.tool_calls}"
+    call = ToolCall(name=tool, args=plain, id=identity)
+    text = "" if reply is None else reply.text
+    # One step at a time: tools read and write the same search state.
+    message = AIMessage(content=text, name="referee" if by_referee else None, id=identity, tool_calls=[call])
+    return _go("tools", search, context, [message])
+
+
+def _take_instead(
+    state: GraphState,
+    search: SearchState,
+    ruling: Verdict,
+    spent: str,
+    tools: Mapping[str, BaseTool],
+    context: Context,
+) -> Command[str]:
+    """The step that the offline rules take where the model cannot: only one legal step, or the rules' own choice."""
+    reason = f"the budget of {spent} is used up" if spent else "the planner made no valid call"
+    if not spent:
+        search = _note(search, "the planner made no valid call twice in a row: the referee took the step")
+    offered = [tools[step.tool] for step in ruling.steps]
+    reply = (
+        OfflinePlanner()
+        .reading(search, context.store)
+        .ask(
+            planner_messages(search, state["messages"], offered, prompt_file("planner"), context.store),
+            offered,
+            optional=ruling.optional,
+        )
+    )
+    if reply.call is not None:
+        why = f"{reason}, so the offline rules chose this step"
+        return _take(reply.call["name"], reply.call["args"], why, "offline fallback", search, context)
+    if not search.said and reply.text:
+        search = search.model_copy(update={"said": (reply.text,)})
+    return _go(
+        END, end_turn(search, Verdict(why=f"{reason}, and the offline rules see nothing to do"), context), context
+    )
+
+
+def _last_words(search: SearchState, planner: Planner, reply: PlannerReply, state: GraphState) -> SearchState:
+    """No call: the turn is over. The rules' own sentences are an answer; a model's words are only a comment."""
+    if planner.kind == "offline":
+        said = (*search.said, reply.text) if reply.text else search.said
+        return search.model_copy(update={"said": said, "turn_open": False})
+    return search.model_copy(update={"words": allowed_words(reply.text, search, state["messages"]), "turn_open": False})
+
+
+def _spent(search: SearchState, context: Context) -> str:
+    if search.model_calls >= context.budget.model_calls:
+        return "model_calls"
+    return "tokens" if search.tokens >= context.budget.tokens else ""
+
+
+def _note(search: SearchState, text: str) -> SearchState:
+    return search if text in search.notes else search.model_copy(update={"notes": (*search.notes, text)})
+
+
 def _count_error(state: GraphState, context: Context) -> SearchState:
-    """The search state, with one more invalid call when the last tool refused its arguments, none when it ran."""
+    """The search state, with one more invalid call when the last tool refused its arguments."""
     search = load_search(state)
     last = state["messages"][-1]
-    if not isinstance(last, ToolMessage):
+    if not isinstance(last, ToolMessage) or last.status != "error":
         return search
-    if last.status != "error":
-        return search.model_copy(update={"invalid_calls": 0})
     context.recorder.record("tool_error", last.name or "", {"error": str(last.content)})
     return search.model_copy(update={"invalid_calls": search.invalid_calls + 1})
 
 
-def _referee_call(step: Step, search: SearchState) -> AIMessage:
-    args = {name: list(value) if isinstance(value, tuple) else value for name, value in step.args.items()}
-    identity = f"referee-{search.tool_calls}"
-    return AIMessage(
-        content="", name="referee", id=identity, tool_calls=[ToolCall(name=step.tool, args=args, id=identity)]
-    )
-
-
-def _close_exhausted(search: SearchState, context: Context) -> SearchState:
-    """Give the current target its outcome when no candidate survived its last round."""
-    index = search.current
-    if index is None or not is_exhausted(search.targets[index], context.budget):
-        return search
-    target = search.targets[index]
-    context.recorder.record(
-        "referee",
-        "close_target",
-        {"target": index + 1, "outcome": "no_lesion_survived", "why": f"all {target.round_index} rounds are used"},
-    )
-    answer = exhausted_answer(target, context.store)
-    return search.with_target(index, outcome="no_lesion_survived", answer=answer)
-
-
-def _finish(search: SearchState, outcome: str, context: Context) -> SearchState:
-    if outcome == "budget_exhausted":
-        for index, target in enumerate(search.targets):
-            if target.outcome is None:
-                search = search.with_target(index, outcome="budget_exhausted", answer=budget_answer(target))
-    search = search.model_copy(update={"outcome": outcome})
-    return search.model_copy(update={"answer": overall_answer(search)})
+__all__ = ["INVALID_CALLS_BEFORE_REFEREE", "RECURSION_LIMIT", "SearchGraph", "Step", "build_search_graph"]

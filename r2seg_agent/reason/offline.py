@@ -29,8 +29,12 @@ MAX_TARGETS = 12
 """More targets than this in one request are asked back: each costs a full search."""
 
 
-def plan_request(request: str, modality: Modality, *, anchors_available: frozenset[str] | None = None) -> PlanSet:
+def plan_request(
+    request: str, modality: Modality, *, anchors_available: frozenset[str] | None = None, any_modality: bool = False
+) -> PlanSet:
     """Plans for what `request` asks of an image of this modality, or a question back.
+
+    `any_modality`: the image is meant even if the request names another modality; without it that is asked back.
 
     `anchors_available` are the organs that the anchor source can find: they settle a request that names no organ, and
     an anchor that is missing is replaced by what contains it. A missing organ is still planned for; whether it can be
@@ -54,7 +58,8 @@ def plan_request(request: str, modality: Modality, *, anchors_available: frozens
             clarification=Clarification(question=question, choices=tuple(dict.fromkeys(choices))),
         )
 
-    if asked.modalities and modality != "unknown" and modality not in asked.modalities:
+    named = () if any_modality or modality == "unknown" else asked.modalities
+    if named and modality not in named:
         said = " and ".join(MODALITY_WORDS[m] for m in MODALITY_WORDS if m in asked.modalities)
         here = MODALITY_WORDS[modality]
         return ask(

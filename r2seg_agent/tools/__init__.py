@@ -15,7 +15,7 @@ from r2seg_agent.tools.segment_lesions import segment_lesions
 from r2seg_agent.tools.show_slices import show_slices
 from r2seg_agent.tools.widen_search import widen_search
 
-SEARCH_TOOLS: tuple[BaseTool, ...] = (
+ALL_TOOLS: tuple[BaseTool, ...] = (
     plan_search,
     locate_organs,
     build_rois_tool,

@@ -11,6 +11,7 @@ from langgraph.types import Command
 from pydantic import JsonValue
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import GraphState, SearchState, TargetState, dump_search, load_search
 
@@ -48,18 +49,32 @@ def search_of(runtime: Runtime) -> SearchState:
     return load_search(state)
 
 
-def answer(runtime: Runtime, search: SearchState, result: Frozen, tool: str) -> Command[str]:
-    """State update and tool message for a tool that is done; records the result in the trace."""
-    content = result.model_dump(mode="json")
-    context_of(runtime).recorder.record("tool_result", tool, content)
-    return Command(
+def answer(
+    runtime: Runtime,
+    search: SearchState,
+    result: Frozen,
+    tool: str,
+    *,
+    say: str = "",
+    artifacts: Mapping[str, ArtifactRef] | None = None,
+) -> Command[str]:
+    """State update and tool message for a tool that is done; the trace gets the result and its artifacts by role.
+
+    `say` is what the user is told, written by code from the result's numbers.
+    """
+    recorder = context_of(runtime).recorder
+    recorder.record("tool_result", tool, result.model_dump(mode="json"))
+    for role, ref in (artifacts or {}).items():
+        recorder.record("artifact", tool, {"role": role, **ref.model_dump(mode="json", exclude={"geometry"})})
+    search = search.model_copy(
         update={
-            "search": dump_search(search),
-            "messages": [
-                ToolMessage(content=result.model_dump_json(), name=tool, tool_call_id=runtime.tool_call_id or tool)
-            ],
+            "said": (*search.said, say) if say else search.said,
+            "turn_calls": search.turn_calls + 1,
+            "invalid_calls": 0,
         }
     )
+    message = ToolMessage(content=result.model_dump_json(), name=tool, tool_call_id=runtime.tool_call_id or tool)
+    return Command(update={"search": dump_search(search), "messages": [message], "events": recorder.count})
 
 
 def rounded(values: Mapping[str, float], digits: int = 2) -> dict[str, JsonValue]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,21 +22,33 @@ from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
+from r2seg_agent.tools.state import SearchState
 from r2seg_agent.trace.recorder import Recorder
 
 
 class Budget(Frozen):
-    """What one run may use. Reaching a bound ends the run with the outcome `budget_exhausted`."""
+    """What one run may use.
+
+    Used-up `tool_calls` or `seconds` end it with the outcome `budget_exhausted`, used-up `rounds` with
+    `no_lesion_survived`. Used-up `model_calls` or `tokens` end nothing: the referee takes the remaining steps without
+    the model. The trace names each bound that was reached.
+    """
 
     rounds: int = 3
     tool_calls: int = 200
     model_calls: int = 40
+    tokens: int = 200_000
     seconds: float | None = None
 
 
 @dataclass(eq=False)
 class Context:
-    """Everything a run needs besides its state: the scan in memory, sources, models, settings, store and trace."""
+    """Everything a run needs besides its state: the scan in memory, sources, models, settings, store and trace.
+
+    `converse`: after a search is done the planner may use the conversation tools. `interactive`: a person can answer
+    questions. `stop`: set from outside (Ctrl-C) to end the run after the current step. `deadline` is a `monotonic`
+    time.
+    """
 
     volume: Volume
     image: ImageInfo
@@ -51,7 +64,14 @@ class Context:
     budget: Budget = field(default_factory=Budget)
     progress: Progress = silent
     deadline: float | None = None
+    converse: bool = False
+    interactive: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
     _labels: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = field(default_factory=dict)
+
+    def reject_for(self, search: SearchState) -> RejectSettings:
+        """The Reject settings, with the level that the user asked for in this conversation."""
+        return self.reject if search.alpha is None else self.reject.model_copy(update={"alpha": search.alpha})
 
     def calibration_identity(self, plan: AnatomyPlan) -> CalibrationIdentity:
         """What a calibration must match to judge a search by `plan` (the one of the first round).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from r2seg_agent.report.models import Candidate, Finding, SearchRound
+from r2seg_agent.segment.features import prominence
 from r2seg_agent.tools._use import ToolUseError
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.measure_finding import load_findings
@@ -34,3 +35,14 @@ def candidate_by_id(context: Context, search: SearchState, candidate_id: str) ->
                     return candidate
                 known.append(candidate.id)
     raise ToolUseError(f"there is no candidate `{candidate_id}`; candidates: {', '.join(known) or 'none yet'}")
+
+
+def rejected_candidates(context: Context, search: SearchState) -> tuple[Candidate, ...]:
+    """Candidates that no round kept, in the order in which the user counts them: most prominent first."""
+    rejected: dict[str, Candidate] = {}
+    for target in search.targets:
+        for ref in target.rounds[-1:]:
+            for candidate in SearchRound.model_validate_json(context.store.json(ref)).candidates:
+                if candidate.decision == "rejected":
+                    rejected[candidate.id] = candidate
+    return tuple(sorted(rejected.values(), key=lambda c: (-prominence(c.features), c.id)))

@@ -60,7 +60,7 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
         in_view=in_view,
         artifact=stored.labels.sha256,
     )
-    return answer(runtime, search, result, "locate_organs")
+    return answer(runtime, search, result, "locate_organs", artifacts={"anchors": stored.labels})
 
 
 def _findable_neighbours(context: Context, plan: AnatomyPlan) -> tuple[str, ...]:

@@ -29,14 +29,15 @@ def measure_finding(target: int, runtime: Runtime) -> Command[str]:
     """Measure every surviving candidate of a target (1-based number): volume, diameters, grey values, place."""
     search = search_of(runtime)
     index, state = target_at(search, target, ("rejected",), "measure_finding")
-    numbered_before = sum(len(load_findings(context_of(runtime), t)) for t in search.targets[:index])
+    others = (t for i, t in enumerate(search.targets) if i != index)
+    numbered_before = max((f.number for t in others for f in load_findings(context_of(runtime), t)), default=0)
     findings = _measure(context_of(runtime), state, numbered_before + 1)
     ref = context_of(runtime).store.put_json({"findings": FINDINGS.dump_python(findings, mode="json")})
     search = search.with_target(
         index, stage="measured", outcome="lesions_found", findings=ref, answer=found_answer(state, findings)
     )
     result = MeasureFindingResult(findings=tuple(_line(finding) for finding in findings))
-    return answer(runtime, search, result, "measure_finding")
+    return answer(runtime, search, result, "measure_finding", artifacts={"findings": ref})
 
 
 def load_findings(context: Context, target: TargetState) -> tuple[Finding, ...]:

@@ -12,7 +12,8 @@ from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.offline import plan_request
 from r2seg_agent.reason.plan import AnatomyPlan, PlanSet
 from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
-from r2seg_agent.tools.state import TargetState
+from r2seg_agent.tools.context import Context
+from r2seg_agent.tools.state import KEEP_IMAGE, SearchState, TargetState
 
 
 class PlanSearchResult(Frozen):
@@ -36,13 +37,21 @@ def plan_search(
     ],
     runtime: Runtime,
 ) -> Command[str]:
-    """Plan the search: map each phrase to a target of the concept table, its organs, margins and grey window."""
+    """Plan a search: map each phrase to a target of the concept table, its organs, margins and grey window."""
     search = search_of(runtime)
-    if search.targets:
-        raise ToolUseError("the search is planned already; go on with `locate_organs`")
+    if search.current is not None:
+        raise ToolUseError(f"target {search.current + 1} is being searched; finish it before planning another")
     context = context_of(runtime)
     available = context.anchor_source.organs(context.volume.modality)
-    planned = [plan_request(phrase, context.volume.modality, anchors_available=available) for phrase in targets]
+    planned = [
+        plan_request(
+            phrase,
+            context.volume.modality,
+            anchors_available=available,
+            any_modality=search.any_modality or _settled_by_default(phrase, context, available),
+        )
+        for phrase in targets
+    ]
     merged = _merge(planned)
     if merged.question is not None:
         search = search.model_copy(update={"question": merged.question, "choices": merged.choices})
@@ -50,13 +59,38 @@ def plan_search(
         for plan in merged.plans:
             # Missing weights or an impossible modality end the run here, before long work.
             context.anchor_source.check(context.volume.modality, plan.anchors)
-        search = search.model_copy(
-            update={
-                "targets": tuple(TargetState(plan=plan, original_plan=plan) for plan in merged.plans),
-                "excluded": merged.excluded,
-            }
-        )
+        for plan in merged.plans:
+            search = _with_plan(search, plan)
+        excluded = dict.fromkeys((*search.excluded, *merged.excluded))
+        search = search.model_copy(update={"excluded": tuple(excluded), "any_modality": False})
+        if not context.interactive and (named := _other_modality(targets, context, available)):
+            note = f"{named} The image was searched all the same: nobody could be asked."
+            search = search.model_copy(update={"notes": (*search.notes, note)})
     return answer(runtime, search, merged, "plan_search")
+
+
+def _other_modality(targets: list[str], context: Context, available: frozenset[str]) -> str:
+    """The question about the modality that `targets` raise, "" when they raise none."""
+    for phrase in targets:
+        asked = plan_request(phrase, context.volume.modality, anchors_available=available).clarification
+        if asked is not None and asked.choices[:1] and asked.choices[0].startswith(KEEP_IMAGE):
+            return asked.question
+    return ""
+
+
+def _settled_by_default(phrase: str, context: Context, available: frozenset[str]) -> bool:
+    """Where nobody can be asked, an image of another modality than the request names is searched, with a note."""
+    return not context.interactive and bool(_other_modality([phrase], context, available))
+
+
+def _with_plan(search: SearchState, plan: AnatomyPlan) -> SearchState:
+    """`search` with a target for `plan`; one that was searched before by the same words starts anew."""
+    for index, target in enumerate(search.targets):
+        old = target.original_plan
+        if (old.target, old.laterality, old.anchors) == (plan.target, plan.laterality, plan.anchors):
+            return search.reset_target(index, plan)
+    new = TargetState(plan=plan, original_plan=plan)
+    return search.model_copy(update={"targets": (*search.targets, new), "outcome": None})
 
 
 def _merge(planned: list[PlanSet]) -> PlanSearchResult:

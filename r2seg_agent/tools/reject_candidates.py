@@ -6,15 +6,17 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reject.decide import Decided, decide
+from r2seg_agent.reject.decide import Decided, judge
+from r2seg_agent.reject.evidence import gather_evidence
 from r2seg_agent.reject.gates import candidate_gates, case_gates
-from r2seg_agent.reject.settings import describe_mode
+from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.models import Candidate, SearchRound
 from r2seg_agent.segment.search import search_mask
 from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.regions import StoredRegions, load_regions
 from r2seg_agent.tools.state import TargetState
+from r2seg_agent.trace.evidence import store_evidence
 
 
 class RejectCandidatesResult(Frozen):
@@ -32,20 +34,27 @@ def reject_candidates(target: int, runtime: Runtime) -> Command[str]:
     search = search_of(runtime)
     index, state = target_at(search, target, ("segmented",), "reject_candidates")
     context = context_of(runtime)
-    one = _reject(context, state, target)
+    settings = context.reject_for(search)
+    one = _reject(context, state, target, settings)
     ref = context.store.put_json(one.model_dump(mode="json"))
     search = search.with_target(index, stage="rejected", rounds=(*state.rounds, ref), survivors=one.survivors)
-    mode = describe_mode(context.reject, context.calibration)
+    mode = describe_mode(settings, context.calibration)
     result = RejectCandidatesResult(
         mode=mode.mode,
         valid=mode.valid,
         survivors=one.survivors,
         rejected={c.id: c.reason for c in one.candidates if c.decision == "rejected"},
     )
-    return answer(runtime, search, result, "reject_candidates")
+    return answer(
+        runtime,
+        search,
+        result,
+        "reject_candidates",
+        artifacts={"round": ref, **({"evidence": one.evidence} if one.evidence is not None else {})},
+    )
 
 
-def _reject(context: Context, state: TargetState, number: int) -> SearchRound:
+def _reject(context: Context, state: TargetState, number: int, settings: RejectSettings) -> SearchRound:
     assert state.anchors is not None
     assert state.regions is not None
     context.progress("reject", 0, 1, "")
@@ -55,21 +64,21 @@ def _reject(context: Context, state: TargetState, number: int) -> SearchRound:
     features = [one.features for one in stored.regions]
     solid = not context.volume.geometry.is_2d
     whole_case = (*stored.presence, *case_gates(features, context.gates))
-    decided = decide(
+    evidence = gather_evidence(
         context.volume,
         stored.box,
         search_mask(anchors, plan, state.original_plan.anchors, stored.box),
         regions,
         features,
-        plan=plan,
-        settings=context.reject,
+        site=plan.site,
+        settings=settings,
         seed=context.seed,
         gates=[candidate_gates(one, plan, context.gates, has_volume=solid) for one in features],
         case_gates=whole_case,
         calibration=context.calibration,
         identity=context.calibration_identity(state.original_plan),
     )
-    candidates = _candidates(stored, decided, number, state.round_index)
+    candidates = _candidates(stored, judge(evidence), number, state.round_index)
     context.progress("reject", 1, 1, "")
     return SearchRound(
         index=state.round_index,
@@ -80,6 +89,7 @@ def _reject(context: Context, state: TargetState, number: int) -> SearchRound:
         candidates=candidates,
         case_gates=whole_case,
         survivors=tuple(c.id for c in candidates if c.decision == "survived"),
+        evidence=store_evidence(context.store, evidence),
     )
 
 

@@ -49,7 +49,7 @@ def segment_lesions(target: int, runtime: Runtime) -> Command[str]:
         over_limit=stored.n_over_limit,
         artifact=stored.labels.sha256,
     )
-    return answer(runtime, search, result, "segment_lesions")
+    return answer(runtime, search, result, "segment_lesions", artifacts={"regions": ref, "labels": stored.labels})
 
 
 def _segment(context: Context, state: TargetState) -> tuple[StoredRegions, ArtifactRef]:

@@ -23,6 +23,7 @@ class ShowSlicesResult(Frozen):
     finding: int
     plane: str
     slice: int
+    caption: str = ""
 
 
 @tool("show_slices")
@@ -50,5 +51,11 @@ def show_slices(finding: int, plane: Literal["axial", "coronal", "sagittal"], ru
     ref = context.store.put_picture(
         lambda path: draw_slice(path, scene, chosen.name, index, note=f"finding {finding}: {found.measurements.place}")
     )
-    result = ShowSlicesResult(picture=ref.sha256, finding=finding, plane=chosen.name, slice=index)
-    return answer(runtime, search, result, "show_slices")
+    result = ShowSlicesResult(
+        picture=ref.sha256,
+        finding=finding,
+        plane=chosen.name,
+        slice=index,
+        caption=f"finding {finding}, {chosen.name} slice {index + 1}",
+    )
+    return answer(runtime, search, result, "show_slices", artifacts={"picture": ref})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -16,11 +17,14 @@ from r2seg_agent.reason.roi import ROI, WidenStep, widen
 from r2seg_agent.report.models import ImageInfo, OutcomeKind
 from r2seg_agent.store.refs import ArtifactRef
 
+KEEP_IMAGE = "search this"
+"""How the one choice begins when the request names another modality than the image has."""
+
 Stage = Literal["planned", "anchored", "roi_built", "segmented", "rejected", "measured"]
 
 
 class TargetState(Frozen):
-    """How far the search for one target has come.
+    """How far the search for one target has come. `told`: its answer was given to the user.
 
     `plan` is the plan as it stands in this round (widening changes its padding and anchors); `why` says what the
     current round does differently. `rounds` refer to stored `SearchRound`s, `findings` to stored `Finding`s.
@@ -41,6 +45,23 @@ class TargetState(Frozen):
     findings: ArtifactRef | None = None
     outcome: OutcomeKind | None = None
     answer: str = ""
+    told: bool = False
+
+
+class Turn(Frozen):
+    """One message of the user. `before` refers to the stored `SearchState` as it stood when the message came.
+
+    `reading` is what it means after the user answered a question. `answer` is filled when the turn ends;
+    `undone` turns and the `undo` turns themselves cannot be undone.
+    """
+
+    index: int
+    text: str
+    reading: str | None = None
+    before: ArtifactRef | None = None
+    answer: str = ""
+    kind: Literal["message", "undo"] = "message"
+    undone: bool = False
 
 
 def next_round(target: TargetState, rounds: int) -> WidenStep | None:
@@ -51,18 +72,34 @@ def next_round(target: TargetState, rounds: int) -> WidenStep | None:
 
 
 class SearchState(Frozen):
-    """The whole search: one entry per target, worked off in order."""
+    """A whole conversation over one scan: its targets, worked off in order, and its turns.
+
+    `said` are the sentences of the open turn's answer, written by code; `turn_calls` counts its tools; `words` is what
+    a model added to it, checked and never more than a comment. `notes` are warnings for the report. `any_modality`:
+    the user confirmed that this image is meant although the request named another modality. `focus` is the finding
+    that was spoken of last ("it"). `alpha` overrides the run's level after the user asked for another.
+    """
 
     request: str
     image: ImageInfo
     targets: tuple[TargetState, ...] = ()
     excluded: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    turn_open: bool = True
+    turn_calls: int = 0
+    said: tuple[str, ...] = ()
+    words: str = ""
+    notes: tuple[str, ...] = ()
+    any_modality: bool = False
+    focus: int | None = None
+    alpha: float | None = None
     question: str | None = None
     choices: tuple[str, ...] = ()
     outcome: OutcomeKind | None = None
     answer: str = ""
     tool_calls: int = 0
     model_calls: int = 0
+    tokens: int = 0
     invalid_calls: int = 0
     referee_steps: int = 0
 
@@ -71,18 +108,62 @@ class SearchState(Frozen):
         """Index of the first target without an outcome; None when all have one."""
         return next((i for i, target in enumerate(self.targets) if target.outcome is None), None)
 
+    @property
+    def message(self) -> str:
+        """What the user said last, as it is to be read after their answer to a question."""
+        if not self.turns:
+            return self.request
+        return self.turns[-1].reading or self.turns[-1].text
+
+    def answered(self, reply: str) -> SearchState:
+        """A copy in which the open question has the user's `reply`: a choice, its number, "yes" to a single one, or
+        other words. A side that the message named and the reply does not is kept."""
+        chosen = _choice(reply, self.choices)
+        closed: dict[str, object] = {"question": None, "choices": ()}
+        if chosen.startswith(KEEP_IMAGE):
+            return self.model_copy(update={**closed, "any_modality": True})
+        sides = {side for side in ("left", "right") if re.search(rf"\b{side}\b", self.message, re.IGNORECASE)}
+        if len(sides) == 1 and not re.search(r"\b(left|right|both)\b", chosen, re.IGNORECASE):
+            chosen = f"{sides.pop()} {chosen}"
+        return self.model_copy(update=closed).with_turn(reading=chosen)
+
     def with_target(self, index: int, **changes: object) -> SearchState:
         """A copy in which target `index` has `changes`."""
         targets = list(self.targets)
         targets[index] = targets[index].model_copy(update=changes)
         return self.model_copy(update={"targets": tuple(targets)})
 
+    def with_turn(self, **changes: object) -> SearchState:
+        """A copy in which the last turn has `changes`."""
+        last = self.turns[-1].model_copy(update=changes)
+        return self.model_copy(update={"turns": (*self.turns[:-1], last)})
+
+    def reset_target(self, index: int, plan: AnatomyPlan | None = None) -> SearchState:
+        """A copy in which target `index` starts anew, by `plan` or its own; what is cached is not computed again."""
+        chosen = plan or self.targets[index].original_plan
+        targets = list(self.targets)
+        targets[index] = TargetState(plan=chosen, original_plan=chosen)
+        return self.model_copy(update={"targets": tuple(targets), "outcome": None})
+
 
 class GraphState(TypedDict):
-    """LangGraph's state: the messages, and `SearchState` as JSON (exact after every checkpointer)."""
+    """LangGraph's state: the messages, and `SearchState` as JSON (exact after every checkpointer).
+
+    `events` is the number of trace events that belong to this state: what was traced after it is repeated on resume.
+    """
 
     messages: Annotated[list[AnyMessage], add_messages]
     search: dict[str, JsonValue]
+    events: int
+
+
+def _choice(reply: str, choices: tuple[str, ...]) -> str:
+    text = reply.strip()
+    if text.isdigit() and 1 <= int(text) <= len(choices):
+        return choices[int(text) - 1]
+    if len(choices) == 1 and text.lower().rstrip(".!") in {"yes", "y", "ok", "okay", "sure", "yes please"}:
+        return choices[0]
+    return next((choice for choice in choices if choice.lower() == text.lower()), text)
 
 
 def load_search(state: GraphState) -> SearchState:

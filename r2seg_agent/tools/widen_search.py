@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from langchain_core.tools import tool
 from langgraph.types import Command
+from pydantic import Field
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of, target_at
@@ -20,18 +23,39 @@ class WidenSearchResult(Frozen):
 
 
 @tool("widen_search")
-def widen_search(target: int, runtime: Runtime) -> Command[str]:
-    """Widen the regions of a target (1-based number) for one more round; legal only when no candidate survived."""
+def widen_search(
+    target: int,
+    runtime: Runtime,
+    include: Annotated[
+        list[str],
+        Field(max_length=8, description="Organs in view whose border with the searched organ is searched too."),
+    ] = [],  # noqa: B006  (LangChain reads the default; it is never changed)
+) -> Command[str]:
+    """Search a target (1-based number) one round further: a larger margin, then the neighbouring organs' borders."""
     search = search_of(runtime)
-    index, state = target_at(search, target, ("rejected",), "widen_search")
-    if state.survivors:
-        raise ToolUseError(f"target {target} has survivors; measure them with `measure_finding`")
+    index, state = target_at(search, target, ("rejected", "measured"), "widen_search")
     step = next_round(state, context_of(runtime).budget.rounds)
     if step is None:
         raise ToolUseError(f"target {target} has used all its rounds ({state.round_index})")
+    in_view = sorted(name for name, ml in state.anchors_ml.items() if ml > 0 and name not in step.plan.anchors)
+    unknown = [name for name in include if name not in in_view and name not in step.plan.anchors]
+    if unknown:
+        raise ToolUseError(f"`{unknown[0]}` cannot be included; located and in view: {', '.join(in_view) or 'none'}")
+    further = tuple(name for name in in_view if name in include)
+    plan = step.plan.model_copy(update={"anchors": (*step.plan.anchors, *further)})
     # The stored anchors hold the neighbours too, so widening never runs the anchor model again.
-    search = search.with_target(index, stage="anchored", round_index=step.round, plan=step.plan, why=step.why, rois=())
-    result = WidenSearchResult(
-        round=step.round, padding_mm=step.plan.padding_mm, anchors=step.plan.anchors, why=step.why
-    )
+    search = search.with_target(
+        index,
+        stage="anchored",
+        round_index=step.round,
+        plan=plan,
+        why=step.why,
+        rois=(),
+        survivors=(),
+        findings=None,
+        outcome=None,
+        answer="",
+        told=False,
+    ).model_copy(update={"outcome": None})
+    result = WidenSearchResult(round=step.round, padding_mm=plan.padding_mm, anchors=plan.anchors, why=step.why)
     return answer(runtime, search, result, "widen_search")

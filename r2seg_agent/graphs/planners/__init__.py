@@ -1,1 +1,1 @@
-"""Who can sit in the planner's seat: language models by LangChain, and the offline rules."""
+"""Who can sit in the planner's seat: the offline rules, any chat model, the record of an earlier run."""

@@ -1,0 +1,88 @@
+"""Where a run's state is kept after every step: SQLite in the workspace, or PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+# Checkpoints hold JSON values and messages: nothing else may be unpickled from them.
+os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
+
+BUSY_SECONDS = 30.0
+"""How long a locked SQLite database is waited for."""
+
+
+@contextmanager
+def checkpoints(workspace: Path, store: str | None = None) -> Iterator[BaseCheckpointSaver[str]]:
+    """The checkpoint database: `checkpoints.sqlite` in the workspace, or the one at the URL `store`.
+
+    Raises `InputError` for another URL than `postgresql://…`, `MissingDependencyError` without the extra `postgres`,
+    `RunFailedError` when the database cannot be opened or is locked for long.
+    """
+    if store is None:
+        with _sqlite(workspace) as saver:
+            yield saver
+        return
+    if urlsplit(store).scheme not in ("postgresql", "postgres"):
+        raise InputError(
+            f"`--store` takes a postgresql:// URL, got `{urlsplit(store).scheme or store}`",
+            "Leave it out to keep checkpoints in the workspace.",
+        )
+    with _postgres(store) as saver:
+        yield saver
+
+
+@contextmanager
+def _sqlite(workspace: Path) -> Iterator[BaseCheckpointSaver[str]]:
+    connection = None
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(workspace / "checkpoints.sqlite", check_same_thread=False, timeout=BUSY_SECONDS)
+        saver = SqliteSaver(connection)
+        saver.setup()
+    except (sqlite3.Error, OSError) as error:
+        if connection is not None:
+            connection.close()
+        raise RunFailedError(
+            f"the workspace's checkpoint database cannot be opened: {error}",
+            "Choose another folder with --workspace, or move the damaged `checkpoints.sqlite` away.",
+        ) from error
+    try:
+        yield saver
+    except sqlite3.Error as error:
+        raise RunFailedError(
+            f"the workspace's checkpoint database failed: {error}",
+            "Free space, or close what locks `checkpoints.sqlite`, then `r2seg resume` the run.",
+        ) from error
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _postgres(url: str) -> Iterator[BaseCheckpointSaver[str]]:
+    try:
+        import psycopg
+        from langgraph.checkpoint.postgres import PostgresSaver
+    except ImportError as error:
+        raise MissingDependencyError(
+            "`--store postgresql://…` needs the extra `postgres`", "pip install 'r2seg-agent[postgres]'"
+        ) from error
+    try:
+        with PostgresSaver.from_conn_string(url) as saver:
+            saver.setup()
+            yield saver
+    except psycopg.Error as error:
+        # The message of a failed connection may quote the URL and its password.
+        raise RunFailedError(
+            f"the PostgreSQL server of `--store` failed ({type(error).__name__})",
+            "Check that it runs and that the URL's user may create tables, then `r2seg resume` the run.",
+        ) from error

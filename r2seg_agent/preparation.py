@@ -1,0 +1,169 @@
+"""What a run works with, checked before long work: options, scan, anchor source, segmenter, calibration, plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from r2seg_agent import __version__
+from r2seg_agent.errors import InputError
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.identity import volume_sha256
+from r2seg_agent.imaging.read import read_image
+from r2seg_agent.imaging.volume import Modality, Volume
+from r2seg_agent.progress import Progress, silent
+from r2seg_agent.reason.anchors.choose import anchor_source
+from r2seg_agent.reason.anchors.protocol import AnchorSource
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.plan_file import load_plan
+from r2seg_agent.reject.calibration import Calibration
+from r2seg_agent.reject.gates import GateSettings
+from r2seg_agent.reject.settings import RejectSettings, describe_mode
+from r2seg_agent.report.models import ImageInfo
+from r2seg_agent.segment.protocol import Segmenter
+from r2seg_agent.segment.registry import segmenter as segmenter_named
+from r2seg_agent.store.artifacts import recipe_sha256
+
+
+class RunOptions(Frozen):
+    """Everything that `find` and `chat` take besides the request and the image; the defaults are the command line's.
+
+    `store` is the URL of a checkpoint database; it may hold a password and is never written down.
+    """
+
+    anchors: str = "auto"
+    segmenter: str = "contrast"
+    reject: Literal["paper", "conformal"] = "paper"
+    calibration: Path | None = None
+    alpha: float = 0.05
+    plan: Path | None = None
+    truth: str | None = None
+    modality: str | None = None
+    series: str | None = None
+    out: Path | None = None
+    workspace: Path = Path(".r2seg")
+    store: str | None = None
+    mask_format: Literal["nifti", "same"] = "nifti"
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Annotated[int, Field(ge=1, le=3)] = 3
+    seconds: Annotated[float, Field(ge=0)] | None = None
+    tokens: Annotated[int, Field(ge=0)] = 200_000
+    model_calls: Annotated[int, Field(ge=0)] = 40
+    planner: str = "offline"
+    base_url: str | None = None
+    share_images: bool = False
+    interactive: bool = False
+    synthetic: bool = False
+    gates: GateSettings = GateSettings()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Checked inputs of a run. `warnings` came up while reading; `identity` is all that can change its results."""
+
+    volume: Volume
+    image: ImageInfo
+    source: AnchorSource
+    segmenter: Segmenter
+    reject: RejectSettings
+    calibration: Calibration | None
+    plans: tuple[AnatomyPlan, ...]
+    truth: NDArray[np.uint8] | NDArray[np.uint16] | None
+    warnings: tuple[str, ...]
+    identity: dict[str, object]
+
+    def run_id(self, request: str) -> str:
+        """The id of a single run: the same question to the same scan by the same means is the same run."""
+        return recipe_sha256({**self.identity, "request": request})[:12]
+
+
+def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Prepared:
+    """Read and check everything; what can be wrong with the input is found here.
+
+    Raises `InputError` for what cannot be used and `MissingDependencyError` for what is not on this machine.
+    """
+    if not 0 < options.alpha < 1:
+        raise InputError(f"--alpha must lie between 0 and 1, got {options.alpha:g}")
+    segmenter = segmenter_named(options.segmenter)
+    source = anchor_source(options.anchors)
+    calibration = None
+    if options.calibration is not None:
+        from r2seg_agent.reject.calibration_file import load_calibration
+
+        calibration = load_calibration(options.calibration)
+    reject = RejectSettings(mode=options.reject, alpha=options.alpha)
+    describe_mode(reject, calibration)
+    plans = load_plan(options.plan).plans if options.plan is not None else ()
+    progress("read", 0, 1, "image")
+    notes: list[str] = []
+    volume = read_image(image, series=options.series, modality=_modality(options.modality), note=notes.append)
+    segmenter.check(volume.modality)
+    for plan in plans:
+        source.check(volume.modality, plan.anchors)
+    truth = _read_truth(options.truth, volume) if options.truth is not None else None
+    sha256 = volume_sha256(volume)
+    progress("read", 1, 1, "image")
+    info = ImageInfo(
+        name=volume.name,
+        sha256=sha256,
+        geometry=volume.geometry,
+        modality=volume.modality,
+        unit=volume.unit,
+        synthetic=options.synthetic,
+    )
+    own_masks = options.anchors not in ("auto", "hounsfield")
+    identity: dict[str, object] = {
+        "r2seg": __version__,
+        "image": sha256,
+        "anchors": source.info.model_dump(mode="json") if own_masks else options.anchors,
+        "segmenter": segmenter.info.model_dump(mode="json"),
+        "reject": reject.model_dump(mode="json"),
+        "gates": options.gates.model_dump(mode="json"),
+        "calibration": None if calibration is None else calibration.contents_sha256,
+        "plans": [plan.model_dump(mode="json") for plan in plans],
+        "planner": options.planner,
+        "budget": [options.rounds, options.tokens, options.model_calls],
+        "seed": options.seed,
+        "synthetic": options.synthetic,
+    }
+    return Prepared(
+        volume=volume,
+        image=info,
+        source=source,
+        segmenter=segmenter,
+        reject=reject,
+        calibration=calibration,
+        plans=plans,
+        truth=truth,
+        warnings=tuple(notes),
+        identity=identity,
+    )
+
+
+def without_paths(message: str, image: str, options: RunOptions) -> str:
+    """An error message for the trace: names that the user typed may name a patient."""
+    for path in (image, options.anchors.rpartition("=")[0], options.anchors, options.segmenter, options.truth or ""):
+        if len(path) > 1 and ("/" in path or "." in path):
+            message = message.replace(path, "(a file of the user)")
+    return message
+
+
+def _modality(text: str | None) -> Modality | None:
+    if text is None:
+        return None
+    legal: tuple[Modality, ...] = get_args(Modality)
+    for modality in legal:
+        if modality.lower() == text.lower():
+            return modality
+    raise InputError(f"`--modality {text}` is unknown; there are: {', '.join(legal)}")
+
+
+def _read_truth(path: str, volume: Volume) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    from r2seg_agent.imaging.masks import read_reference
+
+    return read_reference(path, volume.geometry)
