@@ -1,0 +1,51 @@
+"""A question to the person at the terminal, with choices to pick from by number or to answer in words."""
+
+from __future__ import annotations
+
+import sys
+
+
+def choose(answer: str, choices: tuple[str, ...]) -> str:
+    """What an answer means: "2" or "2." is the second choice, "yes" the only one, anything else stands for itself."""
+    text = " ".join(answer.split())
+    number = text.rstrip(".)")
+    if number.isdecimal() and 1 <= int(number) <= len(choices):
+        return choices[int(number) - 1]
+    same = [choice for choice in choices if choice.casefold() == text.casefold()]
+    if same:
+        return same[0]
+    if len(choices) == 1 and text.casefold() in ("y", "yes", "ok"):
+        return choices[0]
+    return text
+
+
+def can_ask() -> bool:
+    """True when a person can both read a question and answer it."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(question: str, choices: tuple[str, ...]) -> str | None:
+    """Put `question` to the person at the terminal; None when they give no answer (an empty line, Ctrl-D).
+
+    Goes to stderr: stdout is for results. A number that is no choice is asked for again.
+    """
+    from rich.console import Console
+
+    from r2seg_agent.cli._text import printable
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    console.print(printable(question), style="bold")
+    for number, choice in enumerate(choices, start=1):
+        console.print(f"  {number}  {printable(choice)}")
+    hint = "number or words, Enter to leave it: " if choices else "in words, Enter to leave it: "
+    while True:
+        sys.stderr.write(hint)
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line.strip():
+            return None
+        answer = choose(line, choices)
+        if choices and answer.rstrip(".)").isdecimal():
+            console.print(f"There is no choice {answer}; there are 1 to {len(choices)}.", style="yellow")
+            continue
+        return answer

@@ -1,0 +1,156 @@
+"""What the slash commands do. They are the person's own control of the session: no model is asked whether to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from r2seg_agent.cli._chat_commands import COMMANDS, PLANES, Command
+from r2seg_agent.cli._chat_input import Leave
+from r2seg_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from r2seg_agent.cli._chat_loop import Chat
+
+FINDINGS_SHOWN = 12
+"""Findings in the terminal's table; the report has all."""
+
+
+def carry_out(command: Command, chat: Chat) -> None:
+    """Do what was asked. Raises `InputError` for arguments that are not there, `Leave` for /quit."""
+    _ACTIONS[command.name](chat, command.arguments)
+
+
+def print_findings(chat: Chat) -> None:
+    """The table of findings, as the report has it."""
+    from r2seg_agent.report.table import findings_table
+
+    chat.view.console.print(findings_table(chat.session.report(), FINDINGS_SHOWN))
+
+
+def _plan(chat: Chat, arguments: tuple[str, ...]) -> None:
+    from r2seg_agent.cli._chat_tables import plan_table
+
+    search = chat.session.search
+    if not search.targets:
+        chat.view.line('There is no plan yet: say what to find, for example "find the lung nodule".')
+        return
+    chat.view.console.print(plan_table(search))
+
+
+def _show(chat: Chat, arguments: tuple[str, ...]) -> None:
+    from r2seg_agent.cli._chat_show import slice_of
+
+    findings = chat.session.findings()
+    if not findings:
+        raise InputError(
+            "there is no finding to show", "`/plan` says what was searched, `/rejected` what was rejected."
+        )
+    numbers = {finding.number: finding for finding in findings}
+    planes = [word for word in arguments if any(plane.startswith(word.casefold()) for plane in PLANES)]
+    others = [word for word in arguments if word not in planes]
+    focus = chat.session.search.focus
+    wanted = others[0].lstrip("#") if others else str(focus if focus in numbers else findings[0].number)
+    if len(others) > 1 or len(planes) > 1 or not wanted.isdecimal() or int(wanted) not in numbers:
+        legal = ", ".join(map(str, numbers))
+        raise InputError(
+            f"`/show {' '.join(arguments)}` names no finding and plane",
+            f"Findings: {legal}; planes: {', '.join(PLANES)}.",
+        )
+    plane = next((p for p in PLANES if planes and p.startswith(planes[0].casefold())), PLANES[0])
+    path, caption = slice_of(chat.session, numbers[int(wanted)], plane)
+    chat.view.picture(path, caption)
+
+
+def _findings(chat: Chat, arguments: tuple[str, ...]) -> None:
+    if chat.session.findings():
+        print_findings(chat)
+    else:
+        chat.view.line("There are no findings." if chat.session.search.targets else "Nothing was searched yet.")
+
+
+def _rejected(chat: Chat, arguments: tuple[str, ...]) -> None:
+    from r2seg_agent.cli._chat_tables import rejected_rows
+
+    candidates = chat.session.rejected()
+    if candidates:
+        chat.view.console.print(rejected_rows(candidates))
+    else:
+        chat.view.line("Nothing was rejected." if chat.session.search.targets else "Nothing was searched yet.")
+
+
+def _wider(chat: Chat, arguments: tuple[str, ...]) -> None:
+    chat.say("look wider")
+
+
+def _alpha(chat: Chat, arguments: tuple[str, ...]) -> None:
+    from r2seg_agent.cli._chat_sentences import alpha_of
+
+    if not arguments:
+        chat.view.line(f"The level of the rejection test is {alpha_of(chat.session):g}.")
+        return
+    try:
+        level = float(arguments[0])
+    except ValueError:
+        level = 0.0
+    if not 0 < level < 1:
+        raise InputError(f"the level must lie between 0 and 1, got `{arguments[0]}`", "For example: /alpha 0.01")
+    chat.say(f"use alpha {level:g}")
+
+
+def _undo(chat: Chat, arguments: tuple[str, ...]) -> None:
+    chat.say("undo that")
+
+
+def _fork(chat: Chat, arguments: tuple[str, ...]) -> None:
+    turn = None
+    if arguments:
+        if not arguments[0].isdecimal():
+            raise InputError(f"`{arguments[0]}` is not the number of a turn", "For example: /fork 2")
+        turn = int(arguments[0])
+    old = chat.session
+    chat.enter(old.fork(turn, progress=chat.view.tools.progress))
+    before = f", as it was before turn {turn}" if turn is not None else ""
+    chat.view.line(f"Now in session {chat.session.id}, forked from {old.id}{before}; {old.id} stays as it was.")
+
+
+def _continue(chat: Chat, arguments: tuple[str, ...]) -> None:
+    if not chat.go_on():
+        chat.view.line("Nothing is waiting to be finished.")
+
+
+def _export(chat: Chat, arguments: tuple[str, ...]) -> None:
+    from r2seg_agent.cli._chat_export import export
+
+    export(chat.session, Path(arguments[0]).expanduser() if arguments else None, chat.view)
+
+
+def _help(chat: Chat, arguments: tuple[str, ...]) -> None:
+    from r2seg_agent.cli._chat_tables import help_table
+
+    chat.view.console.print(help_table())
+
+
+def _quit(chat: Chat, arguments: tuple[str, ...]) -> None:
+    raise Leave
+
+
+_ACTIONS: Mapping[str, Callable[[Chat, tuple[str, ...]], None]] = MappingProxyType(
+    {
+        "plan": _plan,
+        "show": _show,
+        "findings": _findings,
+        "rejected": _rejected,
+        "wider": _wider,
+        "alpha": _alpha,
+        "undo": _undo,
+        "fork": _fork,
+        "continue": _continue,
+        "export": _export,
+        "help": _help,
+        "quit": _quit,
+    }
+)
+assert set(_ACTIONS) == set(COMMANDS)

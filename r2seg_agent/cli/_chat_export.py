@@ -1,0 +1,48 @@
+"""`/export`: a conversation's results as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2seg_agent.atomic import write_bytes_atomic
+from r2seg_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from r2seg_agent.cli._chat_view import ChatView
+    from r2seg_agent.graphs.session import Session
+
+
+def export(session: Session, to: Path | None, view: ChatView) -> None:
+    """Write report, masks and pictures to the session's own folder, and copy them to the folder `to`.
+
+    Raises `InputError` where `to` cannot be written or nothing was searched yet.
+    """
+    if not session.search.targets:
+        raise InputError(
+            "nothing was searched yet, so there is nothing to export",
+            'Say what to find, for example "find the lung nodule".',
+        )
+    view.tools.open()
+    try:
+        written = session.write()
+    finally:
+        view.tools.close()
+    folder = session.folder.path
+    names = (*written.files, "trace.jsonl")
+    if to is not None:
+        copy_files(folder, to, names)
+        folder = to
+    view.line(f"Files in {folder}: {', '.join(names)}", "dim")
+
+
+def copy_files(folder: Path, to: Path, names: tuple[str, ...]) -> None:
+    """Copy the named files of a run to a folder of the person's choice; `InputError` where it cannot be written."""
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            write_bytes_atomic(to / name, (folder / name).read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"cannot write to `{to}`: {error.strerror}", "Choose a folder that you may write to."
+        ) from error

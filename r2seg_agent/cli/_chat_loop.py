@@ -1,0 +1,196 @@
+"""The loop of a conversation: read a line, say it or carry it out, show what happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from r2seg_agent.cli._ask import choose
+from r2seg_agent.cli._chat_commands import read_command
+from r2seg_agent.cli._chat_input import Leave, Lines, chat_lines
+from r2seg_agent.cli._chat_view import ChatView
+from r2seg_agent.cli._chat_words import Vocabulary
+from r2seg_agent.cli._picture import Pictures, choose_pictures
+from r2seg_agent.errors import BudgetError, InputError, R2SegError
+
+if TYPE_CHECKING:
+    from r2seg_agent.graphs.happenings import SessionEvent
+    from r2seg_agent.graphs.session import Session
+    from r2seg_agent.progress import Progress
+
+
+def hold_chat(open_session: Callable[[Progress], Session], workspace: Path, pictures: Pictures) -> None:
+    """Open a session and talk until the person leaves; then write its report.
+
+    A terminal gets the prompt; elsewhere lines come from stdin, answers go to stdout, progress goes to stderr, and the
+    first error ends it.
+    """
+    from rich.console import Console
+
+    console, notes = Console(highlight=False), Console(stderr=True, highlight=False)
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    view = ChatView(console, notes, choose_pictures(pictures, console, os.environ))
+    session = _open(open_session, view)
+    chat = Chat(session, view, interactive=interactive)
+    try:
+        lines = chat_lines(workspace, chat.vocabulary)
+        view.banner(session)
+        if interactive:
+            view.line("/help lists commands; Ctrl-D leaves.", "dim")
+        chat.run(lines)
+        chat.leave()
+    except BaseException as error:
+        chat.session.fail(error)
+        raise
+    finally:
+        chat.session.close()
+
+
+def _open(open_session: Callable[[Progress], Session], view: ChatView) -> Session:
+    view.tools.open()
+    try:
+        session = open_session(view.tools.progress)
+    finally:
+        view.tools.close()
+    if session.kind != "chat":
+        name = session.id
+        session.close()
+        raise InputError(
+            f"`{name}` is a single run, not a conversation",
+            f"`r2seg resume {name}` goes on with it; r2seg chat IMAGE starts a conversation.",
+        )
+    return session
+
+
+class Chat:
+    """One person, one terminal, one session at a time."""
+
+    def __init__(self, session: Session, view: ChatView, *, interactive: bool) -> None:
+        """`interactive`: errors are shown and the conversation goes on; a script ends at the first one."""
+        self.session, self.view, self.interactive = session, view, interactive
+
+    def run(self, lines: Lines) -> None:
+        """Talk until the person leaves. Raises the error that ends a script."""
+        from r2seg_agent.cli._chat_sentences import toolbar_text
+
+        if self.session.search.turns:
+            self.view.past(self.session)
+        self._safely(self.go_on)
+        waiting = self.session.question
+        if waiting is not None:
+            self.view.question(waiting)
+        while True:
+            try:
+                line = lines.read(toolbar=toolbar_text(self.session), question=self.session.question is not None)
+                if line:
+                    self._safely(self._take, line)
+            except Leave:
+                return
+
+    def say(self, text: str) -> None:
+        """One message of the person, or the answer to an open question."""
+        from r2seg_agent.cli._chat_actions import print_findings
+
+        waiting = self.session.question
+        if waiting is not None:
+            text = choose(text, waiting.choices)
+        elif self.session.unfinished:
+            turn = len(self.session.search.turns)
+            raise InputError(
+                "the last request is not finished",
+                f"/continue goes on with it, /fork {turn} starts again from before it.",
+            )
+        before = self.session.findings()
+        self._follow(self.session.say(text))
+        after = self.session.findings()
+        if after and after != before:
+            print_findings(self)
+
+    def go_on(self) -> bool:
+        """Finish what was begun; False where nothing was."""
+        if not self.session.unfinished and self.session.search.outcome != "budget_exhausted":
+            return False
+        self.view.line("Going on with the last request.", "dim")
+        self._follow(self.session.resume())
+        return True
+
+    def enter(self, session: Session) -> None:
+        """Leave this session for another."""
+        self.session.close()
+        self.session = session
+
+    def leave(self) -> None:
+        """Write what was found, and say how to come back."""
+        from r2seg_agent.cli._chat_export import export
+
+        if self.session.search.targets and not self.session.unfinished and self.session.question is None:
+            export(self.session, None, self.view)
+        if self.session.search.turns:
+            self.view.line(f"r2seg chat --resume {self.session.id} goes on.", "dim")
+
+    def vocabulary(self) -> Vocabulary:
+        """What can be named now."""
+        search = self.session.search
+        findings = tuple(finding.number for finding in self.session.findings())
+        return Vocabulary(findings, tuple(turn.index for turn in search.turns))
+
+    def _take(self, line: str) -> None:
+        from r2seg_agent.cli._chat_actions import carry_out
+
+        command = read_command(line)
+        if command is None:
+            self.say(line)
+        else:
+            carry_out(command, self)
+
+    def _follow(self, events: Iterable[SessionEvent]) -> None:
+        from r2seg_agent.graphs.happenings import TurnEnded
+
+        with _stoppable(self.session, self.view):
+            last = self.view.follow(events)
+        if isinstance(last, TurnEnded) and last.outcome == "budget_exhausted":
+            self.view.line("/continue goes on with it.", "dim")
+
+    def _safely(self, step: Callable[..., object], *given: str) -> None:
+        try:
+            step(*given)
+        except R2SegError as error:
+            if not self.interactive:
+                raise
+            self.view.line(error.message, "yellow")
+            hint = "/continue goes on with it." if isinstance(error, BudgetError) else error.hint
+            if hint:
+                self.view.line(f"  → {hint}", "dim")
+
+
+@contextmanager
+def _stoppable(session: Session, view: ChatView) -> Iterator[None]:
+    """Ctrl-C once ends the turn after the step under way, twice leaves at once (the run can be resumed)."""
+    stop = session.context.stop
+    stop.clear()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if not stop.is_set():
+            stop.set()
+            view.line("Finishing the step under way; Ctrl-C again leaves.", "yellow")
+            return
+        # A step in a worker thread cannot be broken off, and Python would wait for it: the process ends here. What is
+        # on disk is whole at any moment, as after a kill.
+        view.tools.close()
+        view.line(f"Left. r2seg chat --resume {session.id} goes on.", "yellow")
+        view.console.file.flush()
+        session.fail(KeyboardInterrupt())
+        os._exit(BudgetError.exit_status)
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        stop.clear()

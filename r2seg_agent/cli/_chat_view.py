@@ -1,0 +1,104 @@
+"""How a session looks in the terminal: its banner, what happens in a turn, what was said before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2seg_agent.cli._picture import Pictures, print_picture
+from r2seg_agent.cli._text import printable
+from r2seg_agent.cli._tool_line import ToolLine
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from r2seg_agent.graphs.happenings import Asked, SessionEvent, TurnEnded
+    from r2seg_agent.graphs.session import Session
+
+TURNS_SHOWN = 5
+"""Turns told again by `--resume`."""
+
+
+class ChatView:
+    """Prints a session to `console`; progress without a terminal goes to `notes`."""
+
+    def __init__(self, console: Console, notes: Console, pictures: Pictures) -> None:
+        self.console = console
+        self.pictures = pictures
+        self.tools = ToolLine(console, notes)
+
+    def line(self, text: str, style: str = "") -> None:
+        """One paragraph of plain text: nothing in it is read as markup or as a command to the terminal."""
+        from rich.text import Text
+
+        self.console.print(Text(printable(text), style=style))
+
+    def banner(self, session: Session) -> None:
+        """Who plans, who looks, who judges, what stands in for what, and that this is research software."""
+        from r2seg_agent.cli._chat_sentences import banner_lines
+
+        for text, style in banner_lines(session):
+            self.line(text, style)
+
+    def picture(self, path: Path, caption: str) -> None:
+        """A picture where the terminal can show it, its file's name elsewhere."""
+        print_picture(path, caption, self.console, self.pictures)
+
+    def past(self, session: Session) -> None:
+        """The last turns of a conversation that goes on."""
+        turns = session.search.turns
+        if len(turns) > TURNS_SHOWN:
+            self.line(f"… {len(turns) - TURNS_SHOWN} earlier turns", "dim")
+        for turn in turns[-TURNS_SHOWN:]:
+            undone = " (undone)" if turn.undone else ""
+            self.line(f"{turn.index}> {turn.text}{undone}", "dim")
+            if turn.answer:
+                self.line(turn.answer, "dim")
+
+    def question(self, asked: Asked) -> None:
+        """A question with its choices, numbered."""
+        self.line(asked.question, "bold")
+        for number, choice in enumerate(asked.choices, start=1):
+            self.line(f"  {number}  {choice}")
+        if asked.choices:
+            self.line("Answer with a number or in words.", "dim")
+
+    def follow(self, events: Iterable[SessionEvent]) -> Asked | TurnEnded | None:
+        """Show what happens as it happens; what the turn ended with."""
+        from r2seg_agent.graphs.happenings import (
+            Asked,
+            Pictured,
+            Said,
+            ToolFinished,
+            ToolStarted,
+            TurnEnded,
+            Words,
+        )
+
+        last: Asked | TurnEnded | None = None
+        self.tools.open()
+        try:
+            for event in events:
+                match event:
+                    case ToolStarted(tool, args, taken_by):
+                        self.tools.start(tool, args, taken_by)
+                    case ToolFinished(_, error):
+                        self.tools.finish(printable(error))
+                    case Said(text):
+                        self.line(text, "bold")
+                    case Words(text):
+                        self.line(f"the model's own words, not a result: {text}", "dim italic")
+                    case Pictured(path, caption):
+                        self.tools.close()
+                        self.picture(path, caption)
+                        self.tools.open()
+                    case Asked():
+                        self.tools.close()
+                        self.question(event)
+                        last = event
+                    case TurnEnded():
+                        last = event
+        finally:
+            self.tools.close()
+        return last

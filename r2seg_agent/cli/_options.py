@@ -1,0 +1,88 @@
+"""Options that several verbs share, declared once: the same word means the same everywhere."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class RejectMode(StrEnum):
+    """How candidates are rejected (docs/user-guide.md)."""
+
+    paper = "paper"
+    conformal = "conformal"
+
+
+class MaskFormat(StrEnum):
+    """File family of the lesion mask."""
+
+    nifti = "nifti"
+    same = "same"
+
+
+Anchors = Annotated[
+    str,
+    typer.Option(
+        "--anchors",
+        "-a",
+        help="Where organs are: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a path to a label "
+        "map with names, a folder of masks, or MASK=ORGAN.",
+    ),
+]
+Segmenter = Annotated[str, typer.Option("--segmenter", "-s", help="Segmenter by name; see `r2seg doctor`.")]
+Reject = Annotated[RejectMode, typer.Option("--reject", "-r", help="How candidates are rejected.")]
+CalibrationFile = Annotated[
+    Path | None, typer.Option("--calibration", help="Calibration file for `--reject conformal`.")
+]
+Alpha = Annotated[float, typer.Option("--alpha", help="Level of the rejection test, between 0 and 1.")]
+PlanFile = Annotated[
+    Path | None,
+    typer.Option("--plan", help="Search by this plan (JSON, e.g. an edited plan.json) and skip planning."),
+]
+Truth = Annotated[
+    str | None,
+    typer.Option(
+        "--truth", help="Reference mask, DICOM SEG or RTSTRUCT (FILE::NAME): adds Dice, sensitivity and precision."
+    ),
+]
+ModalityName = Annotated[
+    str | None, typer.Option("--modality", help="CT, MR, PT, US, XR or photo, where the file does not say.")
+]
+Series = Annotated[str | None, typer.Option("--series", help="Which series of a DICOM folder: its key or number.")]
+Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Folder for cached steps and runs.")]
+Store = Annotated[
+    str | None,
+    typer.Option("--store", help="Checkpoint database: postgresql://… [default: SQLite in the workspace]."),
+]
+MaskFamily = Annotated[
+    MaskFormat, typer.Option("--mask-format", help="`nifti`, or `same` for the family of the input.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, max=3, help="Most rounds of widening.")]
+Seconds = Annotated[
+    float | None, typer.Option("--seconds", min=0.0, help="Time budget; the current step is always finished.")
+]
+Planner = Annotated[
+    str,
+    typer.Option(
+        "--planner", "-p", help="Who plans: `offline` (rules, a stand-in), or a language model as PROVIDER:MODEL."
+    ),
+]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="Address of an OpenAI-compatible server for the planner's model.")
+]
+ShareImages = Annotated[
+    bool,
+    typer.Option(
+        "--share-images", help="Let a language model that can see have the overlay pictures; they leave the machine."
+    ),
+]
+Tokens = Annotated[int, typer.Option("--tokens", min=0, help="Most tokens for the planner's model.")]
+ModelCalls = Annotated[int, typer.Option("--model-calls", min=0, help="Most calls of the planner's model.")]
+Synthetic = Annotated[
+    bool, typer.Option("--synthetic", help="The scan holds synthetic content; every result will say so.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the answer.")]

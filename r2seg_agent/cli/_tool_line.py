@@ -1,0 +1,98 @@
+"""What the tools are doing: one line a tool, alive while it works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+WAITING = "…"
+"""The line between two tools: a language model may be choosing."""
+
+
+class ToolLine:
+    """Draws the tool under way with a spinner, its counts and its time, and leaves one dim line when it is done.
+
+    Where nobody looks on (`notes` is no terminal), one plain line a tool goes to `notes` instead.
+    """
+
+    def __init__(self, console: Console, notes: Console) -> None:
+        self._console, self._notes = console, notes
+        self._alive = console.is_terminal and not console.is_dumb_terminal
+        self._bars: Progress | None = None
+        self._task: TaskID | None = None
+        self._name, self._began = "", 0.0
+
+    def open(self) -> None:
+        """Begin to draw."""
+        if not self._alive or self._bars is not None:
+            return
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("{task.fields[counts]}", style="dim"),
+            TimeElapsedColumn(),
+        )
+        self._bars = Progress(*columns, console=self._console, transient=True)
+        self._task = self._bars.add_task(self._name or WAITING, total=None, counts="")
+        self._bars.start()
+
+    def close(self) -> None:
+        """Take the line away: before a picture, a question, the prompt."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = self._task = None
+
+    def start(self, tool: str, args: Mapping[str, JsonValue], taken_by: str) -> None:
+        """A tool begins."""
+        self._name, self._began = describe_call(tool, args), time.monotonic()
+        if taken_by not in ("planner", "referee"):
+            self._name += f" ({taken_by})"
+        if not self._alive:
+            self._note(f"· {self._name}")
+        self._draw(self._name, "")
+
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """A `Progress`: how far the tool under way has come."""
+        counts = f"{done}/{total}" if total > 1 else ""
+        self._draw(self._name or stage, " ".join(part for part in (stage if self._name else "", counts, note) if part))
+
+    def finish(self, error: str) -> None:
+        """The tool is done, or refused its arguments."""
+        from rich.text import Text
+
+        name, self._name = self._name, ""
+        if not self._alive:
+            if error:
+                self._note(f"  refused: {error}")
+        elif error:
+            self._console.print(Text(f"  ✗ {name}: {error}", style="yellow"))
+        else:
+            self._console.print(Text(f"  ✓ {name}  {time.monotonic() - self._began:.1f} s", style="dim"))
+        self._draw(WAITING, "")
+
+    def _draw(self, description: str, counts: str) -> None:
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, description=description, counts=counts)
+
+    def _note(self, text: str) -> None:
+        from rich.text import Text
+
+        self._notes.print(Text(text), soft_wrap=True)
+
+
+def describe_call(tool: str, args: Mapping[str, JsonValue]) -> str:
+    """A tool call in words: "locate organs, target 1"."""
+    parts = [tool.replace("_", " ")]
+    for name, value in args.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        if shown:
+            parts.append(shown if name in ("targets", "organs", "include") else f"{name} {shown}")
+    return ", ".join(parts)
