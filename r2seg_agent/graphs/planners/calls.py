@@ -1,0 +1,117 @@
+"""One call out of what a model answered: checked against the tools that are offered, or a problem that names them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from langchain_core.messages import ToolCall
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, JsonValue
+
+MAX_ARGS_CHARS = 4000
+"""Characters of one call's arguments as JSON; longer ones are refused before any tool sees them."""
+MAX_NAME_CHARS = 60
+
+
+@dataclass(frozen=True)
+class WrittenCall:
+    """A call as a model wrote it: nothing about it is checked yet."""
+
+    name: object
+    args: object
+
+
+class Offer:
+    """The tools that are offered, by name, with the names of their arguments."""
+
+    def __init__(self, tools: Sequence[BaseTool]) -> None:
+        self.schemas = {tool.name: args_schema(tool) for tool in tools}
+        self.arguments = {name: frozenset(_properties(schema)) for name, schema in self.schemas.items()}
+
+    @property
+    def legal(self) -> str:
+        """The legal choices in words."""
+        if not self.arguments:
+            return "No tool is offered now."
+        signatures = (f"`{name}({', '.join(_properties(self.schemas[name]))})`" for name in self.arguments)
+        return f"Call exactly one of: {', '.join(signatures)}."
+
+    def pick(self, calls: Sequence[WrittenCall]) -> tuple[ToolCall | None, str]:
+        """The first valid call, or None and what is wrong with the first one, with the legal choices."""
+        problems: list[str] = []
+        for call in calls:
+            checked = self._check(call)
+            if not isinstance(checked, str):
+                return checked, ""
+            problems.append(checked)
+        return None, f"{problems[0] if problems else 'There was no call in your answer.'} {self.legal}"
+
+    def _check(self, call: WrittenCall) -> ToolCall | str:
+        if not isinstance(call.name, str):
+            return "The call names no tool."
+        name = call.name.strip().removeprefix("functions.")
+        if name not in self.arguments:
+            return f"There is no tool `{_shown(name)}` now."
+        args = {} if call.args is None or call.args == "" else call.args
+        if isinstance(args, str):
+            try:
+                args = strict_json(args)
+            except ValueError:
+                return f"The arguments of `{name}` are not valid JSON."
+        if not isinstance(args, dict):
+            return f"The arguments of `{name}` must be a JSON object, not {_kind(args)}."
+        unknown = [key for key in args if key not in self.arguments[name]]
+        if unknown:
+            known = ", ".join(f"`{key}`" for key in sorted(self.arguments[name])) or "no arguments"
+            return f"`{name}` has no argument `{_shown(str(unknown[0]))}`; it takes {known}."
+        try:
+            size = len(json.dumps(args, allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            return f"The arguments of `{name}` are not plain JSON values."
+        if size > MAX_ARGS_CHARS:
+            return f"The arguments of `{name}` have {size} characters; at most {MAX_ARGS_CHARS} are allowed."
+        return ToolCall(name=name, args=cast(dict[str, object], args), id=f"call-{name}")
+
+
+def args_schema(tool: BaseTool) -> dict[str, JsonValue]:
+    """The JSON schema of the arguments that a model may pass (injected ones are not among them)."""
+    schema = tool.tool_call_schema
+    found = schema if isinstance(schema, dict) else cast(type[BaseModel], schema).model_json_schema()
+    return cast(dict[str, JsonValue], found)
+
+
+def strict_json(text: str) -> JsonValue:
+    """JSON by the book: no NaN or Infinity, no repeated keys; `ValueError` for anything else."""
+    try:
+        return cast(JsonValue, json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _properties(schema: dict[str, JsonValue]) -> list[str]:
+    properties = schema.get("properties")
+    return list(properties) if isinstance(properties, dict) else []
+
+
+def _shown(name: str) -> str:
+    """A name that a model made up, safe to print: what is not ASCII is escaped, and it is cut."""
+    return ascii(name)[1:-1][:MAX_NAME_CHARS].replace("`", "'")
+
+
+def _kind(value: object) -> str:
+    names = {list: "a list", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a text")
