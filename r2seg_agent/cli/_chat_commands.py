@@ -57,10 +57,11 @@ def read_command(line: str) -> Command | None:
     if not line.startswith("/"):
         return None
     try:
-        head, *arguments = shlex.split(line[1:])
+        parts = shlex.split(line[1:]) or [""]
     except ValueError as error:
         raise InputError(f"the command cannot be read: {error}", 'Put names with spaces in "double quotes".') from error
-    head = _ALIASES.get(head.casefold(), head.casefold())
+    head, arguments = parts[0].casefold(), parts[1:]
+    head = _ALIASES.get(head, head)
     fits = [head] if head in COMMANDS else [name for name in COMMANDS if head and name.startswith(head)]
     if len(fits) != 1:
         near = fits or difflib.get_close_matches(head, COMMANDS, n=2)
