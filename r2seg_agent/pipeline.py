@@ -157,10 +157,10 @@ def run_resume(
     opened: Callable[[Session], None] | None = None,
     planner: Planner | None = None,
     image: str | None = None,
-    **changes: object,
+    changes: Mapping[str, object] | None = None,
 ) -> FindResult:
     """Go on with a single run that was killed, stopped or ended by a budget; finished steps are not repeated."""
-    given = {**changes, "interactive": ask is not None}
+    given = {**(changes or {}), "interactive": ask is not None}
     session = reopen(name, workspace, progress, image=image, planner=planner, changes=given)
     with session:
         if session.kind == "chat":
@@ -177,7 +177,7 @@ def run_fork(
     plans: tuple[AnatomyPlan, ...] = (),
     opened: Callable[[Session], None] | None = None,
     image: str | None = None,
-    **changes: object,
+    changes: Mapping[str, object] | None = None,
 ) -> FindResult:
     """A new run that begins as `name` stood after trace event `step`, by other `plans` where some are given."""
     with reopen(name, workspace, progress, image=image, changes=changes) as session:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from r2seg_agent.cli import _options as options
+from r2seg_agent.cli._options import MaskFormat, RejectMode
 
-class RejectMode(StrEnum):
-    """How candidates are rejected (docs/user-guide.md)."""
-
-    paper = "paper"
-    conformal = "conformal"
-
-
-class MaskFormat(StrEnum):
-    """File family of the lesion mask."""
-
-    nifti = "nifti"
-    same = "same"
+if TYPE_CHECKING:
+    from r2seg_agent.graphs.session import Session
+    from r2seg_agent.pipeline import AskUser, FindResult
+    from r2seg_agent.progress import Progress
 
 
 def find_command(
@@ -34,93 +28,67 @@ def find_command(
             show_default=False,
         ),
     ],
-    anchors: Annotated[
-        str,
-        typer.Option(
-            "--anchors",
-            "-a",
-            help="Where organs are: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a path to a label "
-            "map with names, a folder of masks, or MASK=ORGAN.",
-        ),
-    ] = "auto",
-    segmenter: Annotated[
-        str, typer.Option("--segmenter", "-s", help="Segmenter by name; see `r2seg doctor`.")
-    ] = "contrast",
-    reject: Annotated[
-        RejectMode, typer.Option("--reject", "-r", help="How candidates are rejected.")
-    ] = RejectMode.paper,
-    calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Calibration file for `--reject conformal`.")
-    ] = None,
-    alpha: Annotated[float, typer.Option("--alpha", help="Level of the rejection test, between 0 and 1.")] = 0.05,
-    plan: Annotated[
-        Path | None,
-        typer.Option("--plan", help="Search by this plan (JSON, e.g. an edited plan.json) and skip planning."),
-    ] = None,
-    truth: Annotated[
-        str | None,
-        typer.Option(
-            "--truth",
-            help="Reference mask, DICOM SEG or RTSTRUCT (FILE::NAME): adds Dice, sensitivity and precision.",
-        ),
-    ] = None,
-    modality: Annotated[
-        str | None, typer.Option("--modality", help="CT, MR, PT, US, XR or photo, where the file does not say.")
-    ] = None,
-    series: Annotated[
-        str | None, typer.Option("--series", help="Which series of a DICOM folder: its key or number.")
-    ] = None,
+    anchors: options.Anchors = "auto",
+    segmenter: options.Segmenter = "contrast",
+    reject: options.Reject = RejectMode.paper,
+    calibration: options.CalibrationFile = None,
+    alpha: options.Alpha = 0.05,
+    plan: options.PlanFile = None,
+    truth: options.Truth = None,
+    modality: options.ModalityName = None,
+    series: options.Series = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the results [default: runs/ID in the workspace].")
     ] = None,
-    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Folder for cached steps and runs.")] = Path(
-        ".r2seg"
-    ),
-    mask_format: Annotated[
-        MaskFormat, typer.Option("--mask-format", help="`nifti`, or `same` for the family of the input.")
-    ] = MaskFormat.nifti,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 0,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, max=3, help="Most rounds of widening.")] = 3,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0.0, help="Time budget; the current step is always finished.")
-    ] = None,
-    synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="The scan holds synthetic content; every result will say so.")
-    ] = False,
+    workspace: options.Workspace = Path(".r2seg"),
+    store: options.Store = None,
+    mask_format: options.MaskFamily = MaskFormat.nifti,
+    seed: options.Seed = 0,
+    rounds: options.Rounds = 3,
+    seconds: options.Seconds = None,
+    planner: options.Planner = "offline",
+    base_url: options.BaseUrl = None,
+    share_images: options.ShareImages = False,
+    tokens: options.Tokens = 200_000,
+    model_calls: options.ModelCalls = 40,
+    synthetic: options.Synthetic = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the answer.")] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Find lesions: plan, locate organs, segment around them, reject what is normal tissue, report with evidence.
 
     Example: r2seg find "find the lung nodule" --image scan.nrrd --anchors hounsfield
     """
-    from r2seg_agent.cli._progress import terminal_progress
-    from r2seg_agent.pipeline import FindOptions, run_find
+    from r2seg_agent.cli._single import run_single
 
-    options = FindOptions(
-        anchors=anchors,
-        segmenter=segmenter,
-        reject=reject.value,
-        calibration=calibration,
-        alpha=alpha,
-        plan=plan,
-        truth=truth,
-        modality=modality,
-        series=series,
-        out=out,
-        workspace=workspace,
-        mask_format=mask_format.value,
-        seed=seed,
-        rounds=rounds,
-        seconds=seconds,
-        synthetic=synthetic,
-    )
-    with terminal_progress(enabled=not quiet and not as_json) as progress:
-        result = run_find(request, image, options, progress)
-    if as_json:
-        typer.echo(result.report.model_dump_json(indent=2))
-    else:
-        from r2seg_agent.cli._answer import print_answer
+    def work(progress: Progress, ask: AskUser | None, opened: Callable[[Session], None]) -> FindResult:
+        from r2seg_agent.pipeline import run_find
+        from r2seg_agent.preparation import RunOptions
 
-        print_answer(result, quiet=quiet)
-    raise typer.Exit(result.exit_status)
+        chosen = RunOptions(
+            anchors=anchors,
+            segmenter=segmenter,
+            reject=reject.value,
+            calibration=calibration,
+            alpha=alpha,
+            plan=plan,
+            truth=truth,
+            modality=modality,
+            series=series,
+            out=out,
+            workspace=workspace,
+            store=store,
+            mask_format=mask_format.value,
+            seed=seed,
+            rounds=rounds,
+            seconds=seconds,
+            tokens=tokens,
+            model_calls=model_calls,
+            planner=planner,
+            base_url=base_url,
+            share_images=share_images,
+            synthetic=synthetic,
+        )
+        return run_find(request, image, chosen, progress, ask=ask, opened=opened)
+
+    run_single(work, as_json=as_json, quiet=quiet)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from r2seg_agent import __version__
-from r2seg_agent.cli import data, doctor, find, weights
+from r2seg_agent.cli import data, doctor, find, resume, weights
 
 app = typer.Typer(
     name="r2seg",
@@ -28,6 +28,8 @@ app = typer.Typer(
     ),
 )
 app.command("find")(find.find_command)
+app.command("resume")(resume.resume_command)
+app.command("fork")(resume.fork_command)
 app.command("doctor")(doctor.doctor_command)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
@@ -69,5 +71,7 @@ def main() -> None:
         sys.stderr.write("  → This is a bug. R2SEG_DEBUG=1 shows where; the run's trace.jsonl says how far it came.\n")
         sys.exit(RunFailedError.exit_status)
     except KeyboardInterrupt:
-        sys.stderr.write("r2seg: stopped by you; run the same command again, finished steps are not repeated.\n")
+        sys.stderr.write(
+            "r2seg: stopped at once; `r2seg trace list` shows the run, `r2seg resume ID` goes on after its last step.\n"
+        )
         sys.exit(4)

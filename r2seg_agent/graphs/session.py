@@ -336,6 +336,9 @@ class Session:
                         yield from self._happenings(one, told)
                         if one and "search" in one:
                             told = max(told, len(one["search"]["said"]))
+        except BudgetError as error:
+            error.hint = error.hint or f"r2seg resume {self.id}"
+            raise
         except (KeyError, ValidationError) as error:
             if isinstance(error, ValidationError) and "SearchState" in str(error):
                 raise RunFailedError(
