@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from r2seg_agent import __version__
-from r2seg_agent.cli import data, doctor, find, resume, weights
+from r2seg_agent.cli import chat, data, doctor, find, resume, weights
 
 app = typer.Typer(
     name="r2seg",
@@ -28,6 +28,7 @@ app = typer.Typer(
     ),
 )
 app.command("find")(find.find_command)
+app.command("chat")(chat.chat_command)
 app.command("resume")(resume.resume_command)
 app.command("fork")(resume.fork_command)
 app.command("doctor")(doctor.doctor_command)
