@@ -1,0 +1,59 @@
+"""What is on the table: the findings, targets and level that a message of the user can speak of."""
+
+from __future__ import annotations
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.volume import Modality
+
+
+class FindingRow(Frozen):
+    """A finding as users refer to it. `target` is the number of its target, `place` is in patient terms."""
+
+    number: int
+    target: int
+    concept: str
+    name: str
+    place: str
+    volume_ml: float
+    longest: float
+    unit: str = "mm"
+
+
+class RejectedRow(Frozen):
+    """A rejected candidate; `number` counts in the order in which the user is shown them."""
+
+    number: int
+    id: str
+    target: int
+    volume_ml: float
+    why: str
+
+
+class TargetRow(Frozen):
+    """A target of the search. `outcome` is "" while its search is under way."""
+
+    number: int
+    concept: str
+    name: str
+    anchors: tuple[str, ...]
+    outcome: str = ""
+    rounds: int = 0
+
+
+class Table(Frozen):
+    """Everything that "it", "the second one" or "the liver" may mean.
+
+    `message` is what the user said in the open turn; `question` and `choices` are what the user was asked in it.
+    `focus` is the finding that was spoken of last, `rejected` holds at most the first rows of `n_rejected`.
+    """
+
+    message: str = ""
+    modality: Modality = "unknown"
+    alpha: float = 0.05
+    targets: tuple[TargetRow, ...] = ()
+    findings: tuple[FindingRow, ...] = ()
+    rejected: tuple[RejectedRow, ...] = ()
+    n_rejected: int = 0
+    focus: int | None = None
+    question: str = ""
+    choices: tuple[str, ...] = ()
