@@ -69,20 +69,23 @@ class ChatModelPlanner:
         offer = Offer(tools)
         before = self.retrier.requests
         refusals: list[str] = []
+        start = self._way
         for way in (self._way,) if self._settled else WAYS[WAYS.index(self._way) :]:
             try:
                 message, usage = self._send(way, messages, tools, offer, optional)
                 reply = self._read(way, message, usage, messages, offer, optional)
             except FormError as error:
-                refusals.append(f"{way}: {error}")
+                refusals.append(str(error))
                 self._try_next(way)
                 continue
-            except CutError as error:
+            except CutError:
                 usage = usage_of(AIMessage(""), messages, tools)
-                reply = self._reply(None, usage, problem=f"Your answer was cut off ({error}). {offer.legal}")
+                reply = self._reply(None, usage, problem=f"Your answer was cut off or withheld. {offer.legal}")
             return replace(reply, requests=self.retrier.requests - before)
+        self._way = start
         raise PlannerRefusedError(
-            f"the server of `{self.name}` takes no question in a form that r2seg knows ({'; '.join(refusals)})",
+            f"the server of `{self.name}` takes no question in a form that r2seg knows: "
+            f"{'; '.join(dict.fromkeys(refusals))}",
             FORM_ADVICE,
         )
 
@@ -133,8 +136,9 @@ class ChatModelPlanner:
                 size += len(chunk.text) + sum(len(part["args"] or "") for part in chunk.tool_call_chunks)
                 if size > MAX_STREAMED_CHARS:
                     raise CutError(f"more than {MAX_STREAMED_CHARS} characters")
-            if whole is None:
-                raise ValueError("the stream held no message")
+            if whole is None or not _finish_reason(whole):
+                # A broken connection looks like the end of a stream; only a whole answer says why it ended.
+                raise ValueError("the stream ended early")
             return whole
 
         return call
@@ -232,8 +236,13 @@ def _native_calls(message: AIMessage) -> list[WrittenCall]:
 
 
 def _is_cut(message: AIMessage) -> bool:
-    reason = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
-    return reason in _CUT_REASONS
+    return _finish_reason(message) in _CUT_REASONS
+
+
+def _finish_reason(message: AIMessage) -> str:
+    """Why the answer ended, as the server says it; "" when it does not."""
+    found = (message.response_metadata.get(key) for key in ("finish_reason", "stop_reason", "done_reason"))
+    return str(next((reason for reason in found if reason), ""))
 
 
 def _is_quoted(call: WrittenCall, messages: Sequence[AnyMessage], offer: Offer) -> bool:

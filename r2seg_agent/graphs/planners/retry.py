@@ -93,7 +93,7 @@ class Retrier:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     sleep: Callable[[float], None] = time.sleep
     rng: random.Random = field(default_factory=lambda: random.Random(0), repr=False)
-    timeout_s: float = 60.0
+    timeout_s: float = 120.0
     requests: int = 0
 
     def send(self, call: Callable[[], T]) -> T:
@@ -111,7 +111,7 @@ class Retrier:
                 self.requests -= 1
                 raise FormError("not implemented by this model's client") from None
             except Exception as error:
-                failure = judge(error, self.secrets)
+                failure = judge(error, self.secrets, self.timeout_s)
             if failure.kind == "form":
                 raise FormError(failure.what)
             if failure.kind == "cut":
@@ -141,7 +141,7 @@ class Retrier:
         )
 
 
-def judge(error: BaseException, secrets: tuple[str, ...] = ()) -> Failure:
+def judge(error: BaseException, secrets: tuple[str, ...] = (), timeout_s: float | None = None) -> Failure:
     """What an exception of a client means; its text is scrubbed of `secrets` and of whatever looks like a key."""
     names = {cls.__name__ for cls in type(error).__mro__}
     status = _status(error)
@@ -153,7 +153,8 @@ def judge(error: BaseException, secrets: tuple[str, ...] = ()) -> Failure:
     if names & _CUT_NAMES:
         return Failure("cut", said)
     if names & {"TimeoutError", "TimeoutException", "APITimeoutError", "ModelTimeoutError"}:
-        return Failure("again", "no answer in time")
+        limit = "in time" if timeout_s is None else f"within {timeout_s:g} s"
+        return Failure("again", f"no whole answer {limit}")
     if names & _CONNECTION_NAMES:
         return Failure("again", f"no connection ({said})")
     if type(error).__name__ in _BROKEN_NAMES or isinstance(error, _BROKEN_TYPES):

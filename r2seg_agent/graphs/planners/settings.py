@@ -45,7 +45,7 @@ class PlannerSettings(BaseSettings):
     seed: int | None = 0
     """Sent where the client supports it; few servers promise the same answer for it."""
     max_tokens: int | None = Field(default=2048, ge=16, le=100_000)
-    timeout_s: float = Field(default=60.0, gt=0.0, le=3600.0)
+    timeout_s: float = Field(default=120.0, gt=0.0, le=3600.0)
     """For one whole answer."""
     road: Literal["native", "json_schema", "json_text"] | None = None
     """The way of asking for a call; found out by trying when it is not set."""

@@ -8,6 +8,7 @@ a patient's findings there. `R2SEG_ALLOW_TRACING=1` leaves them as they are.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -26,10 +27,9 @@ def telemetry_off() -> None:
         os.environ[name] = "false"
     os.environ.pop("LANGCHAIN_HANDLER", None)
     os.environ.pop(GATEWAY_VARIABLE, None)
-    from langsmith import utils
-
-    # LangSmith remembers the environment from before.
-    utils.get_env_var.cache_clear()  # type: ignore[attr-defined]  # lru_cache behind overloads
+    # LangSmith remembers the environment from before; it need not be loaded for this.
+    if (utils := sys.modules.get("langsmith.utils")) is not None:
+        utils.get_env_var.cache_clear()
 
 
 def untraced(call: Callable[[], T]) -> T:
