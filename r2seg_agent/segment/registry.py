@@ -43,12 +43,22 @@ def _nnunet(text: str) -> Segmenter:
     return ClassSegmenter(NnUNetFolder(parse_spec(text, "nnunet")))
 
 
+def _bundle(text: str) -> Segmenter:
+    from r2seg_agent.segment.folders.bundle import Bundle
+    from r2seg_agent.segment.folders.segmenter import ClassSegmenter
+    from r2seg_agent.segment.folders.spec import parse_spec
+
+    return ClassSegmenter(Bundle(parse_spec(text, "bundle")))
+
+
 FOLDERS: Mapping[str, Callable[[str], Segmenter]] = {
     "nnunet": _nnunet,
+    "bundle": _bundle,
 }
 """What takes something behind a colon: `nnunet:PATH`."""
 FOLDERS_TOLD: Mapping[str, str] = {
     "nnunet": "nnunet:PATH",
+    "bundle": "bundle:PATH",
 }
 
 

@@ -1,0 +1,148 @@
+"""The three formats of a bundle's network behind one call. The only place that loads exported programs.
+
+A TorchScript, torch.export or ONNX file is a program, though not one in Python: its hash is compared with the manifest
+before it is read, nothing in it is unpickled but tensors, and docs/models.md says to trust its author.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import logging
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from r2seg_agent.errors import MissingDependencyError
+from r2seg_agent.imaging.volume import FloatArray
+from r2seg_agent.segment.folders.bundle import ONNX_INSTALL
+from r2seg_agent.segment.folders.bundle_manifest import Manifest
+
+Network = Callable[[FloatArray], FloatArray]
+"""(1, channels, *size) float32 → (1, classes, *size) float32."""
+
+
+def load_network(manifest: Manifest, path: Path, name: str) -> Network:
+    """The network of a bundle, its bytes checked against the manifest's sha256 as they are loaded.
+
+    Raises `MissingDependencyError` for other bytes, for a file of another format, one that holds pickled objects, or
+    a missing onnxruntime.
+    """
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != manifest.sha256:
+        raise MissingDependencyError(f"`{path.name}` of `{name}` is not the file that its manifest names", _ANEW)
+    load = {"torchscript": _torchscript, "torch.export": _exported, "onnx": _onnx}[manifest.format]
+    try:
+        with _quiet():
+            return load(data)
+    except MissingDependencyError:
+        raise
+    except Exception as error:  # torch and onnxruntime raise all kinds for a file of another format
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise MissingDependencyError(
+            f"`{path.name}` of `{name}` cannot be loaded as {manifest.format}: {first[:300]}",
+            "Check `format` in bundle.json, and that the file was exported for this version of its library.",
+        ) from error
+
+
+_ANEW = "Copy the file anew; if you made it yourself, write its true sha256 into bundle.json."
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _torchscript(data: bytes) -> Network:
+    load: Any = torch.jit.load
+    module = load(io.BytesIO(data), map_location=_device())
+    module.eval()
+    return _torch_call(module)
+
+
+def _exported(data: bytes) -> Network:
+    _check_plain(data)
+    with _weights_only():
+        program = torch.export.load(io.BytesIO(data))
+    if _device().type != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        program = move_to_device_pass(program, _device())
+    return _torch_call(program.module())
+
+
+def _torch_call(module: Any) -> Network:
+    def call(batch: FloatArray) -> FloatArray:
+        with torch.inference_mode(), _quiet():
+            answer = module(torch.from_numpy(batch).to(_device()))
+        found: FloatArray = answer.float().cpu().numpy()
+        return found
+
+    return call
+
+
+def _onnx(data: bytes) -> Network:
+    try:
+        runtime: Any = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise MissingDependencyError("an ONNX bundle needs onnxruntime", ONNX_INSTALL) from error
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(data, options, providers=runtime.get_available_providers())
+    given, answered = session.get_inputs(), session.get_outputs()
+    if len(given) != 1:
+        raise ValueError(f"the network has {len(given)} inputs ({', '.join(i.name for i in given)}); one is expected")
+
+    def call(batch: FloatArray) -> FloatArray:
+        found = session.run([answered[0].name], {given[0].name: batch})[0]
+        return np.asarray(found, dtype=np.float32)
+
+    return call
+
+
+def _check_plain(data: bytes) -> None:
+    """`torch.export` may store objects that only pickle can read, which could run anything: such a file is refused."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        stored = [n.rpartition("/data/constants/")[2] for n in archive.namelist() if "/data/constants/" in n]
+    odd = [n for n in stored if not n.startswith("tensor_") and not n.endswith("_config.json")]
+    if odd:
+        raise MissingDependencyError(
+            f"the exported network holds objects that are no tensors ({odd[0]}); loading them could run code",
+            "Export the bare network, without custom objects (`torch.export.export` of a plain module).",
+        )
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """`torch.export.load` reads some parts by `torch.load(weights_only=False)`; torch's own switch forbids that."""
+    switch = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(switch)
+    os.environ[switch] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(switch)
+        else:
+            os.environ[switch] = before
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch logs whole tracebacks for a file that it cannot read, and warns that TorchScript is old."""
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
