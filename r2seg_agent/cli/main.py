@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from r2seg_agent import __version__
-from r2seg_agent.cli import chat, data, doctor, find, resume, weights
+from r2seg_agent.cli import chat, data, doctor, find, resume, trace, weights
 
 app = typer.Typer(
     name="r2seg",
@@ -32,6 +32,7 @@ app.command("chat")(chat.chat_command)
 app.command("resume")(resume.resume_command)
 app.command("fork")(resume.fork_command)
 app.command("doctor")(doctor.doctor_command)
+app.add_typer(trace.app, name="trace")
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 

@@ -90,6 +90,15 @@ def old_runs(workspace: Path) -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in folders if not (folder / "run.json").exists()))
 
 
+def worked_seconds(workspace: Path, run_id: str) -> float:
+    """How long a run worked, by its last event; 0 where its trace cannot be read."""
+    try:
+        events = read_trace(RunFolder(workspace, run_id).trace)
+    except RunFailedError:
+        return 0.0
+    return events[-1].seconds if events else 0.0
+
+
 def _old_run(workspace: Path, name: str) -> RunFolder | None:
     fits = [run for run in old_runs(workspace) if name and run.startswith(name)]
     return RunFolder(workspace, fits[0]) if len(fits) == 1 else None

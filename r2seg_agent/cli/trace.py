@@ -1,0 +1,56 @@
+"""`r2seg trace`: what runs did: list, show, diff, verify, replay, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, help="What runs did: list, show, compare, verify, replay and export their traces."
+)
+
+Run = Annotated[str, typer.Argument(help="A run's id or its beginning; `r2seg trace list` shows them.", metavar="RUN")]
+Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Folder for cached steps and runs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+WORKSPACE = Path(".r2seg")
+
+
+@app.command("list")
+def list_command(workspace: Workspace = WORKSPACE, as_json: AsJson = False) -> None:
+    """List the runs of a workspace, newest first: what was asked, what came of it, how long it took."""
+    from r2seg_agent.cli._trace_print import print_runs
+
+    print_runs(workspace, as_json=as_json)
+
+
+@app.command("show")
+def show_command(
+    run: Run,
+    workspace: Workspace = WORKSPACE,
+    step: Annotated[
+        int | None, typer.Option("--step", "-n", min=1, help="Everything of one step, with its pictures.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run as a tree: what was asked, planned, tried, rejected and why, with timings."""
+    from r2seg_agent.cli._trace_print import print_run
+
+    print_run(workspace, run, step=step, as_json=as_json)
+
+
+@app.command("diff")
+def diff_command(first: Run, second: Run, workspace: Workspace = WORKSPACE, as_json: AsJson = False) -> None:
+    """Compare two runs: settings, plans, decisions, the first differing event, files."""
+    from r2seg_agent.cli._trace_print import print_diff
+
+    print_diff(workspace, first, second, as_json=as_json)
+
+
+@app.command("verify")
+def verify_command(run: Run, workspace: Workspace = WORKSPACE, as_json: AsJson = False) -> None:
+    """Check hashes of artifacts and files, and derive p- and q-values again. Exit status 5 when something differs."""
+    from r2seg_agent.cli._trace_print import print_checks
+
+    raise typer.Exit(0 if print_checks(workspace, run, as_json=as_json) else 5)
