@@ -1,4 +1,4 @@
-"""Shared by all tests: telemetry off, one thread per worker, no network but loopback, quiet property tests."""
+"""Shared by all tests: telemetry off, no keys, one thread per worker, no network but loopback, quiet property tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# No test reaches a real provider by accident: no key, no address and no settings of the one who runs them.
+for _name in [name for name in os.environ if name.endswith(("_API_KEY", "_BASE_URL", "_API_BASE"))]:
+    del os.environ[_name]
+for _name in [name for name in os.environ if name.startswith(("R2SEG_PLANNER_", "LANGSMITH_", "LANGCHAIN_"))]:
+    del os.environ[_name]
+os.environ["R2SEG_SETTINGS"] = os.devnull + "-no-settings.toml"
 
 settings.register_profile("r2seg", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("r2seg")

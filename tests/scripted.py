@@ -1,4 +1,4 @@
-"""A scripted chat model: tool calls, structured output and plain text by script; it notes what it was offered and shown.
+"""A scripted chat model: tool calls, structured output and plain text; it notes what it was offered and shown.
 
 Used for every agent path, through the same `ChatModelPlanner` as a real model.
 """
@@ -54,7 +54,8 @@ class ScriptedChatModel(BaseChatModel):
     ) -> Runnable[LanguageModelInput, Any]:
         if not self.structured:
             raise NotImplementedError
-        assert method == "json_schema" and include_raw
+        assert method == "json_schema"
+        assert include_raw
         self.schemas.append(schema)
         bound = self.bind(offered=tools_of_schema(schema), road="json_schema")
         return bound | RunnableLambda(lambda message: {"raw": message, "parsed": None, "parsing_error": None})
