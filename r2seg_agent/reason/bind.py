@@ -8,25 +8,17 @@ from typing import Literal
 
 from r2seg_agent.reason import anatomy, concepts
 from r2seg_agent.reason.concepts import GENERIC_KIND, Concept
+from r2seg_agent.reason.diagnoses import diagnosed
 from r2seg_agent.reason.lexicon import Item, lexicon
 from r2seg_agent.reason.plan import Side
+from r2seg_agent.reason.wishes import Wish, related
+from r2seg_agent.reason.words import words
 
 SideWord = Literal["left", "right", "both"]
 MENTIONS = ("concept", "ambiguous", "organ", "lesion", "region")
 """Roles of the items that wishes are made of."""
-_SPACE = ("filler", "plain", "unknown", "side", "again", "outline", "everything", "modality", "whole")
+_SPACE = ("filler", "plain", "unknown", "side", "again", "outline", "everything", "modality", "whole", "means")
 """Items that do not part a lesion word from its organ."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """One thing the request names. `organ` is "" for a concept named without a place; `kind` None: no lesion word."""
-
-    concept: str | None
-    organ: str
-    kind: str | None
-    side: Side | None
-    text: str
 
 
 @dataclass
@@ -53,7 +45,8 @@ class Stream:
         self._join_lesion_words()
         self._give_sides()
         self._join_organs()
-        self.wishes = self._bind()
+        self._drop_origins()
+        self.wishes = diagnosed(self._items, self.mentions, self._bind())
         self.kinds = tuple(m.value for m in self.mentions if m.role == "lesion" and not m.used)
 
     def _between(self, a: Mention, b: Mention, *roles: str) -> bool:
@@ -68,7 +61,7 @@ class Stream:
         named = [m.value for m in self.mentions if m.role == "organ"]
         for m in [m for m in self.mentions if m.role == "ambiguous"]:
             meaning = lexicon().ambiguous[m.value]
-            fit = [c for c in meaning.concepts if any(_related(concepts.concept(c), organ) for organ in named)]
+            fit = [c for c in meaning.concepts if any(related(concepts.concept(c), organ) for organ in named)]
             if len(fit) == 1:
                 m.role, m.value = "concept", fit[0]
                 continue
@@ -82,7 +75,7 @@ class Stream:
         kept: list[Mention] = []
         for m in self.mentions:
             last = kept[-1] if kept else None
-            if last is None or not self._touching(last, m):
+            if last is None or not self._touching(last, m) or self._between(last, m, "means"):
                 kept.append(m)
             elif last.role == m.role == "lesion":
                 weaker = m.value == GENERIC_KIND or last.value == "metastasis"  # "metastatic melanoma"
@@ -135,6 +128,32 @@ class Stream:
             kept.append(m)
         self.mentions = kept
 
+    def _drop_origins(self) -> None:
+        """Of "colorectal mets in the liver" only the second organ is meant: the first says where they come from."""
+        for origin, spread in zip(self.mentions, self.mentions[1:], strict=False):
+            named = origin.role == "organ" and spread.role == "concept" and _is_metastasis(spread)
+            if named and self._touching(origin, spread) and not related(concepts.concept(spread.value), origin.value):
+                origin.role = "origin"
+        for n, place in enumerate(self.mentions):
+            if place.role != "organ" or n == 0:
+                continue
+            spread = self.mentions[n - 1]
+            between = self._items[spread.at + 1 : place.at]
+            leads = [i for i in between if i.role == "in" or i.text == "to"]
+            if not _is_metastasis(spread) or not leads or any(i.role not in ("in", *_SPACE) for i in between):
+                continue
+            if spread.role == "concept":
+                c = concepts.concept(spread.value)
+                if not related(c, place.value) and c.organ != "lymph_nodes":
+                    spread.role, spread.value = "lesion", "metastasis"
+            elif n > 1 and (origin := self.mentions[n - 2]).role == "organ":
+                inside = origin.value in anatomy.containing(place.value) or place.value in anatomy.containing(
+                    origin.value
+                )
+                if self._touching(origin, spread) and not inside:
+                    origin.role = "origin"
+        self.mentions = [m for m in self.mentions if m.role != "origin"]
+
     def _bind(self) -> tuple[Wish, ...]:
         wishes: list[Wish] = []
         placed: dict[int, Mention] = {}  # concept position → organ that says where
@@ -142,9 +161,13 @@ class Stream:
             owner = self._owner(organ)
             if owner is not None and owner.role == "concept":
                 c = concepts.concept(owner.value)
-                if _related(c, organ.value):
+                if not related(c, organ.value) and (there := _of_that_place(c, owner.text, organ.value)):
+                    c, owner.value = there, there.id  # "carcinoid of the lung": the place decides
+                if related(c, organ.value):
                     placed.setdefault(owner.at, organ)
                     organ.used = True
+                elif c.organ == "lymph_nodes":
+                    organ.used = True  # they are everywhere, and nothing finds those of one place
                 elif self._touching(organ, owner):
                     self._doubt_place(c, organ)
         for n, m in enumerate(self.mentions):
@@ -153,11 +176,11 @@ class Stream:
             if m.role == "concept":
                 organ = placed.get(m.at, m)
                 place = organ.value if organ.role == "organ" else ""
-                wishes.append(Wish(m.value, place, None, _one_side(organ.side or m.side), m.text))
+                wishes.append(Wish(m.value, place, None, _one_side(organ.side or m.side), m.text, m.at))
             elif m.role == "organ" and not m.used:
                 owner = self._owner(m)
                 if owner is None:
-                    wishes.append(Wish(None, m.value, None, _one_side(m.side), m.text))
+                    wishes.append(Wish(None, m.value, None, _one_side(m.side), m.text, m.at))
                     continue
                 owner.used = True
                 kind = (
@@ -165,9 +188,20 @@ class Stream:
                 )
                 if kind == GENERIC_KIND and (first := self._special_before(m)):
                     kind, first.used = first.value, True  # "malignant liver mass"
-                wishes.append(Wish(None, m.value, kind, _one_side(m.side or owner.side), m.text))
+                wishes.append(Wish(None, m.value, kind, _one_side(m.side or owner.side), m.text, min(m.at, owner.at)))
         self._bind_regions(bool(wishes))
-        return (*wishes, *self._dangling(wishes))
+        return self._taken_up((*wishes, *self._dangling(wishes)))
+
+    def _taken_up(self, wishes: Sequence[Wish]) -> tuple[Wish, ...]:
+        """ "Now the bladder. Any tumour there?": a lesion word alone speaks of the one organ named before it."""
+        alone = [m for m in self.mentions if m.role == "lesion" and not m.used]
+        if len(wishes) != 1 or len(alone) != 1 or self.regions:
+            return tuple(wishes)
+        (wish,), (word,) = wishes, alone
+        if wish.concept is not None or wish.kind is not None or word.at < wish.at:
+            return tuple(wishes)
+        word.used = True
+        return (replace(wish, kind=word.value, side=wish.side or _one_side(word.side)),)
 
     def _is_origin(self, before: Mention, cancer: Mention) -> bool:
         """True for "metastases of colon cancer"."""
@@ -187,11 +221,11 @@ class Stream:
 
     def _owner(self, organ: Mention) -> Mention | None:
         """The lesion word or concept that speaks of this organ."""
-        words = [m for m in self.mentions if m.role in ("lesion", "concept")]
-        after = next((m for m in words if m.at > organ.at), None)
+        named = [m for m in self.mentions if m.role in ("lesion", "concept")]
+        after = next((m for m in named if m.at > organ.at), None)
         if after and self._touching(organ, after):
             return after
-        before = next((m for m in reversed(words) if m.at < organ.at), None)
+        before = next((m for m in reversed(named) if m.at < organ.at), None)
         if before and not self._between(before, organ, "stop"):
             previous = next((m for m in reversed(self.mentions) if m.at < before.at), None)
             taken = before.role == "concept" or (
@@ -200,7 +234,7 @@ class Stream:
             if self._between(before, organ, "in") or not taken or self._touching(before, organ):
                 return before
             listed = " in " in before.text or " of " in before.text  # "metastases in bone and liver"
-            if listed and not self._between(before, organ, *MENTIONS, "again"):
+            if listed and not self._between(before, organ, "concept", "lesion", "ambiguous", "region", "again"):
                 return before
             if before.role == "concept" and self._is_aside(concepts.concept(before.value).organ, before, organ):
                 return before
@@ -244,9 +278,9 @@ class Stream:
             beside = dropped is not None and n > 0 and self.mentions[n - 1] is dropped
             dropped = m
             around = [i.role for i in (*self._items[max(0, m.at - 3) : m.at], *self._items[m.at + 1 : m.at + 3])]
-            words = [w for w in self.mentions if w.role == "lesion"]
-            after = next((w for w in words if w.at > m.at and self._touching(m, w)), None)
-            before = next((w for w in reversed(words) if w.at < m.at), None)
+            named = [w for w in self.mentions if w.role == "lesion"]
+            after = next((w for w in named if w.at > m.at and self._touching(m, w)), None)
+            before = next((w for w in reversed(named) if w.at < m.at), None)
             joined = not beside and any(i.role == "join" for i in self._items[max(0, m.at - 2) : m.at])
             everything = any(i.role == "everything" for i in self._items[max(0, m.at - 4) : m.at])
             follower = self.mentions[n + 1] if n + 1 < len(self.mentions) else None
@@ -284,7 +318,7 @@ class Stream:
             place = before.value if before.role == "organ" else concepts.concept(before.value).organ
             side = next((w.side for w in wishes if w.text == before.text), None)
             m.used = True
-            more.append(Wish(None, place, m.value, side, m.text))
+            more.append(Wish(None, place, m.value, side, m.text, m.at))
         return more
 
 
@@ -292,18 +326,19 @@ def _is_metastasis(m: Mention) -> bool:
     return m.value == "metastasis" or (m.role == "concept" and concepts.concept(m.value).kinds[:1] == ("metastasis",))
 
 
+def _of_that_place(c: Concept, text: str, organ: str) -> Concept | None:
+    """The concept of the same kind in this organ, when the words for `c` name no organ themselves."""
+    said = words(text)
+    spans = (said[i:j] for i in range(len(said)) for j in range(i + 1, len(said) + 1))
+    if c.organ != "lymph_nodes" and any(span in anatomy.phrases() for span in spans):
+        return None
+    kind = next((k for k in (text, c.id.replace("_", " "), *c.kinds[:1]) if k in c.kinds), None)
+    found = concepts.find_concept(organ, kind) if kind else None
+    return found if found and kind in found.kinds else None
+
+
 def _one_side(side: SideWord | None) -> Side | None:
     return None if side == "both" else side
-
-
-def _related(c: Concept, organ: str) -> bool:
-    """True when the organ may say where in its own organ a concept lies."""
-    return (
-        c.organ in anatomy.containing(organ)
-        or organ in anatomy.containing(c.organ)
-        or any(anatomy.group_of(organ) == anatomy.group_of(a) for a in c.anchors)
-        or "body" in c.anchors
-    )
 
 
 def _refined(concept_id: str, kind: str) -> str:

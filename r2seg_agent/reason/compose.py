@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.reason import anatomy, concepts
-from r2seg_agent.reason.bind import Wish
 from r2seg_agent.reason.concepts import GENERIC_KIND, Concept
 from r2seg_agent.reason.parse import Request
 from r2seg_agent.reason.plan import AnatomyPlan, Side
 from r2seg_agent.reason.targets import anchors_of, excluded_organs, narrowing_organ
+from r2seg_agent.reason.wishes import Wish
 
 MODALITY_WORDS: Mapping[Modality, str] = {
     "CT": "CT", "MR": "MRI", "PT": "PET", "US": "ultrasound", "XR": "X-ray", "photo": "photo", "unknown": "image",

@@ -77,6 +77,7 @@ class Concept(Frozen):
 class _Table(Frozen):
     comment: str
     windows: Mapping[str, Window]
+    broader_kinds: Mapping[str, str]
     concepts: tuple[Concept, ...]
 
     @model_validator(mode="after")
@@ -166,10 +167,12 @@ def _by_organ_and_kind() -> Mapping[tuple[str, str], Concept]:
 def find_concept(organ: str, kind: str) -> Concept | None:
     """The concept for a lesion word in an organ: "cyst" in "kidney_left" → `kidney_cyst`.
 
-    The exact kind in the organ or in what contains it wins over the generic lesion of the nearest one that has any.
+    The exact kind in the organ or in what contains it wins over a broader one ("squamous cell carcinoma" is a cancer),
+    and that over the generic lesion of the nearest one that has any.
     """
     table = _by_organ_and_kind()
-    for wanted in (kind, GENERIC_KIND):
+    broader = _table().broader_kinds.get(kind, kind)
+    for wanted in dict.fromkeys((kind, broader, GENERIC_KIND)):
         for place in anatomy.containing(organ):
             if (place, wanted) in table:
                 return table[place, wanted]

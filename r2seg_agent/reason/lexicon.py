@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -16,8 +16,8 @@ from r2seg_agent.reason import anatomy, concepts
 from r2seg_agent.reason.words import Speller, tokens, words
 
 Role = Literal[
-    "concept", "ambiguous", "organ", "lesion", "region", "side", "modality", "not", "again", "context", "in", "join",
-    "everything", "whole", "outline", "stop", "comma", "filler", "plain", "unknown",
+    "concept", "ambiguous", "organ", "lesion", "region", "side", "modality", "not", "again", "context", "means",
+    "normal", "in", "join", "everything", "whole", "outline", "stop", "comma", "filler", "plain", "unknown",
 ]  # fmt: skip
 
 MAX_PHRASE_WORDS = 8
@@ -53,6 +53,12 @@ class Lexicon(Frozen):
     cancelled_negations: tuple[str, ...]
     neutral: tuple[str, ...]
     contexts: tuple[str, ...]
+    beside: tuple[str, ...]
+    """Contexts that name what lies next to the target."""
+    diagnoses: tuple[str, ...]
+    """Words between a finding and what it is thought to be."""
+    unremarkable: tuple[str, ...]
+    """Words that say an organ is healthy."""
     prepositions: tuple[str, ...]
     joins: tuple[str, ...]
     everything: tuple[str, ...]
@@ -89,7 +95,7 @@ def _phrases() -> Mapping[tuple[str, ...], tuple[tuple[Role, str], ...]]:
 
     def add(role: Role, value: str, *texts: str) -> None:
         for text in texts:
-            if key := words(text):
+            if key := _key(words(text)):
                 table.setdefault(key, ((role, value),))
 
     lex = lexicon()
@@ -112,12 +118,15 @@ def _phrases() -> Mapping[tuple[str, ...], tuple[tuple[Role, str], ...]]:
         add("region", name, *region.words)
     for key, ids in concepts.phrases().items():
         if len(ids) == 1:
-            table.setdefault(key, (("concept", ids[0]),))
+            table.setdefault(_key(key), (("concept", ids[0]),))
     for key, organ in anatomy.phrases().items():
         if organ not in ("body", "abdominal_cavity", "thoracic_cavity"):
-            table.setdefault(key, (("organ", organ),))
+            table.setdefault(_key(key), (("organ", organ),))
     add("not", "", *lex.negations)
+    add("context", "near", *lex.beside)
     add("context", "", *lex.contexts)
+    add("means", "", *lex.diagnoses)
+    add("normal", "", *lex.unremarkable)
     add("outline", "", *lex.outlines)
     add("again", "", *lex.restarts)
     add("in", "", *lex.prepositions)
@@ -126,6 +135,11 @@ def _phrases() -> Mapping[tuple[str, ...], tuple[tuple[Role, str], ...]]:
     add("whole", "", *lex.whole_body)
     add("filler", "", *lex.filler.split())
     return table
+
+
+def _key(spelled: Sequence[str]) -> tuple[str, ...]:
+    """Words of a phrase without articles: "cyst of the liver" is "cyst of liver"."""
+    return tuple(w for w in spelled if w not in _ARTICLES)
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +175,8 @@ def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]
     The longest known phrase wins. An ordinary English word that means nothing here is "plain"; a word that is neither
     known nor ordinary nor near a known one is "unknown".
     """
-    typed = tokens(_SLASHED.sub(lambda m: _SLASHED_WORDS[m[0].casefold()], _MEASURE.sub(" ", text)))
+    plain = _HEADER.sub(_said_by_header, _QUERY.sub(" query ", _MEASURE.sub(" ", text)))
+    typed = _key(tokens(_SLASHED.sub(lambda m: _SLASHED_WORDS[m[0].casefold()], plain)))
     spelled = [_meant(t) for t in typed]
     items: list[Item] = []
     corrected: list[tuple[str, str]] = []
@@ -180,6 +195,22 @@ def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]
             items.append(_single(typed[at]))  # a correction that completes no phrase is none
             at += 1
     return tuple(items), tuple(corrected)
+
+
+_ARTICLES = frozenset(("a", "an", "the"))
+_QUERY = re.compile(r"\?(?=\w)")
+"""A question mark before a word: "?liposarcoma" is a suspicion, not the end of a sentence."""
+_HEADER = re.compile(
+    r"(?:^|(?<=[.;!?\n]))\s*(?:(?P<past>(?:past |clinical |medical )*history|hx|pmh)|(?:clinical |reason for )?"
+    r"(?:findings?|impression|conclusions?|indication|technique|comparison|question|information|report(?: text)?|"
+    r"assessment|opinion|summary|exam(?:ination)?|diagnosis|request))\s*:",
+    re.IGNORECASE,
+)
+"""The headings of a radiology report: none is a finding."""
+
+
+def _said_by_header(heading: re.Match[str]) -> str:
+    return " history of " if heading["past"] else " . "
 
 
 _MEASURE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:mm|cm|ml|cc|hu|mg)\b", re.IGNORECASE)

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.reason import anatomy, concepts
-from r2seg_agent.reason.bind import Wish
 from r2seg_agent.reason.compose import MODALITY_WORDS, compose_plan
 from r2seg_agent.reason.concepts import GENERIC_KIND
 from r2seg_agent.reason.lexicon import lexicon, understand
@@ -19,7 +18,8 @@ from r2seg_agent.reason.parse import read_request
 from r2seg_agent.reason.plan import Clarification, PlanSet
 from r2seg_agent.reason.plan_file import dump_plan, load_plan
 from r2seg_agent.reason.questions import COMMON_CONCEPTS, MAX_CHOICES, article, only_organ, question_for
-from r2seg_agent.reason.targets import anchors_of, concept_of, excluded_names, is_excluded, targets_of
+from r2seg_agent.reason.targets import anchors_of, excluded_names, is_excluded, targets_of
+from r2seg_agent.reason.wishes import Wish, concept_of
 
 __all__ = ["MAX_REQUEST_CHARS", "MAX_TARGETS", "dump_plan", "load_plan", "plan_request"]
 

@@ -16,8 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from r2seg_agent.reason.bind import MENTIONS, Stream, Wish
+from r2seg_agent.reason.bind import MENTIONS, Stream
 from r2seg_agent.reason.lexicon import Item, lexicon
+from r2seg_agent.reason.wishes import Wish
+
+_NO = ("no", "negative for", "free of", "free from", "no evidence of", "no sign of", "without evidence of")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Request:
     wanted: tuple[Wish, ...] = ()
     excluded: tuple[Wish, ...] = ()
     remarks: tuple[Wish, ...] = ()
+    beside: tuple[Wish, ...] = ()
+    """Remarks that say what lies next to the target."""
     regions: tuple[tuple[str, str], ...] = ()
     """(region, kind) to search as a whole."""
     excluded_regions: tuple[str, ...] = ()
@@ -48,20 +53,22 @@ class Request:
 
 def read_request(items: Sequence[Item]) -> Request:
     """The wishes of a request."""
-    wanted, negative, remarks = _streams(items)
+    healthy = _healthy(items)
+    wanted, negative, remarks = _streams(_heard(items, healthy))
     if not any(i.role in MENTIONS for i in wanted) and any(i.role == "everything" for i in wanted):
         for run in negative:  # "everything but the liver in the abdomen": the region is wanted
             wanted += [i for i in run if i.role == "region"]
             run[:] = [i for i in run if i.role != "region"]
     positive = Stream(wanted)
     excluded = [Stream(run) for run in negative]
-    remarked = [Stream(run) for run in remarks]
+    remarked = [Stream(run) for _, run in remarks]
     said = [i for i in wanted if i.role == "modality"]
     sequences = [lexicon().sequences[i.text] for i in said if i.text in lexicon().sequences]
     return Request(
         wanted=positive.wishes,
-        excluded=tuple(w for s in excluded for w in s.wishes),
+        excluded=(*(w for s in excluded for w in s.wishes), *_left_out(positive, healthy, items)),
         remarks=tuple(w for s in remarked for w in s.wishes),
+        beside=tuple(w for (near, _), s in zip(remarks, remarked, strict=True) if near for w in s.wishes),
         regions=positive.regions,
         excluded_regions=tuple(r for s in excluded for r, _ in s.regions),
         kinds=positive.kinds,
@@ -77,11 +84,55 @@ def read_request(items: Sequence[Item]) -> Request:
     )
 
 
-def _streams(items: Sequence[Item]) -> tuple[list[Item], list[list[Item]], list[list[Item]]]:
+def _clauses(items: Sequence[Item]) -> list[tuple[int, int]]:
+    """(start, end) of the parts between full stops and commas."""
+    cuts = [n for n, i in enumerate(items) if i.role in ("stop", "comma")]
+    return list(zip([0, *(c + 1 for c in cuts)], [*cuts, len(items)], strict=True))
+
+
+def _healthy(items: Sequence[Item]) -> frozenset[int]:
+    """Items of clauses that only say that an organ is well: "kidneys normal", "liver: no lesion"; no questions."""
+    found: set[int] = set()
+    for start, end in _clauses(items):
+        clause = items[start:end]
+        said = [i for i in clause if i.role in MENTIONS or i.role in ("normal", "not")]
+        asked = (end < len(items) and items[end].text == "?") or (clause[:1] and clause[0].text in ("is", "are"))
+        if asked or any(i.role in ("again", "context", "everything") for i in clause) or not said:
+            continue
+        organs = [i for i in said if i.role in ("organ", "region")]
+        no = next((n for n, i in enumerate(said) if i.role == "not" and i.text in _NO), None)
+        named = [i for i in said if i.role in ("lesion", "concept", "ambiguous")]
+        well = any(i.role == "normal" for i in said) and not named and no is None
+        free = no is not None and said[:no] == organs != [] and named and all(i.role == "lesion" for i in named)
+        if organs and (well or free):
+            found.update(range(start, end))
+    return frozenset(found)
+
+
+def _heard(items: Sequence[Item], healthy: frozenset[int]) -> list[Item]:
+    """The items that may ask for something; a colon behind an organ's name parts nothing ("adrenals: metastases?")."""
+    heard: list[Item] = []
+    for n, item in enumerate(items):
+        if n in healthy:
+            continue
+        since = next((i for i in reversed(heard) if i.role in (*MENTIONS, "stop")), None)
+        heading = item.text == ":" and since is not None and since.role == "organ"
+        heard.append(Item("filler", "", ":") if heading else item)
+    return heard
+
+
+def _left_out(positive: Stream, healthy: frozenset[int], items: Sequence[Item]) -> tuple[Wish, ...]:
+    """Organs said to be well, where nothing else is asked of them."""
+    wanted = {w.organ for w in positive.wishes}
+    well = Stream([items[n] for n in sorted(healthy) if items[n].role in ("organ", "side", "comma", "stop")])
+    return tuple(w for w in well.wishes if not wanted)
+
+
+def _streams(items: Sequence[Item]) -> tuple[list[Item], list[list[Item]], list[tuple[bool, list[Item]]]]:
     """Wanted items as one stream; each negated run and each remark as its own."""
     wanted: list[Item] = []
     negative: list[list[Item]] = []
-    remarks: list[list[Item]] = []
+    remarks: list[tuple[bool, list[Item]]] = []
     mode: Literal["wanted", "not", "context"] = "wanted"
     fresh = False  # nothing but filler since the negation
     for n, item in enumerate(items):
@@ -93,18 +144,20 @@ def _streams(items: Sequence[Item]) -> tuple[list[Item], list[list[Item]], list[
         if item.role == "context":
             if mode == "wanted":
                 mode = "context"
-                remarks.append([])
+                remarks.append((item.value == "near", []))
             continue
         ends = item.role == "stop" or (item.role in ("again", "outline") and not (mode == "not" and fresh))
         ends = ends or (item.role == "comma" and (mode == "context" or following in ("in", "again")))
         ends = ends or (
-            mode == "context" and item.role in ("in", "join") and any(i.role in MENTIONS for i in remarks[-1])
+            mode == "context" and item.role in ("in", "join") and any(i.role in MENTIONS for i in remarks[-1][1])
         )
         if ends:
             mode = "wanted"
         if item.role in MENTIONS:
             fresh = False
-        {"wanted": wanted, "not": negative[-1] if negative else wanted, "context": remarks[-1] if remarks else wanted}[
-            mode
-        ].append(item)
+        {
+            "wanted": wanted,
+            "not": negative[-1] if negative else wanted,
+            "context": remarks[-1][1] if remarks else wanted,
+        }[mode].append(item)
     return wanted, negative, remarks

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from r2seg_agent.reason import anatomy, concepts
-from r2seg_agent.reason.bind import Wish
+from r2seg_agent.reason import anatomy
 from r2seg_agent.reason.concepts import GENERIC_KIND, Concept
 from r2seg_agent.reason.lexicon import lexicon
 from r2seg_agent.reason.parse import Request
 from r2seg_agent.reason.plan import Side
+from r2seg_agent.reason.wishes import Wish, concept_of
 
 
 def targets_of(wishes: Sequence[Wish], asked: Request, available: frozenset[str] | None) -> list[tuple[Concept, Wish]]:
@@ -25,22 +26,21 @@ def targets_of(wishes: Sequence[Wish], asked: Request, available: frozenset[str]
     for wish in (*wishes, *regional):
         c = concept_of(wish)
         if c is not None:
+            wish = _on_neighbours_side(c, wish, asked)
             found.setdefault((c.id, narrowing_organ(c, wish), wish.side), (c, wish))
     return list(found.values())
 
 
+def _on_neighbours_side(c: Concept, wish: Wish, asked: Request) -> Wish:
+    """ "Mass behind the left eye in the orbit" is on the left: the eye beside it is one of its anchors."""
+    anchors = {anatomy.group_of(a) for a in c.anchors}
+    near = {w.side or anatomy.organ(w.organ).side for w in asked.beside if anatomy.group_of(w.organ) in anchors}
+    sides = near - {None}
+    return replace(wish, side=sides.pop()) if wish.side is None and len(sides) == 1 else wish
+
+
 def _region(region: str, kind: str) -> list[Wish]:
     return [Wish(None, organ, kind, None, region) for organ in lexicon().regions[region].organs]
-
-
-def concept_of(wish: Wish) -> Concept | None:
-    """The concept that a wish names; a closer one where the place has its own ("bone metastasis in the femur")."""
-    if wish.concept is not None:
-        c = concepts.concept(wish.concept)
-        closer = concepts.find_concept(wish.organ, c.kinds[0]) if wish.organ and c.kinds else None
-        deeper = closer is not None and c.kinds[0] in closer.kinds and c.organ in anatomy.containing(closer.organ)[1:]
-        return closer if deeper else c
-    return concepts.find_concept(wish.organ, wish.kind or GENERIC_KIND)
 
 
 def narrowing_organ(c: Concept, wish: Wish) -> str:
