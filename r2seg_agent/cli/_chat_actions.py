@@ -128,9 +128,11 @@ def _export(chat: Chat, arguments: tuple[str, ...]) -> None:
 
 
 def _help(chat: Chat, arguments: tuple[str, ...]) -> None:
-    from r2seg_agent.cli._chat_tables import help_table
+    from r2seg_agent.cli._chat_tables import HELP, help_table
 
     chat.view.console.print(help_table())
+    for line in HELP:
+        chat.view.line(line, "dim")
 
 
 def _quit(chat: Chat, arguments: tuple[str, ...]) -> None:

@@ -167,6 +167,15 @@ class Chat:
             hint = "/continue goes on with it." if isinstance(error, BudgetError) else error.hint
             if hint:
                 self.view.line(f"  → {hint}", "dim")
+        except Leave:
+            raise
+        except Exception as error:
+            if not self.interactive or os.environ.get("R2SEG_DEBUG"):
+                raise
+            self.view.line(f"unexpected {type(error).__name__}: {error}", "red")
+            self.view.line(
+                f"  → This is a bug; the session is kept. /fork {len(self.session.search.turns)} goes back.", "dim"
+            )
 
 
 @contextmanager

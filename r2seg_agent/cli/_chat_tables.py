@@ -18,13 +18,19 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 12
 """Rejected candidates listed; the report has all."""
+HELP = (
+    'Everything else is said to the planner: "find the lung nodule", "how big is it?", "where exactly?", "why did you '
+    'reject the second one?", "include the duodenum", "what did you do so far?".',
+    "Ctrl-C once finishes the step under way, twice leaves at once; Ctrl-D leaves. Either way the session is kept.",
+)
+"""What stands below the table of commands."""
 
 
 def plan_table(search: SearchState) -> Table:
     """One column of facts a target."""
-    table = _table("Plan")
-    table.add_column("", style="dim", no_wrap=True)
     several = len(search.targets) > 1
+    table = _table("Plan", header=several)
+    table.add_column("", style="dim", no_wrap=True)
     for number in range(1, len(search.targets) + 1):
         table.add_column(f"target {number}" if several else "", ratio=1)
     plans = [target.plan for target in search.targets]
@@ -75,15 +81,11 @@ def rejected_rows(candidates: Sequence[Candidate]) -> Table:
 
 def help_table() -> Table:
     """All commands."""
-    table = _table("Commands")
+    table = _table("Commands", header=False)
     table.add_column("", no_wrap=True)
     table.add_column("", ratio=1)
     for about in COMMANDS.values():
         table.add_row(*_texts(about.usage, about.text))
-    table.caption = (
-        'Everything else is said to the planner: "find the lung nodule", "how big is it?", "why did you reject the '
-        'second one?". Ctrl-C once finishes the step under way, twice leaves; Ctrl-D leaves.'
-    )
     return table
 
 
@@ -91,12 +93,17 @@ def _words(names: Sequence[str]) -> str:
     return ", ".join(name.replace("_", " ") for name in names)
 
 
-def _table(title: str) -> Table:
+def _table(title: str, *, header: bool = True) -> Table:
     from rich import box
     from rich.table import Table
 
     return Table(
-        title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=True
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=header,
     )
 
 

@@ -6,11 +6,15 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from r2seg_agent.cli._text import printable
+
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+LONGEST = 72
+"""Characters of a tool call in its line."""
 WAITING = "…"
 """The line between two tools: a language model may be choosing."""
 
@@ -36,8 +40,8 @@ class ToolLine:
 
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TextColumn("{task.fields[counts]}", style="dim"),
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[counts]}", style="dim", markup=False),
             TimeElapsedColumn(),
         )
         self._bars = Progress(*columns, console=self._console, transient=True)
@@ -62,7 +66,10 @@ class ToolLine:
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """A `Progress`: how far the tool under way has come."""
         counts = f"{done}/{total}" if total > 1 else ""
-        self._draw(self._name or stage, " ".join(part for part in (stage if self._name else "", counts, note) if part))
+        self._draw(
+            self._name or stage,
+            printable(" ".join(part for part in (stage if self._name else "", counts, note) if part)),
+        )
 
     def finish(self, error: str) -> None:
         """The tool is done, or refused its arguments."""
@@ -95,4 +102,5 @@ def describe_call(tool: str, args: Mapping[str, JsonValue]) -> str:
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         if shown:
             parts.append(shown if name in ("targets", "organs", "include") else f"{name} {shown}")
-    return ", ".join(parts)
+    text = " ".join(printable(", ".join(parts)).split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
