@@ -51,14 +51,24 @@ def _bundle(text: str) -> Segmenter:
     return ClassSegmenter(Bundle(parse_spec(text, "bundle")))
 
 
+def _totalseg(text: str) -> Segmenter:
+    from r2seg_agent.segment.folders.segmenter import ClassSegmenter
+    from r2seg_agent.segment.folders.spec import parse_spec
+    from r2seg_agent.segment.folders.totalseg_task import TotalSegTask
+
+    return ClassSegmenter(TotalSegTask(parse_spec(text, "totalseg")))
+
+
 FOLDERS: Mapping[str, Callable[[str], Segmenter]] = {
     "nnunet": _nnunet,
     "bundle": _bundle,
+    "totalseg": _totalseg,
 }
 """What takes something behind a colon: `nnunet:PATH`."""
 FOLDERS_TOLD: Mapping[str, str] = {
     "nnunet": "nnunet:PATH",
     "bundle": "bundle:PATH",
+    "totalseg": "totalseg:TASK",
 }
 
 
