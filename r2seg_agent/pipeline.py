@@ -114,14 +114,16 @@ def reopen(
     *,
     image: str | None = None,
     planner: Planner | None = None,
+    look: bool = False,
     changes: Mapping[str, object] | None = None,
 ) -> Session:
     """The run or conversation `name` (an id or its beginning), as its last finished step left it.
 
     `image` names the scan where it has moved; `changes` are options of this process: budgets, `store`, `interactive`.
-    Raises `InputError` when the scan is another one than the run's.
+    `look`: only to read it, or to fork from it. Raises `InputError` when the scan is another one than the run's.
     """
-    from r2seg_agent.graphs.session import Session, options_of
+    from r2seg_agent.graphs.bookkeeping import options_of
+    from r2seg_agent.graphs.session import Session
 
     folder = run_folder(workspace, name)
     inputs = folder.inputs()
@@ -135,7 +137,7 @@ def reopen(
         raise InputError(
             f"the scan is not the one of run `{folder.id}`", "Name the right one with --image, or start a new run."
         )
-    return Session(folder, inputs.kind, path, options, prepared, seat, anew=False, progress=progress)
+    return Session(folder, inputs.kind, path, options, prepared, seat, anew=False, look=look, progress=progress)
 
 
 def _traced_image(folder: RunFolder) -> str | None:
@@ -180,7 +182,7 @@ def run_fork(
     changes: Mapping[str, object] | None = None,
 ) -> FindResult:
     """A new run that begins as `name` stood after trace event `step`, by other `plans` where some are given."""
-    with reopen(name, workspace, progress, image=image, changes=changes) as session:
+    with reopen(name, workspace, progress, image=image, look=True, changes=changes) as session:
         dumped = [plan.model_dump(mode="json") for plan in plans]
         run_id = recipe_sha256({"fork": session.id, "step": step, "plans": dumped})[:12]
         fork = session.fork_at(step, plans, run_id, progress)

@@ -7,24 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from r2seg_agent import __version__
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
+from r2seg_agent.graphs.bookkeeping import begin_record, inputs_of, note, started
 from r2seg_agent.graphs.checkpoints import checkpoints
-from r2seg_agent.graphs.happenings import (
-    Asked,
-    Pictured,
-    Said,
-    SessionEvent,
-    ToolFinished,
-    ToolStarted,
-    TurnEnded,
-    Words,
-)
+from r2seg_agent.graphs.happenings import Asked, SessionEvent, TurnEnded, Words, happenings
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.results import Written, make_report, write_run
 from r2seg_agent.graphs.search import RECURSION_LIMIT, build_search_graph
@@ -33,17 +24,12 @@ from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.report.models import Candidate, Finding, Report
 from r2seg_agent.store.artifacts import ArtifactStore
-from r2seg_agent.store.runs import RunFolder, RunInputs, RunKind, RunRecord, RunStatus, utc_now
+from r2seg_agent.store.runs import RunFolder, RunKind
 from r2seg_agent.tools.context import Budget, Context
 from r2seg_agent.tools.evidence import all_findings, rejected_candidates
-from r2seg_agent.tools.show_slices import ShowSlicesResult
 from r2seg_agent.tools.state import GraphState, SearchState, TargetState, Turn, dump_search, load_search
-from r2seg_agent.trace.recorder import Recorder
+from r2seg_agent.trace.recorder import Recorder, read_trace
 from r2seg_agent.trace.redact import redact
-
-_OPTIONS_JSON = TypeAdapter(RunOptions)
-NOT_SAVED = {"store", "interactive"}
-"""Options that belong to one process: a database URL may hold a password."""
 
 
 class Session:
@@ -59,6 +45,7 @@ class Session:
         planner: Planner,
         *,
         anew: bool,
+        look: bool = False,
         request: str = "",
         parent: str | None = None,
         start: SearchState | None = None,
@@ -67,13 +54,14 @@ class Session:
     ) -> None:
         """Open the run in `folder`: `anew` forgets what an earlier run of the same id did, else it goes on from there.
 
-        `start` and `history` are what a fork begins with. Raises `InputError` when another process holds the run.
+        `look`: only to read or to fork from it; the run's record and trace stay untouched. `start` and `history` are
+        what a fork begins with. Raises `InputError` when another process holds the run.
         """
         self.folder, self.kind, self.image, self.options = folder, kind, image, options
         self.prepared, self.planner = prepared, planner
         self._start, self._history, self._parent = start, tuple(history), parent
         self._closing = ExitStack()
-        self._ended = False
+        self._ended = look
         lock = folder.acquire()
         self._closing.callback(lock.release)
         try:
@@ -81,17 +69,36 @@ class Session:
             self._graph = build_search_graph(planner, checkpointer=saver)
             if anew:
                 saver.delete_thread(folder.id)
-                folder.write_inputs(self._inputs(request))
+                folder.write_inputs(inputs_of(kind, request, image, options, parent))
             store = ArtifactStore(options.workspace / "artifacts")
-            recorder = Recorder(folder.trace, keep=int(self._snapshot().values.get("events", 0)))
+            recorder = Recorder(folder.trace, keep=self._kept(anew))
             self._closing.callback(recorder.close)
             self.context = self._context(store, recorder, progress)
-            self._note("running", request=request, resumed=0 if anew else 1)
+            if not look:
+                begin_record(folder, kind, prepared.image.name, request, parent, anew=anew)
             if recorder.count == 0:
-                self._record_start()
+                recorder.record("run_started", kind, started(self.report(), planner, prepared, folder, parent))
         except BaseException:
             self._closing.close()
             raise
+
+    def _kept(self, anew: bool) -> int:
+        """Events that stay: those of the last checkpoint, or all where the run is whole up to its last line."""
+        state = self._snapshot()
+        if anew or state.next or not self.folder.trace.exists():
+            return int(state.values.get("events", 0))
+        events = read_trace(self.folder.trace)
+        whole = events and events[-1].kind == "run_finished" and "error" not in events[-1].data
+        return len(events) if whole else int(state.values.get("events", 0))
+
+    def _rewind(self) -> None:
+        """Before more is done: take the closing events of an earlier end off the trace."""
+        keep = int(self._snapshot().values.get("events", 0))
+        if 0 < keep < self._events:
+            self.context.recorder.close()
+            recorder = Recorder(self.folder.trace, keep=keep)
+            self._closing.callback(recorder.close)
+            self.context.recorder = recorder
 
     @property
     def id(self) -> str:
@@ -131,6 +138,7 @@ class Session:
             return
         if self.unfinished:
             raise InputError("the last request is not finished", "Resume it first.")
+        self._rewind()
         search = self._new_turn(clean)
         messages: list[AnyMessage] = [HumanMessage(clean, id=f"user-{len(search.turns)}")]
         if not self._snapshot().values:
@@ -142,6 +150,7 @@ class Session:
         if self.unfinished:
             yield from self._drive(None)
             return
+        self._rewind()
         search = self.search
         if search.turn_open and search.turns and not self._snapshot().values:
             # A fork in the middle of a turn.
@@ -169,6 +178,7 @@ class Session:
 
     def write(self) -> Written:
         """Write report, masks and pictures into the run's folder and note their hashes at the end of the trace."""
+        self._rewind()
         self.context.progress("report", 0, 1, "")
         written = write_run(
             self.folder.path, self.report(), self.search, self.prepared, self.context, self.options, self.image
@@ -177,7 +187,7 @@ class Session:
         outcome = written.report.outcome
         self.context.recorder.record("run_finished", self.kind, {"outcome": outcome, "files": dict(written.files)})
         self._ended = True
-        self._note("finished", outcome=outcome, findings=len(written.report.findings))
+        note(self.folder, "finished", outcome=outcome, findings=len(written.report.findings))
         return written
 
     def fork(self, turn: int | None = None, run_id: str | None = None, progress: Progress = silent) -> Session:
@@ -230,7 +240,7 @@ class Session:
     def fail(self, error: BaseException) -> None:
         """Note why the run broke off: what is resumable as stopped, the rest as failed (the trace says why)."""
         if isinstance(error, BudgetError | KeyboardInterrupt):
-            self._note("stopped")
+            note(self.folder, "stopped")
             return
         words = type(error).__name__  # The text of an unforeseen error may hold anything.
         if isinstance(error, R2SegError):
@@ -239,12 +249,12 @@ class Session:
             words = "out of memory"
         self.context.recorder.record("run_finished", self.kind, {"outcome": "failed", "error": words, "files": {}})
         self._ended = True
-        self._note("failed", outcome="failed")
+        note(self.folder, "failed", outcome="failed")
 
     def close(self) -> None:
         """Let go of the run."""
         if not self._ended:
-            self._note("stopped" if self.unfinished or self.question else "finished")
+            note(self.folder, "stopped" if self.unfinished or self.question else "finished")
             self._ended = True
         self._closing.close()
 
@@ -333,7 +343,7 @@ class Session:
                         yield Asked(str(asked["question"]), tuple(asked["choices"]))
                         continue
                     for one in change if isinstance(change, list) else [change]:
-                        yield from self._happenings(one, told)
+                        yield from happenings(one, told, self.context.store)
                         if one and "search" in one:
                             told = max(told, len(one["search"]["said"]))
         except BudgetError as error:
@@ -351,74 +361,9 @@ class Session:
                 yield Words(search.words)
             yield TurnEnded(search.outcome, search.answer)
 
-    def _happenings(self, change: dict[str, Any] | None, told: int) -> Iterator[SessionEvent]:
-        if not change:
-            return
-        for message in change.get("messages", []):
-            if isinstance(message, AIMessage):
-                for call in message.tool_calls:
-                    yield ToolStarted(call["name"], call["args"], "referee" if message.name else "planner")
-            elif isinstance(message, ToolMessage):
-                failed = message.status == "error"
-                yield ToolFinished(message.name or "", str(message.content) if failed else "")
-                if message.name == "show_slices" and not failed:
-                    shown = ShowSlicesResult.model_validate_json(str(message.content))
-                    yield Pictured(self.context.store.path(shown.picture, ".png"), shown.caption)
-        if "search" in change:
-            for text in change["search"]["said"][told:]:
-                yield Said(str(text))
-
-    def _inputs(self, request: str) -> RunInputs:
-        options = self.options.model_dump(mode="json", exclude=NOT_SAVED)
-        return RunInputs(
-            kind=self.kind, request=redact(request), image=self.image, options=options, parent=self._parent
-        )
-
-    def _record_start(self) -> None:
-        self.context.recorder.record(
-            "run_started",
-            self.kind,
-            {
-                "run_id": self.id,
-                "kind": self.kind,
-                "r2seg": __version__,
-                "request": redact(self.folder.inputs().request),
-                "image": self.prepared.image.model_dump(mode="json"),
-                "planner": self.planner.name,
-                "planner_kind": self.planner.kind,
-                "settings": self.prepared.identity,
-                "seed": self.options.seed,
-                "versions": dict(self.report().versions),
-                "parent": self._parent,
-            },
-        )
-
-    def _note(self, status: RunStatus, *, resumed: int = 0, **changes: object) -> None:
-        if self.folder.exists() and (resumed or "request" not in changes):
-            record = self.folder.record()
-            changes.pop("request", None)
-        else:
-            record = RunRecord(
-                id=self.id,
-                kind=self.kind,
-                status=status,
-                request=redact(str(changes.pop("request", ""))),
-                image=self.prepared.image.name,
-                created=utc_now(),
-                updated=utc_now(),
-                parent=self._parent,
-            )
-        changes |= {"status": status, "resumed": record.resumed + resumed}
-        self.folder.write_record(record.model_copy(update=changes))
-
 
 def new_chat_id() -> str:
     """A fresh id for a conversation."""
     import secrets
 
     return f"chat-{secrets.token_hex(4)}"
-
-
-def options_of(inputs: RunInputs) -> RunOptions:
-    """The options that a run was started with; what belongs to one process is at its default."""
-    return _OPTIONS_JSON.validate_python(inputs.options)
