@@ -17,6 +17,7 @@ from r2seg_agent.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from r2seg_agent.graphs.replay import Replayed
     from r2seg_agent.trace.diff import Change, RunDiff
 
 
@@ -42,7 +43,7 @@ def print_runs(workspace: Path, *, as_json: bool) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("run", "when (UTC)", "kind"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("request", min_width=20, overflow="fold")
+    table.add_column("request", min_width=10, overflow="fold")
     table.add_column("outcome", no_wrap=True)
     table.add_column("findings", justify="right")
     table.add_column("time", justify="right", no_wrap=True)
@@ -139,6 +140,26 @@ def print_checks(workspace: Path, name: str, *, as_json: bool) -> bool:
     else:
         console.print(Text(f"Run {run.id} is what its trace says.", style="bold green"))
     return passed
+
+
+def print_replay(found: Replayed, *, as_json: bool) -> bool:
+    """`replay`; True where every event and file is the same."""
+    from rich.text import Text
+
+    if as_json:
+        _print_json({"same": found.same, **asdict(found)})
+        return found.same
+    console = _console()
+    for words in found.differences:
+        console.print(Text(f"✗ {printable(words)}", style="red"))
+    for note in found.notes:
+        console.print(Text(f"! {printable(note)}", style="yellow"))
+    if found.differences and found.files and not any("bytes" in words for words in found.differences):
+        console.print(Text(f"All {found.files} files are the same byte for byte.", style="dim"))
+    if found.same:
+        text = f"The same: {found.events} events, {found.files} files byte for byte, no model called."
+        console.print(Text(text, style="bold green"))
+    return found.same
 
 
 _SECTIONS = {"settings": "Settings", "plans": "Plans", "decisions": "Decisions", "files": "Files"}

@@ -54,3 +54,22 @@ def verify_command(run: Run, workspace: Workspace = WORKSPACE, as_json: AsJson =
     from r2seg_agent.cli._trace_print import print_checks
 
     raise typer.Exit(0 if print_checks(workspace, run, as_json=as_json) else 5)
+
+
+@app.command("replay")
+def replay_command(
+    run: Run,
+    image: Annotated[str | None, typer.Option("--image", "-i", help="The run's scan, where it has moved.")] = None,
+    workspace: Workspace = WORKSPACE,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Run it again without a model call, in a fresh workspace. Exit status 5 unless every byte is the same."""
+    from r2seg_agent.cli._progress import terminal_progress
+    from r2seg_agent.cli._trace_print import print_replay
+    from r2seg_agent.graphs.replay import replay_run
+    from r2seg_agent.trace.run import open_run
+
+    with terminal_progress(enabled=not quiet and not as_json) as progress:
+        found = replay_run(open_run(workspace, run), image, progress)
+    raise typer.Exit(0 if print_replay(found, as_json=as_json) else 5)
