@@ -63,8 +63,8 @@ class _ProbabilityRunner(TaskRunner):
         self._pool = pool
 
     def probabilities(self, spec: TaskSpec, classes: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
-        """Steps of 1 / 255, (x, y, z) on the image's grid. With one class, step ≥ 128 (p > ½) is the library's own mask;
-        with several the library takes the likeliest, which may have less.
+        """Steps of 1 / 255, (x, y, z) on the image's grid. With one class, step ≥ 128 is the library's own mask
+        (p > ½); with several the library takes the likeliest, which may have less.
         """
         crop = None
         if spec.crop_from is not None:
@@ -78,12 +78,17 @@ class _ProbabilityRunner(TaskRunner):
         image = prepared.array.transpose(2, 1, 0)
         found = self._pool.probabilities(weight_set, image, (z, y, x), spec.step_size)
         value_of = {name: value for value, name in spec.classes.items()}
-        levels = {name: np.rint(found[value_of[name]].transpose(2, 1, 0) * LEVELS).astype(np.uint8) for name in classes}
+        levels = {name: _levels(found[value_of[name]].transpose(2, 1, 0)) for name in classes}
         back = {name: restore(part, prepared) for name, part in levels.items()}
         if spec.remove_outside and spec.crop_from is not None:
             for part in back.values():
                 part[self._remove_outside(spec, spec.crop_from, (part > 0).astype(np.uint8)) == 0] = 0
         return back
+
+
+def _levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The nearest of 255 steps, ties downwards: the library gives a voxel of exactly ½ to the background."""
+    return np.ceil(probability * np.float32(LEVELS) - np.float32(0.5)).astype(np.uint8)
 
 
 def _unheard(done: int, total: int) -> None:
