@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from r2seg_agent.segment.biomedparse.products import by_blocks
+
 TEMPERATURE = 10000.0
+MANY_ROWS = 4096
+"""From here on packing the weights pays."""
 
 
 class Attention(nn.Module):
@@ -37,7 +41,11 @@ class Attention(nn.Module):
 
     def _project(self, x: Tensor, part: int) -> Tensor:
         rows = slice(part * self.dim, (part + 1) * self.dim)
-        y = functional.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        weight, bias = self.in_proj_weight[rows], self.in_proj_bias[rows]
+        if len(x) == 1 and x.shape[1] >= MANY_ROWS:
+            y = by_blocks(x[0], weight, bias)[None]
+        else:
+            y = functional.linear(x, weight, bias)
         return y.view(*y.shape[:2], self.heads, self.dim // self.heads).transpose(1, 2)
 
 

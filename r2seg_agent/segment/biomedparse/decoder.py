@@ -68,13 +68,14 @@ class CrossAttentionLayer(nn.Module):
         self.multihead_attn = Attention(dim, heads)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, query_position: Tensor, memory: Tensor, position: Tensor, allowed: Tensor) -> Tensor:
-        """(P, Q, dim) looks at (M, dim) where `allowed` (P, Q, M) → (P, Q, dim).
+    def forward(self, x: Tensor, query_position: Tensor, memory: Tensor, placed: Tensor, allowed: Tensor) -> Tensor:
+        """(P, Q, dim) looks at `memory` (M, dim) where `allowed` (P, Q, M) → (P, Q, dim).
 
-        The rows are laid end to end: keys and values are projected and read once for all prompts.
+        `placed` is the memory with its position. The rows are laid end to end: keys and values are projected and read
+        once for all prompts.
         """
         query = (x + query_position).flatten(0, 1)[None]
-        found = self.multihead_attn(query, (memory + position)[None], memory[None], allowed.flatten(0, 1)[None, None])
+        found = self.multihead_attn(query, placed[None], memory[None], allowed.flatten(0, 1)[None, None])
         out: Tensor = self.norm(x + found.view(x.shape))
         return out
 
@@ -159,10 +160,7 @@ class Predictor(nn.Module):
         query_position = self.query_embed.weight.expand(n_rows, -1, -1)
         # A token's position is its own embedding as it came from the text tower.
         positions = torch.cat((query_position, tokens), dim=1)
-        memories = [
-            (m.flatten(1).T + level, sine_position(m.shape[1], m.shape[2], m.shape[0], m.device))
-            for m, level in zip(image.scales, self.level_embed.weight, strict=True)
-        ]
+        memories = [_memory(m, level) for m, level in zip(image.scales, self.level_embed.weight, strict=True)]
         layers = zip(
             self.transformer_cross_attention_layers,
             self.transformer_self_attention_layers,
@@ -183,6 +181,13 @@ class Predictor(nn.Module):
         logits: Tensor = self.mask_embed(self.decoder_norm(queries)) @ mask_features.flatten(1)
         inside = logits.sigmoid() >= 0.5
         return inside.logical_or(inside.any(-1, keepdim=True).logical_not())
+
+
+def _memory(features: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """The pixels of one scale (M, dim), without and with their position."""
+    dim, height, width = features.shape
+    memory = features.flatten(1).T + level
+    return memory, memory + sine_position(height, width, dim, features.device)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
+from r2seg_agent.segment.biomedparse.products import MAP_BYTES, RowProduct, row_product, rows_at_once
 
 SMALLEST_WINDOW = 3
 """Kernel of the first focal level; each further level is wider by 2 (3, 5, 7, 9)."""
@@ -20,10 +23,11 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) → (..., dim)."""
-        out: Tensor = self.fc2(functional.gelu(self.fc1(x)))
-        return out
+    def ready(self, rows: int) -> RowProduct:
+        """The map from (rows, dim) to (rows, dim), for many calls."""
+        first = row_product(self.fc1.weight, self.fc1.bias, rows, gelu=True)
+        second = row_product(self.fc2.weight, self.fc2.bias, rows)
+        return lambda x: second(first(x))
 
 
 class FocalModulation(nn.Module):
@@ -31,8 +35,7 @@ class FocalModulation(nn.Module):
 
     def __init__(self, dim: int, levels: int) -> None:
         super().__init__()
-        self.levels = levels
-        self._parts = [dim, dim, levels + 1]
+        self.dim, self.levels = dim, levels
         self.f = nn.Linear(dim, 2 * dim + levels + 1)
         self.h = nn.Conv2d(dim, dim, 1)
         self.proj = nn.Linear(dim, dim)
@@ -41,28 +44,42 @@ class FocalModulation(nn.Module):
             nn.Sequential(nn.Conv2d(dim, dim, w, padding=w // 2, groups=dim, bias=False), nn.GELU()) for w in windows
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) → (B, H, W, dim)."""
-        # One product per part of `f`, not one for all: each result is dense, and the small convolutions read it as it
-        # lies (channels last); nothing is split, copied or turned.
-        query, context, gates = (
-            functional.linear(x, weight, bias)
-            for weight, bias in zip(
-                torch.split(self.f.weight, self._parts), torch.split(self.f.bias, self._parts), strict=True
-            )
-        )
-        context = context.permute(0, 3, 1, 2)
-        gates = gates.permute(0, 3, 1, 2)
-        total = torch.zeros_like(context)
+    def context(self, x: Tensor) -> Tensor:
+        """The gated mean of the contexts, (B, H, W, dim) → (B, H, W, dim).
+
+        No context needs another channel's: on CPU they are made for as many channels at once as stay in the cache.
+        """
+        if x.device.type == "cpu" and len(x) > 1:
+            return torch.cat([self.context(one) for one in torch.split(x, 1)])
+        gates = self._part(x, slice(2 * self.dim, None)).permute(0, 3, 1, 2) / (self.levels + 1)
+        width = self.dim
+        while x.device.type == "cpu" and width % 32 == 0 and 4 * width * x.shape[1] * x.shape[2] > MAP_BYTES:
+            width //= 2
+        parts = [self._context(x, gates, slice(c, c + width)) for c in range(0, self.dim, width)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def _context(self, x: Tensor, gates: Tensor, channels: slice) -> Tensor:
+        """`context` of some channels, (B, H, W, n). A linear map's result is read by convolutions as it lies."""
+        context = self._part(x, slice(self.dim + channels.start, self.dim + channels.stop)).permute(0, 3, 1, 2)
+        total: Tensor | None = None
         for level, layer in enumerate(self.focal_layers):
-            context = layer(context)
-            total = torch.addcmul(total, context, gates[:, level : level + 1])
-        whole = functional.gelu(context.mean((2, 3), keepdim=True))
-        total = torch.addcmul(total, whole, gates[:, self.levels :]) / (self.levels + 1)
-        # `h` is a 1×1 convolution: as a product over the last axis its result needs no turning back.
-        modulator = functional.linear(total.permute(0, 2, 3, 1), self.h.weight[:, :, 0, 0], self.h.bias)
-        out: Tensor = self.proj(query * modulator)
-        return out
+            kernel = layer.get_parameter("0.weight")[channels]
+            context = functional.conv2d(context, kernel, padding=kernel.shape[-1] // 2, groups=len(kernel))
+            torch.ops.aten.gelu_(context)
+            gate = gates[:, level : level + 1]
+            total = context * gate if total is None else total.addcmul_(context, gate)
+        whole = functional.gelu(context.mean((2, 3), keepdim=True)) * gates[:, self.levels :]
+        return (whole if total is None else total.add_(whole)).permute(0, 2, 3, 1)
+
+    def _part(self, x: Tensor, rows: slice) -> Tensor:
+        return functional.linear(x, self.f.weight[rows], self.f.bias[rows])
+
+    def ready(self, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """The map from (rows, dim) of the input and of `context` to (rows, dim), for many calls."""
+        query = row_product(self.f.weight[: self.dim], self.f.bias[: self.dim], rows)
+        modulator = row_product(self.h.weight[:, :, 0, 0], self.h.bias, rows)
+        out = row_product(self.proj.weight, self.proj.bias, rows)
+        return lambda x, context: out(query(x).mul_(modulator(context)))
 
 
 class FocalBlock(nn.Module):
@@ -78,9 +95,15 @@ class FocalBlock(nn.Module):
         self.gamma_2 = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) → (B, H, W, dim)."""
-        x = torch.addcmul(x, self.gamma_1, self.norm1(self.modulation(x)))
-        return torch.addcmul(x, self.gamma_2, self.norm2(self.mlp(x)))
+        """(B, H, W, dim), dense, changed in place. But for the contexts no pixel needs another: they go in blocks."""
+        pixels, contexts = x.view(-1, x.shape[-1]), self.modulation.context(x).flatten(0, 2)
+        step = rows_at_once(len(pixels), self.mlp.fc1.out_features, x.device)
+        modulation, mlp = self.modulation.ready(step), self.mlp.ready(step)
+        for start in range(0, len(pixels), step):
+            block = pixels[start : start + step]
+            block.addcmul_(self.gamma_1, self.norm1(modulation(block, contexts[start : start + step])))
+            block.addcmul_(self.gamma_2, self.norm2(mlp(block)))
+        return x
 
 
 class PatchEmbed(nn.Module):
@@ -106,7 +129,7 @@ class FocalStage(nn.Module):
         self.downsample = None if last else PatchEmbed(dim, 2 * dim, kernel=3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The blocks only, (B, H, W, dim)."""
+        """The blocks only, (B, H, W, dim), in place."""
         for block in self.blocks:
             x = block(x)
         return x

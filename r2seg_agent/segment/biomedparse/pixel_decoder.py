@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from r2seg_agent.segment.biomedparse.attention import Attention, sine_position
 from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
+from r2seg_agent.segment.biomedparse.winograd import conv3x3, saves
 
 
 class ConvNorm(nn.Conv2d):
@@ -19,7 +20,8 @@ class ConvNorm(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C', H, W)."""
-        out: Tensor = self.norm(super().forward(x))
+        wide = self.kernel_size == (3, 3)
+        out: Tensor = self.norm(conv3x3(x, self.weight) if wide and saves(x) else super().forward(x))
         return out
 
 
@@ -90,10 +92,10 @@ class PixelDecoder(nn.Module):
     def forward(self, maps: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """`maps` at strides 4, 8, 16, 32 → the finest map, at stride 4, and those at strides 32, 16, 8."""
         res2, res3, res4, res5 = maps
-        p5 = functional.relu(self.layer_4(self.transformer(self.input_proj(res5))))
-        p4 = functional.relu(self.layer_3(self.adapter_3(res4) + _doubled(p5)))
-        p3 = functional.relu(self.layer_2(self.adapter_2(res3) + _doubled(p4)))
-        p2 = functional.relu(self.layer_1(self.adapter_1(res2) + _doubled(p3)))
+        p5 = functional.relu_(self.layer_4(self.transformer(self.input_proj(res5))))
+        p4 = functional.relu_(self.layer_3(_plus_doubled(self.adapter_3(res4), p5)))
+        p3 = functional.relu_(self.layer_2(_plus_doubled(self.adapter_2(res3), p4)))
+        p2 = functional.relu_(self.layer_1(_plus_doubled(self.adapter_1(res2), p3)))
         return p2, (p5, p4, p3)
 
     def small_mask_features(self, finest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,22 +106,32 @@ class PixelDecoder(nn.Module):
         """
         conv = self.mask_features
         means = functional.avg_pool2d(finest, 2, stride=1, padding=1)  # one row and column more: starts at -1
-        small = [
-            functional.conv2d(means[:, :, step // 2 - 1 :, step // 2 - 1 :], conv.weight, conv.bias, stride=step)
-            for step in (8, 4, 2)
-        ]
-        return (small[0], small[1], small[2])
+        coarse, middle = (_strided(means[:, :, step // 2 - 1 :, step // 2 - 1 :], conv, step) for step in (8, 4))
+        return (coarse, middle, functional.conv2d(means, conv.weight, conv.bias, stride=2))
 
     def mask_logits(self, finest: Tensor, embeddings: Tensor) -> Tensor:
         """Products of mask embeddings (P, dim) with `mask_features(finest)`, (dim, h, w) → (P, h, w).
 
-        The product with the convolution's weights comes first: one output channel per mask instead of `dim`.
+        The product with the convolution's weights comes first: one output channel per mask instead of `dim`. What each
+        pixel then adds to its nine neighbours is one product for all; `fold` adds it up, from the turned kernel.
         """
         conv = self.mask_features
-        kernels = torch.einsum("pc,cdyx->pdyx", embeddings, conv.weight)
-        bias = None if conv.bias is None else embeddings @ conv.bias
-        return functional.conv2d(finest[None], kernels, bias, padding=1)[0]
+        kernels = torch.einsum("pc,cdk->pkd", embeddings, conv.weight.flatten(2).flip(2)).flatten(0, 1)
+        spread = kernels @ finest.flatten(1)
+        logits = functional.fold(spread[None], finest.shape[1:], kernel_size=3, padding=1)[0]
+        return logits if conv.bias is None else logits + (embeddings @ conv.bias)[:, None, None]
 
 
-def _doubled(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+def _strided(x: Tensor, conv: nn.Conv2d, step: int) -> Tensor:
+    """A 3×3 convolution at every `step`-th pixel, as a product: few windows are copied, not all of `x`."""
+    windows = x.unfold(2, 3, step).unfold(3, 3, step).permute(0, 2, 3, 4, 5, 1)
+    weight = conv.weight.permute(0, 2, 3, 1).flatten(1)
+    return functional.linear(windows.flatten(3), weight, conv.bias).permute(0, 3, 1, 2)
+
+
+def _plus_doubled(fine: Tensor, coarse: Tensor) -> Tensor:
+    """`fine` (B, C, 2h, 2w) plus nearest-upsampled `coarse` (B, C, h, w), in place."""
+    batch, dim, height, width = coarse.shape
+    quads = fine.view(batch, dim, height, 2, width, 2)
+    quads.add_(coarse[:, :, :, None, :, None])
+    return fine
