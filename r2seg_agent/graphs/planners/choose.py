@@ -71,7 +71,7 @@ def choose_planner(spec: str, *, base_url: str | None = None, settings: PlannerS
             f'Install it: pip install "r2seg-agent[{name}]"',
         )
     settings = settings or load_settings()
-    address = base_url or settings.base_url
+    address = settings.base_url if base_url is None else base_url
     if address is None:
         _refuse_hidden_address(provider)
     else:

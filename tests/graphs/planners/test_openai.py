@@ -1,0 +1,155 @@
+"""The real langchain-openai client, end to end, against a server on loopback that behaves well and badly."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fake_openai import FakeOpenAI, Reply, call, text
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
+from scripted import no_sleep
+
+from r2seg_agent.errors import PlannerRefusedError, PlannerUnavailableError
+from r2seg_agent.graphs.planner import PlannerReply
+from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
+from r2seg_agent.graphs.planners.choose import choose_planner
+from r2seg_agent.graphs.planners.retry import Backoff
+from r2seg_agent.graphs.planners.settings import PlannerSettings
+from r2seg_agent.graphs.prompting import wrap_user
+from r2seg_agent.tools.explain_candidate import explain_candidate
+from r2seg_agent.tools.plan_search import plan_search
+
+ASKED: list[AnyMessage] = [SystemMessage("rules"), HumanMessage(wrap_user("find a liver lesion"))]
+GOOD = call("plan_search", targets=["liver lesion"])
+LIVER = {"targets": ["liver lesion"]}
+
+
+def _planner(server: FakeOpenAI, **settings: Any) -> ChatModelPlanner:
+    given = PlannerSettings(**{"timeout_s": 5.0, "backoff": Backoff(attempts=3), **settings})
+    planner = choose_planner("openai:scripted", base_url=server.url, settings=given)
+    assert isinstance(planner, ChatModelPlanner)
+    planner.retrier.sleep = no_sleep
+    return planner
+
+
+def _ask(server: FakeOpenAI, messages: list[AnyMessage] = ASKED, **settings: Any) -> PlannerReply:
+    return _planner(server, **settings).ask(messages, [plan_search, explain_candidate], optional=False)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_call_arrives_with_its_tokens(stream: bool) -> None:
+    with FakeOpenAI([GOOD]) as server:
+        reply = _ask(server, stream=stream)
+    assert reply.call is not None
+    assert (reply.call["name"], reply.call["args"], reply.road) == ("plan_search", LIVER, "native")
+    assert (reply.tokens_in, reply.tokens_out, reply.tokens_estimated, reply.requests) == (100, 20, False, 1)
+    body = server.requests[0].body
+    assert body["stream"] is stream
+    assert (body["temperature"], body["seed"], body["tool_choice"]) == (0.0, 0, "required")
+    assert body["parallel_tool_calls"] is False
+    assert body["max_completion_tokens"] == 2048
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["plan_search", "explain_candidate"]
+    assert "runtime" not in json.dumps(body["tools"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_arguments_that_are_not_json_are_not_guessed_at(stream: bool) -> None:
+    with FakeOpenAI([Reply(tool_calls=(("plan_search", '{"targets": ["liv'),))]) as server:
+        reply = _ask(server, stream=stream)
+    assert reply.call is None
+    assert "not valid JSON" in reply.problem
+
+
+def test_a_tool_that_is_not_offered_is_refused_with_the_legal_choices() -> None:
+    with FakeOpenAI([call("read_file", path="/etc/passwd")]) as server:
+        reply = _ask(server)
+    assert reply.call is None
+    assert "Call exactly one of: `plan_search(targets)`" in reply.problem
+
+
+@pytest.mark.parametrize("trouble", ["hang", "drip", "cut", "reset", "html", "no choices", "null choices", "not json"])
+def test_trouble_with_the_connection_is_tried_again(trouble: Any) -> None:
+    with FakeOpenAI([Reply(content="x" * 100, trouble=trouble), GOOD]) as server:
+        reply = _ask(server, timeout_s=0.4)
+    assert reply.call is not None
+    assert (reply.requests, len(server.requests)) == (2, 2)
+
+
+def test_a_stream_that_breaks_off_is_no_answer() -> None:
+    with FakeOpenAI([Reply(content="x" * 100, trouble="cut stream"), GOOD]) as server:
+        reply = _ask(server, stream=True)
+    assert reply.call is not None
+    assert reply.requests == 2
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_server_is_tried_again_and_then_given_up(status: int) -> None:
+    with FakeOpenAI([Reply(status=status, headers={"Retry-After": "1"}), GOOD]) as server:
+        assert _ask(server).requests == 2
+    with FakeOpenAI([Reply(status=status)]) as server, pytest.raises(PlannerUnavailableError, match=f"HTTP {status}"):
+        _ask(server)
+    assert len(server.requests) == 3, "the SDK's own retries are off, ours are counted"
+
+
+def test_the_servers_wait_is_honoured() -> None:
+    slept: list[float] = []
+    with FakeOpenAI([Reply(status=429, headers={"Retry-After": "9"}), GOOD]) as server:
+        planner = _planner(server)
+        planner.retrier.sleep = slept.append
+        planner.ask(ASKED, [plan_search], optional=False)
+    assert slept == [9.0]
+
+
+def test_a_refused_key_is_not_tried_again() -> None:
+    with FakeOpenAI([Reply(status=401, error="invalid key")]) as server, pytest.raises(PlannerRefusedError) as caught:
+        _ask(server)
+    assert len(server.requests) == 1
+    assert "key" in caught.value.hint
+
+
+def test_a_server_without_tool_calls_gives_structured_output() -> None:
+    answer = text(json.dumps({"call": {"tool": "plan_search", "args": LIVER}}))
+    with FakeOpenAI([Reply(status=400, error="this model does not support tools"), answer]) as server:
+        reply = _ask(server)
+    assert reply.call is not None
+    assert (reply.call["args"], reply.road, reply.requests) == (LIVER, "json_schema", 2)
+    body = server.requests[1].body
+    assert "tools" not in body
+    assert body["response_format"]["type"] == "json_schema"
+    assert body["response_format"]["json_schema"]["schema"]["required"] == ["call"]
+
+
+def test_a_server_that_leaves_calls_in_the_text_is_understood() -> None:
+    written = text('```json\n{"name": "plan_search", "arguments": {"targets": ["liver lesion"]}}\n```')
+    with FakeOpenAI([written]) as server:
+        reply = _ask(server)
+    assert reply.call is not None
+    assert (reply.call["args"], reply.road) == (LIVER, "json_text")
+
+
+def test_structured_output_cut_at_the_token_limit_is_a_problem_and_no_crash() -> None:
+    with FakeOpenAI([Reply(content='{"call": {"tool": "plan', finish="length")]) as server:
+        reply = _ask(server, road="json_schema")
+    assert reply.call is None
+    assert "cut off" in reply.problem
+
+
+def test_a_conversation_with_calls_and_results_is_sent_as_the_protocol_wants_it() -> None:
+    messages: list[AnyMessage] = [
+        *ASKED,
+        AIMessage("", tool_calls=[ToolCall(name="plan_search", args={"targets": 7}, id="planner-1")]),
+        ToolMessage("targets: a list is needed", tool_call_id="planner-1", name="plan_search", status="error"),
+    ]
+    with FakeOpenAI([GOOD]) as server:
+        _ask(server, messages)
+    sent = server.requests[0].body["messages"]
+    assert [message["role"] for message in sent] == ["system", "user", "assistant", "tool"]
+    assert sent[2]["tool_calls"][0]["id"] == sent[3]["tool_call_id"]
+
+
+@pytest.mark.parametrize("off", ["temperature", "seed", "max_tokens"])
+def test_a_parameter_that_a_server_refuses_can_be_switched_off(off: str) -> None:
+    with FakeOpenAI([GOOD]) as server:
+        _ask(server, **{off: None})
+    assert not {off, off.replace("max", "max_completion")} & set(server.requests[0].body)
