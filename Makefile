@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit data bench validate results eval-planner picture clean
+.PHONY: help setup demo test lint format types unit data bench validate results eval-planner picture conversation bench-agent clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -67,6 +67,12 @@ eval-planner: setup ## how well a planner maps requests (PLANNER=offline or prov
 
 picture: demo ## make the README's picture from the demo
 	@$(BIN)/python -m r2seg_agent.evals.picture
+
+conversation: setup ## record sessions of `r2seg chat` in a terminal; writes docs/conversation.md
+	@$(BIN)/python -m r2seg_agent.evals.conversation
+
+bench-agent: setup ## time that the agent adds around its tools, and to its first words
+	@$(BIN)/python -m r2seg_agent.evals.bench_agent
 
 validate: setup ## slow proofs, by hand; figures go to docs/validity.md
 	@$(BIN)/python -m r2seg_agent.evals.validate

@@ -1,0 +1,161 @@
+"""`make conversation`: record real sessions of `r2seg chat` in a pseudo-terminal and write docs/conversation.md.
+
+What stands in the page is what a person sees: the command runs in a terminal emulator, the lines are typed, and the
+screen with all that has scrolled off is kept. The offline planner answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from r2seg_agent import __version__
+from r2seg_agent.cli._chat_input import ANSWER_PROMPT, PROMPT
+from r2seg_agent.data.fetch import fetch
+from r2seg_agent.evals.phantom import LesionSpec, make_phantom
+from r2seg_agent.evals.terminal import Terminal, plain_environment, r2seg_command
+from r2seg_agent.imaging.itk import write_itk
+
+PAGE = Path("docs/conversation.md")
+TINY_WEIGHTS = Path("tests/data/tiny_totalseg")
+PHANTOM_SEED = 200001
+"""Not seen when the tiny network was trained."""
+PANCREAS_LESION = LesionSpec("pancreas", volume_ml=2.0, contrast=-60.0)
+TURN_SECONDS = 300.0
+
+LUNG = (
+    "find the lung nodule",
+    "how big is it?",
+    "where exactly?",
+    "why did you reject the second one?",
+    "/rejected",
+    "show me the slice",
+    "use alpha 0.01",
+    "undo that",
+    "what about the liver?",
+    "what did you do so far?",
+)
+PANCREAS = (
+    "find the pancreatic lesion",
+    "how big is it?",
+    "where exactly?",
+    "why did you reject the second one?",
+    "look wider",
+    "include the duodenum",
+    "what about the liver?",
+    "use alpha 0.01",
+    "show me the slice",
+    "undo that",
+    "what did you do so far?",
+    "/plan",
+    "/findings",
+)
+QUESTION = ("find it", "1", "how big is finding 1?", "/fork 1")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One session: the arguments after `r2seg chat`, and what is typed."""
+
+    title: str
+    about: str
+    arguments: tuple[str, ...]
+    lines: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def record(recording: Recording, folder: Path) -> str:
+    """The transcript of `recording`, played in `folder`, with the command as its first line."""
+    command = r2seg_command("chat", *recording.arguments)
+    environment = plain_environment(**recording.environment)
+    with Terminal(command, environment=environment, folder=folder) as terminal:
+        terminal.wait_still((PROMPT, ANSWER_PROMPT), TURN_SECONDS)
+        for line in recording.lines:
+            terminal.line(line)
+            terminal.wait_still((PROMPT, ANSWER_PROMPT), TURN_SECONDS)
+        terminal.type("\x04")
+        status = terminal.wait_end(TURN_SECONDS)
+        if status != 0:
+            raise SystemExit(f"the session ended with status {status}:\n{terminal.transcript()}")
+        return f"$ r2seg chat {' '.join(recording.arguments)}\n{terminal.transcript()}"
+
+
+def recordings(folder: Path) -> list[Recording]:
+    """The sessions of the page; their scans are put into `folder`."""
+    shutil.copyfile(fetch("lung1").image, folder / "lung1.nrrd")
+    phantom = make_phantom(PHANTOM_SEED, spacing_mm=(3.0, 2.0, 2.0), lesions=(PANCREAS_LESION,))
+    array = np.asarray(phantom.volume.array)
+    write_itk(folder / "phantom.nii.gz", array, phantom.volume.geometry)
+    tiny = {"TOTALSEG_WEIGHTS_PATH": str(TINY_WEIGHTS.resolve())}
+    on_phantom = ("phantom.nii.gz", "--modality", "CT", "--synthetic")
+    return [
+        Recording(
+            "A real scan: lung1",
+            "A chest CT with a lung nodule (`r2seg data fetch lung1`). Organs come from grey values, so the liver "
+            "cannot be located: the session says so.",
+            ("lung1.nrrd", "--anchors", "hounsfield"),
+            LUNG,
+        ),
+        Recording(
+            "A synthetic pancreas",
+            "A synthetic abdomen with an implanted lesion; organs come from TotalSegmentator's own code with tiny "
+            "weights that were trained on such phantoms. It shows that the conversation runs, not how it does on "
+            "patients.",
+            on_phantom,
+            PANCREAS,
+            tiny,
+        ),
+        Recording(
+            "A question, and a fork",
+            "What cannot be mapped is asked back; `/fork` goes on from an earlier turn in a session of its own.",
+            on_phantom,
+            QUESTION,
+            tiny,
+        ),
+    ]
+
+
+def page(transcripts: list[tuple[Recording, str]]) -> str:
+    """The Markdown page."""
+    blocks = [
+        "# A conversation",
+        "*Research software, not a medical device. Not for diagnosis or treatment.*",
+        f"Recorded on {date.today().isoformat()} by `make conversation` with r2seg {__version__}: the real command in "
+        "a pseudo-terminal of 100 columns, nothing edited. `›` is the prompt. The planner is the offline planner, a "
+        "stand-in for a language model; every number and every sentence of an answer is written by code.",
+    ]
+    for recording, text in transcripts:
+        blocks += [f"## {recording.title}", recording.about, f"```text\n{text}\n```"]
+    return "\n\n".join(blocks) + "\n"
+
+
+def main() -> int:
+    """Record all sessions, write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=PAGE)
+    parser.add_argument("--show", action="store_true", help="print the transcripts too")
+    given = parser.parse_args()
+    transcripts = []
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        for recording in recordings(folder):
+            print(f"== {recording.title}", flush=True)
+            text = record(recording, folder)
+            if given.show:
+                print(text, flush=True)
+            transcripts.append((recording, text))
+    given.out.write_text(page(transcripts), encoding="utf-8")
+    print(f"wrote {given.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
