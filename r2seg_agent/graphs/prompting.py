@@ -6,10 +6,14 @@ docs/privacy.md. Nothing here holds voxels, paths, file names or header texts; t
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
@@ -64,7 +68,7 @@ def planner_messages(
 
 def wrap_user(text: str, limit: int = MAX_USER_CHARS) -> str:
     """The user's words as labelled data: redacted, without characters that hide or reorder text, and cut."""
-    return f"<{USER_TAG}>\n{_cut(_TAGS.sub('[tag]', plain_text(redact(text))), limit)}\n</{USER_TAG}>"
+    return f"<{USER_TAG}>\n{_cut(_TAGS.sub('[tag]', redact(plain_text(text))), limit)}\n</{USER_TAG}>"
 
 
 def user_text(messages: Sequence[AnyMessage]) -> str:
@@ -80,6 +84,44 @@ def user_text(messages: Sequence[AnyMessage]) -> str:
 def plain_text(text: str) -> str:
     """`text` without control, format and private characters (zero-width, bidirectional, tag characters)."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Cn"))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An overlay picture (PNG bytes) that the user allowed to be shown to the model."""
+
+    caption: str
+    png: bytes
+
+
+def with_pictures(messages: Sequence[AnyMessage], pictures: Sequence[Picture]) -> list[AnyMessage]:
+    """`messages` with `pictures` at the last human message, for vision-capable models.
+
+    Only for `--share-images`: pictures show pixels of the scan. They are drawn anew, so that nothing that a file can
+    carry beside its pixels (texts, times, previews) goes with them.
+    """
+    told = list(messages)
+    last = next((i for i in reversed(range(len(told))) if isinstance(told[i], HumanMessage)), None)
+    if last is None or not pictures:
+        return told
+    blocks: list[str | dict[str, object]] = [{"type": "text", "text": told[last].text}]
+    for picture in pictures:
+        blocks.append({"type": "text", "text": f"Picture: {redact(plain_text(picture.caption))}"})
+        encoded = base64.b64encode(_pixels_only(picture.png)).decode("ascii")
+        blocks.append({"type": "image", "base64": encoded, "mime_type": "image/png"})
+    told[last] = HumanMessage(content=cast("list[str | dict[Any, Any]]", blocks))
+    return told
+
+
+def _pixels_only(png: bytes) -> bytes:
+    from PIL import Image
+
+    with Image.open(BytesIO(png)) as image:
+        pixels = image.convert("RGB")
+    bare = Image.frombytes("RGB", pixels.size, pixels.tobytes())
+    written = BytesIO()
+    bare.save(written, "png")
+    return written.getvalue()
 
 
 def _question(search: SearchState, turn: Turn, offered: Sequence[BaseTool], store: ArtifactStore | None) -> str:
