@@ -12,7 +12,7 @@ from r2seg_agent.reason import anatomy, concepts
 from r2seg_agent.reason.bind import Stream
 from r2seg_agent.reason.lexicon import Item, understand
 from r2seg_agent.reason.plan import Side
-from r2seg_agent.reason.targets import concept_of
+from r2seg_agent.reason.wishes import concept_of
 from r2seg_agent.reason.words import words
 
 PART_WORDS: Final = frozenset(

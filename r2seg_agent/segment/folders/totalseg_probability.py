@@ -88,7 +88,8 @@ class _ProbabilityRunner(TaskRunner):
 
 def _levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The nearest of 255 steps, ties downwards: the library gives a voxel of exactly ½ to the background."""
-    return np.ceil(probability * np.float32(LEVELS) - np.float32(0.5)).astype(np.uint8)
+    steps: NDArray[np.uint8] = np.ceil(probability * np.float32(LEVELS) - np.float32(0.5)).astype(np.uint8)
+    return steps
 
 
 def _unheard(done: int, total: int) -> None:
