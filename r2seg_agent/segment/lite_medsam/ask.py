@@ -1,4 +1,4 @@
-"""One encoded slice, and the answers to its boxes."""
+"""One encoded slice, and the answers about the sections of bodies in it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from r2seg_agent.imaging.volume import FloatArray
-from r2seg_agent.segment.lite_medsam.fusion import VARIANTS, fused, reach, variants
+from r2seg_agent.segment.lite_medsam.cache import EmbeddingCache
+from r2seg_agent.segment.lite_medsam.fusion import Section, fused, outline_plane, outline_share, prompts, reach
 from r2seg_agent.segment.lite_medsam.model import LiteMedSam
 from r2seg_agent.segment.lite_medsam.preprocess import Frame, PlaneBox
-
-BATCH = 4 * VARIANTS
-"""Boxes that are decoded at once: about 30 MB of memory each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,31 +26,49 @@ class SliceView:
     turned: tuple[bool, bool]
 
     @classmethod
-    def of(cls, model: LiteMedSam, grey: FloatArray, turned: tuple[bool, bool] = (False, False)) -> SliceView:
+    def of(
+        cls,
+        model: LiteMedSam,
+        grey: FloatArray,
+        turned: tuple[bool, bool] = (False, False),
+        cache: EmbeddingCache | None = None,
+    ) -> SliceView:
         """Encode `grey` (height, width), values 0 … 1, with the axes of `turned` reversed before the network sees it.
 
         Boxes and answers stay on the axes of `grey`.
         """
         frame = Frame(height=grey.shape[0], width=grey.shape[1], size=model.config.image_size)
-        return cls(model, frame, model.encode(frame.image(_reversed(grey, turned))), turned)
+        image = frame.image(_reversed(grey, turned))
+        embedding = model.encode(image) if cache is None else cache.get(image, model.encode)
+        return cls(model, frame, embedding, turned)
 
-    def ask(self, boxes: Sequence[PlaneBox]) -> FloatArray:
-        """(height, width) float32 in [0, 1]: the largest of the boxes' fused probabilities (see `fusion.py`)."""
+    def ask(self, sections: Sequence[Section]) -> FloatArray:
+        """(height, width) float32 in [0, 1]: the largest of the sections' fused probabilities (see `fusion.py`)."""
         height, width = self.frame.height, self.frame.width
         out = np.zeros((height, width), dtype=np.float32)
-        boxes = [self._seen(box) for box in boxes]
-        asked = [variants(self.frame.xyxy(box), self.frame.size) for box in boxes]
-        for start in range(0, len(boxes), BATCH // VARIANTS):
-            part = slice(start, start + BATCH // VARIANTS)
-            masks = self.model.decode(self.embedding, torch.from_numpy(np.concatenate(asked[part])))
-            probability, iou = self.frame.probability(masks.logits), masks.iou.cpu().numpy()
-            for n, box in enumerate(boxes[part]):
-                own = slice(n * VARIANTS, (n + 1) * VARIANTS)
-                near = reach(box, height, width)
-                np.maximum(out[near], fused(probability[own][:, near[0], near[1]], iou[own]), out=out[near])
+        for section in sections:
+            seen = self._seen(section)
+            near = reach(seen.box, height, width)
+            cells = self.frame.cells(near, self.model.config.grid)
+            asked = [
+                self.model.decode(self.embedding, p.boxes, masks=p.masks, cells=cells)
+                for p in prompts(seen, self.frame)
+            ]
+            logits = torch.cat([masks.logits for masks in asked])
+            iou = torch.cat([masks.iou for masks in asked]).cpu().numpy()
+            probability = self.frame.probability(logits)[:, near[0], near[1]]
+            outline = None if seen.outline is None else outline_plane(seen, self.frame)[near]
+            share = outline_share(self.frame.xyxy(seen.box))
+            np.maximum(out[near], fused(probability, iou, outline, share), out=out[near])
         return np.ascontiguousarray(_reversed(out, self.turned))
 
-    def _seen(self, box: PlaneBox) -> PlaneBox:
+    def _seen(self, section: Section) -> Section:
+        outline = section.outline
+        if outline is not None:
+            outline = outline[:: -1 if self.turned[0] else 1, :: -1 if self.turned[1] else 1]
+        return Section(self._seen_box(section.box), outline)
+
+    def _seen_box(self, box: PlaneBox) -> PlaneBox:
         y0, x0, y1, x1 = box
         if self.turned[0]:
             y0, y1 = self.frame.height - y1, self.frame.height - y0

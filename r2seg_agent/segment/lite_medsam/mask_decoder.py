@@ -9,6 +9,9 @@ from torch.nn import functional
 from r2seg_agent.segment.lite_medsam.config import LiteMedSamConfig
 from r2seg_agent.segment.lite_medsam.layers import LayerNorm2d, Mlp
 
+OUTSIDE = -20.0
+"""The logit of pixels that nobody asked for."""
+
 
 class Attention(nn.Module):
     """Multi-head attention whose inner width may be smaller than that of its tokens."""
@@ -120,7 +123,14 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(Mlp(dim, dim, dim // 8, 3) for _ in range(masks))
         self.iou_prediction_head = Mlp(dim, dim, masks, 3)
 
-    def forward(self, embedding: Tensor, position: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        embedding: Tensor,
+        position: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        cells: tuple[slice, slice] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """One image, n prompts.
 
         Args:
@@ -128,6 +138,7 @@ class MaskDecoder(nn.Module):
             position: its position embedding, the same shape.
             sparse: (n, tokens, dim) of the points and boxes.
             dense: of the mask prompts, (n or 1, dim, grid, grid), or (1, dim, 1, 1).
+            cells: rows and columns of the grid to draw in; None: all. Elsewhere logits are `OUTSIDE`.
 
         Returns:
             Logits (n, 4 · grid, 4 · grid) of SAM's single mask, and its IoU (n,). The network's IoU is not confined
@@ -139,9 +150,16 @@ class MaskDecoder(nn.Module):
         image = embedding + dense
         height, width = image.shape[2:]
         tokens, pixels = self.transformer(image.flatten(2).mT, position.flatten(2).mT, tokens)
-        upscaled = self.output_upscaling(pixels.mT.reshape(n, -1, height, width))
         # Token 0 predicts the IoU, token 1 draws the single mask; the others draw SAM's alternatives.
         drawn = self.output_hypernetworks_mlps[0](tokens[:, 1])
-        logits = torch.einsum("nc,nchw->nhw", drawn, upscaled)
+        rows, columns = cells or (slice(0, height), slice(0, width))
+        # A cell becomes 4 × 4 pixels that depend on no other cell (both steps have stride = kernel = 2).
+        upscaled = self.output_upscaling(pixels.mT.reshape(n, -1, height, width)[:, :, rows, columns])
+        part = torch.einsum("nc,nchw->nhw", drawn, upscaled)
+        if cells is None:
+            logits = part
+        else:
+            logits = part.new_full((n, 4 * height, 4 * width), OUTSIDE)
+            logits[:, 4 * rows.start : 4 * rows.stop, 4 * columns.start : 4 * columns.stop] = part
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])[:, 0]
         return logits, iou

@@ -62,6 +62,7 @@ class LiteMedSam(nn.Module):
         boxes: Tensor,
         points: tuple[Tensor, Tensor] | None = None,
         masks: Tensor | None = None,
+        cells: tuple[slice, slice] | None = None,
     ) -> Masks:
         """The masks of n boxes in one image.
 
@@ -70,10 +71,12 @@ class LiteMedSam(nn.Module):
             boxes: (n, 4), x, y, x, y in pixels of the input image.
             points: positions (n, k, 2), x and y, and which are positive (n, k, bool); they go with the boxes.
             masks: logits of an earlier answer, (n, 1, image_size, image_size), to start from.
+            cells: rows and columns of the embedding's grid to draw the masks in; elsewhere their logits are
+                `mask_decoder.OUTSIDE`. Drawing is local, so inside nothing changes, and a small box costs less.
         """
         encoder = self.prompt_encoder
         sparse = encoder.boxes(boxes)
         if points is not None:
             sparse = torch.cat([encoder.points(*points, alone=False), sparse], dim=1)
         dense = encoder.no_mask() if masks is None else encoder.masks(masks)
-        return Masks(*self.mask_decoder(embedding, encoder.grid_positions(), sparse, dense))
+        return Masks(*self.mask_decoder(embedding, encoder.grid_positions(), sparse, dense, cells))

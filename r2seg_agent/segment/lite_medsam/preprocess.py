@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,16 +36,31 @@ class Frame:
 
     def image(self, grey: NDArray[np.float32]) -> Tensor:
         """(height, width), values 0 … 1, to (1, 3, size, size): three equal channels, zeros in the padding."""
-        plane = torch.from_numpy(np.ascontiguousarray(grey))[None, None]
+        return self.resized(grey).expand(1, 3, -1, -1)
+
+    def resized(self, plane: NDArray[np.float32]) -> Tensor:
+        """(height, width), values 0 … 1, to (1, 1, size, size), zeros in the padding."""
+        whole = torch.from_numpy(np.ascontiguousarray(plane))[None, None]
         # Antialiased: shrinking averages over the pixels that it merges, as the area resize of the training code does.
-        inner = functional.interpolate(plane, size=self.inner, mode="bilinear", align_corners=False, antialias=True)
+        inner = functional.interpolate(whole, size=self.inner, mode="bilinear", align_corners=False, antialias=True)
         padded = functional.pad(inner, (0, self.size - self.inner[1], 0, self.size - self.inner[0]))
-        return padded.clamp_(0.0, 1.0).expand(1, 3, -1, -1)
+        return padded.clamp_(0.0, 1.0)
 
     def xyxy(self, box: PlaneBox) -> list[float]:
         """The outer edges of `box` as x, y, x, y in pixels of the network's input."""
         y0, x0, y1, x1 = box
         return [x0 * self.ratio, y0 * self.ratio, x1 * self.ratio, y1 * self.ratio]
+
+    def cells(self, near: tuple[slice, slice], grid: int) -> tuple[slice, slice]:
+        """Rows and columns of a `grid` × `grid` embedding that the answer inside `near` of the slice depends on."""
+        per_cell = self.size / grid
+        found = []
+        for part in near:
+            # Two more pixels of the network to each side: resizing interpolates between neighbours.
+            first = math.floor((part.start * self.ratio - 2.0) / per_cell)
+            last = math.ceil((part.stop * self.ratio + 2.0) / per_cell)
+            found.append(slice(max(0, first), min(grid, last)))
+        return (found[0], found[1])
 
     def probability(self, logits: Tensor) -> NDArray[np.float32]:
         """(n, size, size) logits to probabilities (n, height, width): padding cut off, resized, then the sigmoid."""

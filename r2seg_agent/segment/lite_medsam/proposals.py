@@ -1,4 +1,4 @@
-"""Where to draw boxes: bodies that differ from their organ's normal tissue. Never from a reference mask."""
+"""Where to ask: bodies unlike their organ's normal tissue, the most prominent first. Never from a reference mask."""
 
 from __future__ import annotations
 
@@ -7,32 +7,67 @@ from dataclasses import replace
 
 import numpy as np
 
-from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.geometry import Box, bounding_box
 from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.segment.candidates import Region, ScaleProbability, find_candidates
 from r2seg_agent.segment.contrast import ContrastSegmenter
+from r2seg_agent.segment.features import anchor_statistics, describe, prominence
+from r2seg_agent.segment.lite_medsam.fusion import Section
 from r2seg_agent.segment.lite_medsam.preprocess import PlaneBox
 from r2seg_agent.segment.protocol import Prompt
 
+MAX_DESCRIBED = 100
+"""Bodies whose prominence is measured: the ones with the largest score mean p · √size."""
+SURROUNDINGS_VOXELS = 8
+"""How far beyond the organ's box the surroundings of a body are looked at."""
+
 
 def propose(volume: Volume, roi: Box, prompt: Prompt, most: int) -> tuple[Region, ...]:
-    """At most `most` bodies inside the prompt's mask, the clearest first; their boxes are on the grid of `volume`.
+    """At most `most` bodies inside the prompt's mask, the most prominent first; their boxes are on `volume`'s grid.
 
     `contrast` looks at its several scales; what it marks is cut where it is thin, so that a lesion and the vessel it
-    sits on get boxes of their own. A region of one slice is searched as a slice.
+    sits on get boxes of their own. Prominence (`segment.features.prominence`) puts what is strong, large and
+    self-contained before the pieces of vessel trees. A region of one slice is searched as a slice.
     """
+    if roi.shape[0] == 1 and volume.geometry.shape[0] > 1:
+        z = roi.start[0]
+        plane = Box(start=(z, 0, 0), stop=(z + 1, *volume.geometry.shape[1:]))
+        found = propose(volume.crop(plane), roi.within(plane), prompt, most)
+        return tuple(replace(one, box=one.box.shifted(plane.start)) for one in found)
     contrast = ContrastSegmenter()
     probability = contrast.segment(contrast.encode(volume, roi), [replace(prompt, box=None, points=())])[0]
-    return find_candidates([ScaleProbability(roi, 1.0, probability)], volume.geometry, max_candidates=most).regions
+    parts = [ScaleProbability(roi, 1.0, probability)]
+    bodies = find_candidates(parts, volume.geometry, max_candidates=MAX_DESCRIBED).regions
+    mask = np.ones(roi.shape, dtype=bool) if prompt.mask is None else prompt.mask
+    organ = bounding_box(mask)
+    if not bodies or organ is None:
+        return ()
+    # The same surroundings whatever the ROI: the organ's box and a little more.
+    around = organ.shifted(roi.start).dilated((SURROUNDINGS_VOXELS,) * 3, volume.geometry.shape)
+    near, anchor = volume.crop(around), np.zeros(around.shape, dtype=bool)
+    common = around.intersection(roi)
+    assert common is not None  # the organ's box lies in both
+    anchor[common.within(around).slices] = mask[common.within(roi).slices]
+    statistics = anchor_statistics(near, anchor)
+    ranked = sorted(
+        bodies,
+        key=lambda one: (
+            -prominence(describe(replace(one, box=one.box.within(around)), near, anchor, statistics)),
+            one.box.start,
+            one.box.stop,
+        ),
+    )
+    return tuple(ranked[:most])
 
 
-def boxes_by_slice(region: Region) -> Iterator[tuple[int, PlaneBox]]:
-    """The box around the region in each slice that it meets: index of the slice, and the box, on the image grid."""
+def sections(region: Region) -> Iterator[tuple[int, Section]]:
+    """The region in each slice that it meets: index of the slice, and the section, its box on the image grid."""
     z0, y0, x0 = region.box.start
-    for z, section in enumerate(region.mask):
-        found = plane_box(section)
-        if found is not None:
-            yield z0 + z, (found[0] + y0, found[1] + x0, found[2] + y0, found[3] + x0)
+    for z, plane in enumerate(region.mask):
+        box = plane_box(plane)
+        if box is not None:
+            outline = plane[box[0] : box[2], box[1] : box[3]]
+            yield z0 + z, Section((box[0] + y0, box[1] + x0, box[2] + y0, box[3] + x0), outline)
 
 
 def plane_box(section: Mask) -> PlaneBox | None:

@@ -20,18 +20,18 @@ from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
 from r2seg_agent.segment.weights import require, weights_info
 
 if TYPE_CHECKING:
-    from r2seg_agent.segment.candidates import Region
     from r2seg_agent.segment.lite_medsam.ask import SliceView
+    from r2seg_agent.segment.lite_medsam.cache import EmbeddingCache
+    from r2seg_agent.segment.lite_medsam.fusion import Section
     from r2seg_agent.segment.lite_medsam.model import LiteMedSam
-    from r2seg_agent.segment.lite_medsam.preprocess import PlaneBox
 
 MODALITIES: Final[tuple[Modality, ...]] = ("CT", "MR", "PT", "US", "XR", "photo", "unknown")
 EDGE_MM = 2.0
 """Its masks come from logits on 64 pixels over the longest side and may end about this far inside the visible edge."""
-MAX_BODIES = 20
-"""Most bodies that are asked for in a volume, the clearest first; …"""
-MAX_BOXES = 240
-"""… and most boxes of these in its slices: an answer for each costs time, and Reject looks at all of them."""
+MAX_BODIES = 12
+"""Most bodies that are asked for in a volume, the most prominent first; …"""
+MAX_SECTIONS = 120
+"""… and most sections of these in its slices: an answer for each costs time, and Reject looks at all of them."""
 MAX_BODIES_PER_SLICE = 6
 """The same for a slice that is asked alone."""
 VIEW_MARGIN = 0.1
@@ -55,17 +55,24 @@ class LiteMedSamSegmenter:
     """The slice model: what lies in a box.
 
     A prompt's `box` is asked for as it is. Without one, boxes are drawn around what differs from the normal tissue of
-    the prompt's `mask` in this slice (`proposals.py`); the masks of several boxes become one probability
-    (`fusion.py`). The slice is encoded once for all prompts of one window. Grey values go from `Prompt.window` (else
-    the 0.5 and 99.5 percentiles of pixels > 0) to 0 … 1; the longest side of the ROI becomes 256 pixels. Slices are
-    turned to the radiologists' view first, so test-time flips would ask the same again (`turned_axes`).
+    the prompt's `mask` in this slice (`proposals.py`); the masks of several prompts become one probability
+    (`fusion.py`). A slice is encoded once for all prompts of one window, and remembered within a memory budget. Grey
+    values go from `Prompt.window` (else the 0.5 and 99.5 percentiles of pixels > 0) to 0 … 1; the longest side of the
+    ROI becomes 256 pixels. Slices are turned to the radiologists' view first, so test-time flips would ask the same
+    again (`turned_axes`).
     """
 
-    def __init__(self, model: LiteMedSam | None = None, max_bodies: int = MAX_BODIES_PER_SLICE) -> None:
+    def __init__(
+        self,
+        model: LiteMedSam | None = None,
+        max_bodies: int = MAX_BODIES_PER_SLICE,
+        cache: EmbeddingCache | None = None,
+    ) -> None:
         """`model` None: the released weights, loaded when they are first needed."""
         self._model = model
         self._released = model is None
         self.max_bodies = max_bodies
+        self._cache = cache
 
     @property
     def info(self) -> SegmenterInfo:
@@ -88,9 +95,12 @@ class LiteMedSamSegmenter:
             edge_mm=EDGE_MM,
             settings={
                 "max_bodies": self.max_bodies,
-                "box_variants": fusion.VARIANTS,
+                "prompts": "box, grown box, both with outline",
                 "box_margin": fusion.MARGIN,
                 "box_reach": fusion.REACH,
+                "outline_logit": fusion.OUTLINE_LOGIT,
+                "outline_share": fusion.OUTLINE_SHARE,
+                "full_share_pixels": fusion.FULL_SHARE_PIXELS,
                 **proposing,
             },
         )
@@ -113,10 +123,10 @@ class LiteMedSamSegmenter:
         region = as_region(encoded)
         out = np.zeros((len(prompts), *region.roi.shape), dtype=np.float32)
         for n, prompt in enumerate(prompts):
-            boxes = self._boxes(region, prompt)
-            if boxes:
+            asked = self._sections(region, prompt)
+            if asked:
                 window = prompt.window or grey_window(region.volume, region.roi)
-                out[n, 0] = self.view(region, window).ask(boxes)
+                out[n, 0] = self.view(region, window).ask(asked)
         return out
 
     def view(self, region: EncodedRegion, window: Window) -> SliceView:
@@ -124,17 +134,23 @@ class LiteMedSamSegmenter:
         from r2seg_agent.segment.lite_medsam.ask import SliceView
 
         if window not in region.views:
+            if self._cache is None:
+                from r2seg_agent.segment.lite_medsam.cache import EmbeddingCache
+
+                self._cache = EmbeddingCache()
             grey = apply_window(region.volume.array[region.roi.slices][0], window)
-            region.views[window] = SliceView.of(self._ready(), grey, turned_axes(region.volume.geometry))
+            turned = turned_axes(region.volume.geometry)
+            region.views[window] = SliceView.of(self._ready(), grey, turned, self._cache)
         return region.views[window]
 
-    def _boxes(self, region: EncodedRegion, prompt: Prompt) -> list[PlaneBox]:
-        from r2seg_agent.segment.lite_medsam.proposals import boxes_by_slice, propose
+    def _sections(self, region: EncodedRegion, prompt: Prompt) -> list[Section]:
+        from r2seg_agent.segment.lite_medsam.fusion import Section
+        from r2seg_agent.segment.lite_medsam.proposals import propose, sections
 
         if prompt.box is not None:
-            return [(*prompt.box.start[1:], *prompt.box.stop[1:])]
+            return [Section((*prompt.box.start[1:], *prompt.box.stop[1:]))]
         found = propose(region.volume, region.roi, prompt, self.max_bodies)
-        return [moved(box, region.roi) for body in found for _, box in boxes_by_slice(body)]
+        return [moved(section, region.roi) for body in found for _, section in sections(body)]
 
     def _ready(self) -> LiteMedSam:
         if self._model is None:
@@ -170,7 +186,7 @@ class LiteMedSamVolumeSegmenter:
             **info.settings,
             "proposed_in": "3D",
             "max_bodies": self.max_bodies,
-            "max_boxes": MAX_BOXES,
+            "max_sections": MAX_SECTIONS,
             "view_margin": VIEW_MARGIN,
             "min_view_mm": MIN_VIEW_MM,
         }
@@ -197,14 +213,14 @@ class LiteMedSamVolumeSegmenter:
         around = self._searched(roi, prompt)
         if around is None:
             return
-        by_slice = self._boxes_by_slice(region, prompt)
+        by_slice = self._sections_by_slice(region, prompt)
         view = view_box(volume, around)
         window = prompt.window or grey_window(volume, view)
-        for done, (z, boxes) in enumerate(sorted(by_slice.items())):
+        for done, (z, found) in enumerate(sorted(by_slice.items())):
             self.progress("segment", done, len(by_slice), f"slice {z}")
             part = Box(start=(z, *view.start[1:]), stop=(z + 1, *view.stop[1:]))
             one = self.slices.encode(volume, part)
-            answer = self.slices.view(one, window).ask([moved(box, part) for box in boxes])
+            answer = self.slices.view(one, window).ask([moved(section, part) for section in found])
             common = part.intersection(roi)
             if common is None:
                 continue
@@ -222,28 +238,24 @@ class LiteMedSamVolumeSegmenter:
             inside = organ if inside is None else organ.union(inside)
         return roi if inside is None else inside.shifted(roi.start)
 
-    def _boxes_by_slice(self, region: EncodedRegion, prompt: Prompt) -> dict[int, list[PlaneBox]]:
-        """By slice of the image, the boxes to ask for; y0, x0, y1, x1 on the image grid."""
-        from r2seg_agent.segment.lite_medsam.proposals import boxes_by_slice
+    def _sections_by_slice(self, region: EncodedRegion, prompt: Prompt) -> dict[int, list[Section]]:
+        """By slice of the image, the sections to ask for, their boxes on the image grid."""
+        from r2seg_agent.segment.lite_medsam.fusion import Section
+        from r2seg_agent.segment.lite_medsam.proposals import propose, sections
 
         if prompt.box is not None:
             box = prompt.box.shifted(region.roi.start)
-            return {z: [(*box.start[1:], *box.stop[1:])] for z in range(box.start[0], box.stop[0])}
-        found: dict[int, list[PlaneBox]] = {}
-        n_boxes = 0
-        for body in self._bodies(region, prompt):
-            sections = list(boxes_by_slice(body))
-            if n_boxes + len(sections) > MAX_BOXES and n_boxes:
+            return {z: [Section((*box.start[1:], *box.stop[1:]))] for z in range(box.start[0], box.stop[0])}
+        found: dict[int, list[Section]] = {}
+        n_sections = 0
+        for body in propose(region.volume, region.roi, prompt, self.max_bodies):
+            own = list(sections(body))
+            if n_sections + len(own) > MAX_SECTIONS and n_sections:
                 continue
-            n_boxes += len(sections)
-            for z, section in sections:
+            n_sections += len(own)
+            for z, section in own:
                 found.setdefault(z, []).append(section)
         return found
-
-    def _bodies(self, region: EncodedRegion, prompt: Prompt) -> tuple[Region, ...]:
-        from r2seg_agent.segment.lite_medsam.proposals import propose
-
-        return propose(region.volume, region.roi, prompt, self.max_bodies)
 
 
 def encoded_region(volume: Volume, roi: Box) -> EncodedRegion:
@@ -260,12 +272,16 @@ def as_region(encoded: Encoded) -> EncodedRegion:
     return encoded
 
 
-def moved(box: PlaneBox, part: Box) -> PlaneBox:
-    """`box` on the image grid, in the frame of the crop `part` and clipped to it."""
+def moved(section: Section, part: Box) -> Section:
+    """`section` on the image grid, in the frame of the crop `part` and clipped to it."""
     _, y, x = part.start
     _, height, width = part.shape
-    y0, x0, y1, x1 = box
-    return (max(0, y0 - y), max(0, x0 - x), min(height, y1 - y), min(width, x1 - x))
+    y0, x0, y1, x1 = section.box
+    box = (max(0, y0 - y), max(0, x0 - x), min(height, y1 - y), min(width, x1 - x))
+    outline = section.outline
+    if outline is not None:
+        outline = outline[box[0] + y - y0 : box[2] + y - y0, box[1] + x - x0 : box[3] + x - x0]
+    return section._replace(box=box, outline=outline)
 
 
 def view_box(volume: Volume, around: Box) -> Box:

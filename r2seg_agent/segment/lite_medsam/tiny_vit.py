@@ -25,6 +25,10 @@ class PatchEmbed(nn.Module):
         return out
 
 
+STRIP_ROWS = 32
+"""The widened image of a block at full resolution is 67 MB: computed in strips of rows it stays in the caches."""
+
+
 class MBConv(nn.Module):
     """Inverted bottleneck: widen, depthwise 3×3, narrow, add; GELU after each, the last after the sum."""
 
@@ -37,9 +41,16 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape, (batch, dim, height, width)."""
-        inner = functional.gelu(self.conv1(x))
-        inner = functional.gelu(self.conv2(inner))
-        return functional.gelu(self.conv3(inner) + x)
+        height = x.shape[2]
+        strips = []
+        for start in range(0, height, STRIP_ROWS):
+            stop = min(height, start + STRIP_ROWS)
+            # The 3×3 needs one row more to each side; its zero padding serves the image's own edges.
+            first, last = max(0, start - 1), min(height, stop + 1)
+            inner = functional.gelu(self.conv1(x[:, :, first:last]))
+            inner = functional.gelu(self.conv2(inner))[:, :, start - first : stop - first]
+            strips.append(functional.gelu(self.conv3(inner) + x[:, :, start:stop]))
+        return torch.cat(strips, dim=2)
 
 
 class PatchMerging(nn.Module):

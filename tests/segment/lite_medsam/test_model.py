@@ -12,6 +12,7 @@ import torch
 from lite_medsam_models import TINY, random_model
 
 from r2seg_agent.segment.lite_medsam.layers import LayerNorm2d
+from r2seg_agent.segment.lite_medsam.mask_decoder import OUTSIDE
 from r2seg_agent.segment.lite_medsam.model import LiteMedSam
 from r2seg_agent.segment.lite_medsam.tiny_vit import WindowAttention
 from r2seg_agent.segment.weights import weights_path
@@ -103,6 +104,17 @@ def test_images_of_a_batch_do_not_change_each_other() -> None:
     together = model.encode(pair)
     for n in range(2):
         np.testing.assert_allclose(model.encode(pair[n : n + 1])[0], together[n], atol=1e-4)
+
+
+def test_drawing_in_a_part_of_the_grid_changes_nothing_inside() -> None:
+    model = random_model().fold()
+    embedding, asked = model.encode(image()), boxes((4, 4, 20, 24))
+    whole = model.decode(embedding, asked)
+    part = model.decode(embedding, asked, cells=(slice(1, 7), slice(2, 16)))
+    np.testing.assert_allclose(part.logits[:, 4:28, 8:64], whole.logits[:, 4:28, 8:64], atol=1e-5)
+    assert (part.logits[:, 28:] == OUTSIDE).all()
+    assert (part.logits[:, :, :8] == OUTSIDE).all()
+    np.testing.assert_array_equal(part.iou, whole.iou)
 
 
 def test_points_and_an_earlier_mask_guide_the_answer() -> None:

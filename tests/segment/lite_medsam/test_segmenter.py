@@ -10,7 +10,7 @@ import torch
 from lite_medsam_models import TINY, random_model
 from scipy import ndimage
 
-from r2seg_agent import pipeline
+from r2seg_agent import preparation
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.geometry import Box, Geometry
@@ -40,9 +40,9 @@ class Counting(LiteMedSam):
         self.seen = images
         return super().encode(images)
 
-    def decode(self, embedding, boxes, points=None, masks=None):
+    def decode(self, embedding, boxes, points=None, masks=None, cells=None):
         self.decoded += len(boxes)
-        return super().decode(embedding, boxes, points, masks)
+        return super().decode(embedding, boxes, points, masks, cells)
 
 
 def filling() -> Counting:
@@ -256,7 +256,7 @@ def test_the_whole_search_with_a_tiny_network(tmp_path: Path, monkeypatch: pytes
     write_label_map(tmp_path / "organs.nrrd", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
     write_label_map(tmp_path / "truth.nrrd", phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)
     monkeypatch.setattr(
-        pipeline, "segmenter_named", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
+        preparation, "segmenter_named", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
     )
     options = FindOptions(
         anchors=str(tmp_path / "organs.nrrd"),
