@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from r2seg_agent.reason import anatomy
 from r2seg_agent.reason.bind import MENTIONS, Stream
 from r2seg_agent.reason.lexicon import Item, lexicon
-from r2seg_agent.reason.wishes import Wish
+from r2seg_agent.reason.wishes import Wish, concept_of
 
 _NO = ("no", "negative for", "free of", "free from", "no evidence of", "no sign of", "without evidence of")
 
@@ -53,8 +54,9 @@ class Request:
 
 def read_request(items: Sequence[Item]) -> Request:
     """The wishes of a request."""
+    items = _headed(items)
     healthy = _healthy(items)
-    wanted, negative, remarks = _streams(_heard(items, healthy))
+    wanted, negative, remarks = _streams([i for n, i in enumerate(items) if n not in healthy])
     if not any(i.role in MENTIONS for i in wanted) and any(i.role == "everything" for i in wanted):
         for run in negative:  # "everything but the liver in the abdomen": the region is wanted
             wanted += [i for i in run if i.role == "region"]
@@ -109,12 +111,10 @@ def _healthy(items: Sequence[Item]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _heard(items: Sequence[Item], healthy: frozenset[int]) -> list[Item]:
-    """The items that may ask for something; a colon behind an organ's name parts nothing ("adrenals: metastases?")."""
+def _headed(items: Sequence[Item]) -> list[Item]:
+    """The items, where a colon behind an organ's name parts nothing: "adrenals: metastases?"."""
     heard: list[Item] = []
-    for n, item in enumerate(items):
-        if n in healthy:
-            continue
+    for item in items:
         since = next((i for i in reversed(heard) if i.role in (*MENTIONS, "stop")), None)
         heading = item.text == ":" and since is not None and since.role == "organ"
         heard.append(Item("filler", "", ":") if heading else item)
@@ -123,9 +123,9 @@ def _heard(items: Sequence[Item], healthy: frozenset[int]) -> list[Item]:
 
 def _left_out(positive: Stream, healthy: frozenset[int], items: Sequence[Item]) -> tuple[Wish, ...]:
     """Organs said to be well, where nothing else is asked of them."""
-    wanted = {w.organ for w in positive.wishes}
+    places = {p for w in positive.wishes if (c := concept_of(w)) for p in anatomy.containing(w.organ or c.organ)}
     well = Stream([items[n] for n in sorted(healthy) if items[n].role in ("organ", "side", "comma", "stop")])
-    return tuple(w for w in well.wishes if not wanted)
+    return tuple(w for w in well.wishes if w.organ not in places)
 
 
 def _streams(items: Sequence[Item]) -> tuple[list[Item], list[list[Item]], list[tuple[bool, list[Item]]]]:
