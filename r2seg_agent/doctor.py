@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
+
+if TYPE_CHECKING:
+    from r2seg_agent.plugins import Plugin
+    from r2seg_agent.segment.protocol import Segmenter
 
 PartKind = Literal["segmenter", "anchors", "weights", "device", "planner", "optional", "scan"]
 
@@ -35,7 +39,9 @@ def examine() -> tuple[Part, ...]:
 
 def _parts() -> Iterator[Part]:
     yield from _segmenters()
+    yield from _folders()
     yield from _anchors()
+    yield from _plugins()
     yield Part(name="offline", kind="planner", ready=True, detail="offline planner (a stand-in for a language model)")
     yield from _devices()
     for module, (detail, fix) in _OPTIONAL.items():
@@ -57,6 +63,72 @@ def _segmenters() -> Iterator[Part]:
             yield Part(name=name, kind="segmenter", ready=False, detail=error.message, fix=error.hint)
         else:
             yield Part(name=name, kind="segmenter", ready=True, detail=detail)
+
+
+def _folders() -> Iterator[Part]:
+    """Kinds of model folder: what each needs besides the folder itself."""
+    from r2seg_agent.segment.folders.bundle import ONNX_INSTALL
+    from r2seg_agent.segment.folders.totalseg_task import lesion_tasks
+    from r2seg_agent.segment.registry import segmenter
+
+    detail = "any nnU-Net v2 result folder; classes must name the target (docs/models.md)"
+    yield Part(name="nnunet:PATH", kind="segmenter", ready=True, detail=detail)
+    detail = "a folder with bundle.json and a TorchScript or torch.export file (docs/models.md)"
+    yield Part(name="bundle:PATH", kind="segmenter", ready=True, detail=detail)
+    onnx = find_spec("onnxruntime") is not None
+    detail = "a bundle whose network is an ONNX file" if onnx else "ONNX bundles need onnxruntime"
+    yield Part(name="bundle:PATH (onnx)", kind="optional", ready=onnx, detail=detail, fix="" if onnx else ONNX_INSTALL)
+    for task in lesion_tasks():
+        name = f"totalseg:{task}"
+        yield _checked(name, "segmenter", segmenter(name), "TotalSegmentator's own lesion task")
+
+
+def _plugins() -> Iterator[Part]:
+    """Installed plug-ins, each made once with no option; one that fails is listed with its error."""
+    from r2seg_agent.plugins import ANCHOR_GROUP, SEGMENTER_GROUP, plugins
+    from r2seg_agent.reason.anchors.choose import SOURCE_NAMES, anchor_source
+    from r2seg_agent.segment.registry import FOLDERS, SEGMENTERS, segmenter
+
+    def segments(name: str, origin: str) -> Part:
+        return _checked(name, "segmenter", segmenter(name), origin)
+
+    def anchors(name: str, origin: str) -> Part:
+        info = anchor_source(name).info
+        detail = f"{origin}; {', '.join(info.modalities)}; licence {info.licence}"
+        return Part(name=name, kind="anchors", ready=True, detail=detail)
+
+    for plugin in plugins(SEGMENTER_GROUP):
+        taken = plugin.name in SEGMENTERS or plugin.name in FOLDERS
+        yield _plugin_part(plugin, "segmenter", taken, segments)
+    for plugin in plugins(ANCHOR_GROUP):
+        yield _plugin_part(plugin, "anchors", plugin.name in SOURCE_NAMES, anchors)
+
+
+def _plugin_part(plugin: Plugin, kind: PartKind, taken: bool, look: Callable[[str, str], Part]) -> Part:
+    """One plug-in as `look` sees it; foreign code may fail in any way, and must not hide the others."""
+    origin = f"plug-in of {plugin.package} {plugin.version}"
+    if taken:
+        detail, fix = f"{origin} cannot be reached: `{plugin.name}` is built in", "Ask its authors for another name."
+        return Part(name=plugin.name, kind=kind, ready=False, detail=detail, fix=fix)
+    try:
+        return look(plugin.name, origin)
+    except R2SegError as error:
+        return Part(name=plugin.name, kind=kind, ready=False, detail=error.message, fix=error.hint)
+    except Exception as error:
+        detail = f"{origin} fails: {type(error).__name__}: {error}"
+        return Part(name=plugin.name, kind=kind, ready=False, detail=detail, fix=f"pip uninstall {plugin.package}")
+
+
+def _checked(name: str, kind: PartKind, found: Segmenter, origin: str) -> Part:
+    """A segmenter after its own check."""
+    info = found.info
+    try:
+        found.check(info.modalities[0])
+    except R2SegError as error:
+        return Part(name=name, kind=kind, ready=False, detail=error.message, fix=error.hint)
+    return Part(
+        name=name, kind=kind, ready=True, detail=f"{origin}; {', '.join(info.modalities)}; licence {info.licence}"
+    )
 
 
 def _anchors() -> Iterator[Part]:
