@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from r2seg_agent.errors import BudgetError
+
 
 @contextmanager
 def stop_on_interrupt(tell: Callable[[str], None] | None = None) -> Iterator[Callable[[threading.Event], None]]:
-    """Yields a function that names the event to set at the first Ctrl-C; the second raises `KeyboardInterrupt`.
+    """Yields a function that names the event to set at the first Ctrl-C; the second raises `BudgetError`.
 
-    Before an event is named, Ctrl-C does what it always does. `tell` shows the notice instead of stderr.
+    Before an event is named, the first raises it too. `tell` shows the notice instead of stderr.
     """
     named: list[threading.Event] = []
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         if not named or named[0].is_set():
-            raise KeyboardInterrupt
+            raise BudgetError("stopped at once by you", "`r2seg trace list` shows the run, `r2seg resume ID` goes on.")
         named[0].set()
         notice = "finishing the current step; Ctrl-C again leaves at once"
         if tell is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,6 +41,22 @@ def checkpoints(workspace: Path, store: str | None = None) -> Iterator[BaseCheck
         yield saver
 
 
+def storage_error(error: BaseException) -> RunFailedError | None:
+    """What an error of the checkpoint database means to the person at the keyboard; None for any other error."""
+    if isinstance(error, sqlite3.Error):
+        return RunFailedError(
+            f"the workspace's checkpoint database failed: {error}",
+            "Free space, or close what locks `checkpoints.sqlite`, then `r2seg resume` the run.",
+        )
+    if type(error).__module__.partition(".")[0] in ("psycopg", "psycopg_pool"):
+        # The message of a failed connection may quote the URL and its password.
+        return RunFailedError(
+            f"the PostgreSQL server of `--store` failed ({type(error).__name__})",
+            "Check that it runs and that the URL's user may create tables, then `r2seg resume` the run.",
+        )
+    return None
+
+
 @contextmanager
 def _sqlite(workspace: Path) -> Iterator[BaseCheckpointSaver[str]]:
     connection = None
@@ -58,11 +74,6 @@ def _sqlite(workspace: Path) -> Iterator[BaseCheckpointSaver[str]]:
         ) from error
     try:
         yield saver
-    except sqlite3.Error as error:
-        raise RunFailedError(
-            f"the workspace's checkpoint database failed: {error}",
-            "Free space, or close what locks `checkpoints.sqlite`, then `r2seg resume` the run.",
-        ) from error
     finally:
         connection.close()
 
@@ -76,13 +87,10 @@ def _postgres(url: str) -> Iterator[BaseCheckpointSaver[str]]:
         raise MissingDependencyError(
             "`--store postgresql://…` needs the extra `postgres`", "pip install 'r2seg-agent[postgres]'"
         ) from error
-    try:
-        with PostgresSaver.from_conn_string(url) as saver:
+    with ExitStack() as opened:
+        try:
+            saver = opened.enter_context(PostgresSaver.from_conn_string(url))
             saver.setup()
-            yield saver
-    except psycopg.Error as error:
-        # The message of a failed connection may quote the URL and its password.
-        raise RunFailedError(
-            f"the PostgreSQL server of `--store` failed ({type(error).__name__})",
-            "Check that it runs and that the URL's user may create tables, then `r2seg resume` the run.",
-        ) from error
+        except psycopg.Error as error:
+            raise storage_error(error) or error from error
+        yield saver

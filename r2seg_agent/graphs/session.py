@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, cast
 
 from langchain_core.messages import AnyMessage, HumanMessage
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
 from r2seg_agent.graphs.bookkeeping import begin_record, inputs_of, note, started
-from r2seg_agent.graphs.checkpoints import checkpoints
+from r2seg_agent.graphs.checkpoints import checkpoints, storage_error
 from r2seg_agent.graphs.happenings import Asked, SessionEvent, TurnEnded, Words, happenings
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.results import Written, make_report, write_run
@@ -78,14 +78,16 @@ class Session:
                 begin_record(folder, kind, prepared.image.name, request, parent, anew=anew)
             if recorder.count == 0:
                 recorder.record("run_started", kind, started(self.report(), planner, prepared, folder, parent))
-        except BaseException:
+        except BaseException as error:
             self._closing.close()
+            if (failure := storage_error(error)) is not None:
+                raise failure from error
             raise
 
     def _kept(self, anew: bool) -> int:
         """Events that stay: those of the last checkpoint, or all where the run is whole up to its last line."""
         state = self._snapshot()
-        if anew or state.next or not self.folder.trace.exists():
+        if anew or state.tasks or not self.folder.trace.exists():
             return int(state.values.get("events", 0))
         events = read_trace(self.folder.trace)
         whole = events and events[-1].kind == "run_finished" and "error" not in events[-1].data
@@ -114,14 +116,15 @@ class Session:
     @property
     def unfinished(self) -> bool:
         """True when a turn was begun and not ended, and it does not wait for the user."""
-        following = self._snapshot().next
-        return bool(following) and following != ("ask",)
+        # Not `next`: it is empty where a node is done and the checkpoint after it was never written.
+        tasks = self._snapshot().tasks
+        return bool(tasks) and not any(task.interrupts for task in tasks)
 
     @property
     def question(self) -> Asked | None:
         """The question that waits for the user, if one does."""
         search = self.search
-        waiting = self._snapshot().next == ("ask",) and search.question is not None
+        waiting = any(task.interrupts for task in self._snapshot().tasks)
         return Asked(search.question or "", search.choices) if waiting else None
 
     def say(self, text: str) -> Iterator[SessionEvent]:
@@ -239,17 +242,19 @@ class Session:
 
     def fail(self, error: BaseException) -> None:
         """Note why the run broke off: what is resumable as stopped, the rest as failed (the trace says why)."""
-        if isinstance(error, BudgetError | KeyboardInterrupt):
-            note(self.folder, "stopped")
-            return
+        self._ended = True
         words = type(error).__name__  # The text of an unforeseen error may hold anything.
         if isinstance(error, R2SegError):
             words = without_paths(error.message, self.image, self.options)
         elif isinstance(error, MemoryError):
             words = "out of memory"
-        self.context.recorder.record("run_finished", self.kind, {"outcome": "failed", "error": words, "files": {}})
-        self._ended = True
-        note(self.folder, "failed", outcome="failed")
+        # Where the disk is full, the first error is the one to tell.
+        with suppress(R2SegError, OSError):
+            if isinstance(error, BudgetError | KeyboardInterrupt):
+                note(self.folder, "stopped")
+                return
+            self.context.recorder.record("run_finished", self.kind, {"outcome": "failed", "error": words, "files": {}})
+            note(self.folder, "failed", outcome="failed")
 
     def close(self) -> None:
         """Let go of the run."""
@@ -349,11 +354,15 @@ class Session:
         except BudgetError as error:
             error.hint = error.hint or f"r2seg resume {self.id}"
             raise
-        except (KeyError, ValidationError) as error:
-            if isinstance(error, ValidationError) and "SearchState" in str(error):
-                raise RunFailedError(
-                    "the checkpoint of this run was written by another version of r2seg", "Run the command anew."
-                ) from error
+        except ValidationError as error:
+            if error.title != "SearchState":
+                raise
+            raise RunFailedError(
+                "the checkpoint of this run was written by another version of r2seg", "Run the command anew."
+            ) from error
+        except Exception as error:
+            if (failure := storage_error(error)) is not None:
+                raise failure from error
             raise
         search = self.search
         if self.question is None and search.outcome is not None:

@@ -40,6 +40,7 @@ class ArtifactStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._checked: set[str] = set()
         try:
             (root / "recipes").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -64,7 +65,10 @@ class ArtifactStore:
         return ref
 
     def array(self, ref: ArtifactRef) -> NDArray[Any]:
-        """The stored array, memory-mapped and read-only; `RunFailedError` when it is not there."""
+        """The stored array, memory-mapped and read-only.
+
+        Its bytes are checked against the hash the first time. Raises `RunFailedError` when it is missing or changed.
+        """
         try:
             loaded: NDArray[Any] = np.load(self.path(ref.sha256, ".npy"), mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
@@ -72,15 +76,29 @@ class ArtifactStore:
                 f"artifact `{ref.sha256[:12]}` ({ref.kind}) is missing or damaged in the workspace",
                 "Run the same command again: it recomputes what is missing.",
             ) from error
+        if ref.sha256 not in self._checked:
+            if not self._is_whole(ref, loaded):
+                raise RunFailedError(
+                    f"artifact `{ref.sha256[:12]}` ({ref.kind}) was changed after it was written: its hash differs",
+                    f"Delete `artifacts/{ref.sha256[:2]}/{ref.sha256}.npy` in the workspace and run the command again.",
+                )
+            self._checked.add(ref.sha256)
         return loaded
 
-    def verify(self, ref: ArtifactRef) -> bool:
-        """True when the stored bytes still give the hash in `ref`."""
+    def _is_whole(self, ref: ArtifactRef, array: NDArray[Any]) -> bool:
         try:
             params = json.loads(self.path(ref.sha256, ".json").read_bytes())["params"]
         except (OSError, ValueError, KeyError):
             return False
-        return array_sha256(self.array(ref), ref.geometry, canonical_json(params).decode()) == ref.sha256
+        return array_sha256(array, ref.geometry, canonical_json(params).decode()) == ref.sha256
+
+    def verify(self, ref: ArtifactRef) -> bool:
+        """True when the stored bytes of an array still give the hash in `ref`."""
+        try:
+            stored = np.load(self.path(ref.sha256, ".npy"), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            return False
+        return self._is_whole(ref, stored)
 
     def put_json(self, value: Json) -> ArtifactRef:
         """Store a JSON document by the hash of its canonical form."""
