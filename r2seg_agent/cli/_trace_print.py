@@ -162,6 +162,27 @@ def print_replay(found: Replayed, *, as_json: bool) -> bool:
     return found.same
 
 
+def export_run(workspace: Path, name: str, *, html: Path | None, otel: Path | None, endpoint: str | None) -> None:
+    """`export`: says what was written or sent where."""
+    from r2seg_agent.trace.run import open_run
+
+    if html is None and otel is None and endpoint is None:
+        raise InputError("nothing to export", "Give --html FILE, --otel FILE or --otel-endpoint URL.")
+    run = open_run(workspace, name)
+    if html is not None:
+        from r2seg_agent.trace.html import write_page
+
+        write_page(run, html)
+        typer.echo(f"{html}: {html.stat().st_size / 1e6:.1f} MB, opens offline in any browser")
+    if otel is not None or endpoint is not None:
+        from r2seg_agent.trace.otel import send_spans, write_spans
+
+        if otel is not None:
+            typer.echo(f"{otel}: {write_spans(run, otel)} spans")
+        if endpoint is not None:
+            typer.echo(f"{send_spans(run, endpoint)} spans sent")
+
+
 _SECTIONS = {"settings": "Settings", "plans": "Plans", "decisions": "Decisions", "files": "Files"}
 MAX_CHANGES = 40
 """Rows of one section; `--json` has all."""

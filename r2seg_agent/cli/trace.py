@@ -73,3 +73,23 @@ def replay_command(
     with terminal_progress(enabled=not quiet and not as_json) as progress:
         found = replay_run(open_run(workspace, run), image, progress)
     raise typer.Exit(0 if print_replay(found, as_json=as_json) else 5)
+
+
+@app.command("export")
+def export_command(
+    run: Run,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write one self-contained page here.", metavar="FILE")
+    ] = None,
+    otel: Annotated[
+        Path | None, typer.Option("--otel", help="Write OpenInference spans (OTLP JSON) here.", metavar="FILE")
+    ] = None,
+    otel_endpoint: Annotated[
+        str | None, typer.Option("--otel-endpoint", help="Send them to this OTLP server.", metavar="URL")
+    ] = None,
+    workspace: Workspace = WORKSPACE,
+) -> None:
+    """Export a run: a page for people, spans for Phoenix and MLflow. Nothing is sent unless you say where."""
+    from r2seg_agent.cli._trace_print import export_run
+
+    export_run(workspace, run, html=html, otel=otel, endpoint=otel_endpoint)
