@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -14,6 +16,11 @@ from pydantic import BaseModel, JsonValue
 MAX_ARGS_CHARS = 4000
 """Characters of one call's arguments as JSON; longer ones are refused before any tool sees them."""
 MAX_NAME_CHARS = 60
+
+ONLY_THE_USERS = {"change_alpha": "alpha"}
+"""Numbers that only the user may set: a model may pass on what stands in the current message, not choose."""
+
+_NUMBER = re.compile(r"(?<![\w.])\d*[.,]?\d+(?:e-?\d+)?\s*%?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,16 @@ class Offer:
         signatures = (f"`{name}({', '.join(_properties(self.schemas[name]))})`" for name in self.arguments)
         return f"Call exactly one of: {', '.join(signatures)}."
 
-    def pick(self, calls: Sequence[WrittenCall]) -> tuple[ToolCall | None, str]:
-        """The first valid call, or None and what is wrong with the first one, with the legal choices."""
+    def pick(self, calls: Sequence[WrittenCall], said: str = "") -> tuple[ToolCall | None, str]:
+        """The first valid call, or None and what is wrong with the first one, with the legal choices.
+
+        `said` are the user's words in this turn: numbers that only the user may set must stand there.
+        """
         problems: list[str] = []
         for call in calls:
             checked = self._check(call)
+            if not isinstance(checked, str) and (unsaid := _unsaid(checked, said)):
+                checked = unsaid
             if not isinstance(checked, str):
                 return checked, ""
             problems.append(checked)
@@ -74,6 +86,19 @@ class Offer:
         if size > MAX_ARGS_CHARS:
             return f"The arguments of `{name}` have {size} characters; at most {MAX_ARGS_CHARS} are allowed."
         return ToolCall(name=name, args=cast(dict[str, object], args), id=f"call-{name}")
+
+
+def _unsaid(call: ToolCall, said: str) -> str:
+    """Why a number of `call` is not the model's to set; "" when the user said it, as such or in percent."""
+    argument = ONLY_THE_USERS.get(call["name"])
+    value = call["args"].get(argument) if argument else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""  # The tool itself refuses what is no number.
+    for match in _NUMBER.findall(said):
+        number = float(match.rstrip("% ").replace(",", "."))
+        if math.isclose(number / 100 if "%" in match else number, value, rel_tol=1e-9):
+            return ""
+    return f"`{argument}` is for the user to set, and the user's message holds no {value:g}."
 
 
 def args_schema(tool: BaseTool) -> dict[str, JsonValue]:

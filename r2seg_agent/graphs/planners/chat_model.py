@@ -155,14 +155,14 @@ class ChatModelPlanner:
                 problem = f"Your call was cut off because the answer was too long. {offer.legal}"
                 return self._reply(None, usage, problem=problem)
             if native:
-                call, problem = offer.pick(native)
+                call, problem = offer.pick(native, user_text(messages))
                 return self._reply(call, usage, text=text, problem=problem, road="native")
             return self._no_call(usage, text, offer, optional)
         read = read_text(message.text, offer)
         if optional and any(call.name == NO_TOOL for call in read.calls):
             return self._reply(None, usage, text=read.words)
         calls = [call for call in read.calls if way == "json_schema" or not _is_quoted(call, messages, offer)]
-        call, problem = offer.pick(calls)
+        call, problem = offer.pick(calls, user_text(messages))
         if call is not None:
             if way == "native":
                 # The server leaves calls in the text: its grammar, where it has one, makes the next ones valid.
