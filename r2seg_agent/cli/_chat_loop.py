@@ -150,11 +150,10 @@ class Chat:
             carry_out(command, self)
 
     def _follow(self, events: Iterable[SessionEvent]) -> None:
-        from r2seg_agent.cli._chat_sentences import plan_words
         from r2seg_agent.graphs.happenings import TurnEnded
 
         with _stoppable(self.session, self.view):
-            last = self.view.follow(events, lambda number: plan_words(self.session, number))
+            last = self.view.follow(events)
         if isinstance(last, TurnEnded) and last.outcome == "budget_exhausted":
             self.view.line("/continue goes on with it.", "dim")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from r2seg_agent.report.models import DISCLAIMER
-from r2seg_agent.report.place import organ_name
 
 if TYPE_CHECKING:
     from r2seg_agent.graphs.session import Session
@@ -44,16 +43,6 @@ def alpha_of(session: Session) -> float:
     """The level of the test now: the run's, or what the user asked for since."""
     alpha = session.search.alpha
     return session.prepared.reject.alpha if alpha is None else alpha
-
-
-def plan_words(session: Session, number: int) -> str:
-    """What is looked for and where, for target `number` of the session's search; "" where it has no such target."""
-    targets = session.search.targets
-    if not 1 <= number <= len(targets):
-        return ""
-    plan = targets[number - 1].plan
-    organs = " and ".join(", ".join(organ_name(organ) for organ in plan.anchors).rsplit(", ", 1))
-    return f"Looking for {plan.target_name} around {organs}, with a margin of {plan.padding_mm:g} mm."
 
 
 def toolbar_text(session: Session) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from r2seg_agent.graphs.happenings import Asked, SessionEvent, TurnEnded
     from r2seg_agent.graphs.session import Session
 
-FIRST_LONG_STEP = "locate_organs"
 TURNS_SHOWN = 5
 """Turns told again by `--resume`."""
 
@@ -65,13 +64,8 @@ class ChatView:
         if asked.choices:
             self.line("Answer with a number or in words.", "dim")
 
-    def follow(
-        self, events: Iterable[SessionEvent], plan_words: Callable[[int], str] = lambda target: ""
-    ) -> Asked | TurnEnded | None:
-        """Show what happens as it happens; what the turn ended with.
-
-        `plan_words` says what will be looked for, by the number of the target: told before the long work on it begins.
-        """
+    def follow(self, events: Iterable[SessionEvent]) -> Asked | TurnEnded | None:
+        """Show what happens as it happens; what the turn ended with."""
         from r2seg_agent.graphs.happenings import (
             Asked,
             Pictured,
@@ -88,9 +82,6 @@ class ChatView:
             for event in events:
                 match event:
                     case ToolStarted(tool, args, taken_by):
-                        number = args.get("target")
-                        if tool == FIRST_LONG_STEP and isinstance(number, int) and (words := plan_words(number)):
-                            self.line(words, "bold")
                         self.tools.start(tool, args, taken_by)
                     case ToolFinished(_, error):
                         self.tools.finish(printable(error))
