@@ -19,7 +19,7 @@ def _biomedparse() -> Segmenter:
     from r2seg_agent.segment.biomedparse.segmenter import BiomedParseSegmenter
     from r2seg_agent.segment.slices import SliceBySlice
 
-    return SliceBySlice(BiomedParseSegmenter())
+    return SliceBySlice(BiomedParseSegmenter.from_environment())
 
 
 def _lite_medsam() -> Segmenter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +14,20 @@ from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.segment.protocol import Encoded, KnowsTargets, NeedsChannels, Prompt, Segmenter, SegmenterInfo
+
+
+@runtime_checkable
+class ManySlices(Protocol):
+    """What a 2D segmenter may have besides: slices in batches, which a GPU needs to be busy."""
+
+    @property
+    def slices_at_once(self) -> int:
+        """How many slices it takes together; may shrink from one call to the next."""
+        ...
+
+    def segment_many(self, asked: Sequence[tuple[Encoded, Sequence[Prompt]]]) -> list[FloatArray]:
+        """`segment` of each slice with its prompts."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +40,8 @@ class EncodedSlices:
 
 class SliceBySlice:
     """A 2D `Segmenter` as a 3D one: every axial slice of the ROI is encoded and asked alone, in order.
+
+    A segmenter that takes several slices at once (`ManySlices`) is given as many as it wants; the answers are the same.
 
     A prompt's box and points go to the slices they touch; a slice that a given box misses, that holds none of the given
     points, or in which the prompt's mask is empty is not asked and gets probability 0. Encoding waits until a slice is
@@ -68,17 +85,38 @@ class SliceBySlice:
         if not isinstance(encoded, EncodedSlices):
             raise TypeError(f"expected what SliceBySlice.encode returned, got {type(encoded).__name__}")
         out = np.zeros((len(prompts), *encoded.roi.shape), dtype=np.float32)
-        for z, one in enumerate(encoded.slices):
-            self.progress("segment", z, len(encoded.slices), f"slice {encoded.roi.start[0] + z}")
-            asked = [(n, cut) for n, prompt in enumerate(prompts) if (cut := prompt_on_slice(prompt, z)) is not None]
-            if not asked:
-                continue
-            ready = one.get() if isinstance(one, _Lazy) else one
-            answers = self.segmenter.segment(ready, [cut for _, cut in asked])
-            for (n, _), answer in zip(asked, answers, strict=True):
-                out[n, z] = answer[0]
-        self.progress("segment", len(encoded.slices), len(encoded.slices))
+        asked: list[_Asked] = []
+        for z in range(len(encoded.slices)):
+            cuts = [(n, cut) for n, prompt in enumerate(prompts) if (cut := prompt_on_slice(prompt, z)) is not None]
+            if cuts:
+                asked.append(_Asked(z, [n for n, _ in cuts], [cut for _, cut in cuts]))
+        done = 0
+        while done < len(asked):
+            together = asked[done : done + self._at_once()]
+            self.progress("segment", done, len(asked), f"slice {encoded.roi.start[0] + together[0].z}")
+            for one, answers in zip(together, self._answers(encoded, together), strict=True):
+                out[one.prompts, one.z] = answers[:, 0]
+            done += len(together)
+        self.progress("segment", len(asked), len(asked))
         return out
+
+    def _at_once(self) -> int:
+        return self.segmenter.slices_at_once if isinstance(self.segmenter, ManySlices) else 1
+
+    def _answers(self, encoded: EncodedSlices, asked: Sequence[_Asked]) -> list[FloatArray]:
+        """Per slice (n_prompts, 1, y, x)."""
+        ready = [(one.get() if isinstance(one := encoded.slices[a.z], _Lazy) else one, a.cuts) for a in asked]
+        if isinstance(self.segmenter, ManySlices):
+            return self.segmenter.segment_many(ready)
+        return [self.segmenter.segment(one, cuts) for one, cuts in ready]
+
+
+class _Asked(NamedTuple):
+    """A slice that is asked, and the prompts, by number and as they are on it."""
+
+    z: int
+    prompts: list[int]
+    cuts: list[Prompt]
 
 
 def prompt_on_slice(prompt: Prompt, z: int) -> Prompt | None:

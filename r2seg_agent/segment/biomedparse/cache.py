@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,18 +17,24 @@ class FeatureCache:
         self.budget_bytes = budget_bytes
         self._kept: OrderedDict[Hashable, ImageFeatures] = OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[[], ImageFeatures]) -> ImageFeatures:
-        """What is kept under `key`, or what `make` returns, which is then kept."""
+    def find(self, key: Hashable) -> ImageFeatures | None:
+        """What is kept under `key`, which then counts as just used."""
         found = self._kept.get(key)
-        if found is None:
-            # Room is made first, so that old and new are never in memory together beyond the budget.
-            size = max((_bytes(kept) for kept in self._kept.values()), default=0)
-            while self._kept and self.used_bytes + size > self.budget_bytes:
-                self._kept.popitem(last=False)
-            found = make()
-            self._kept[key] = found
-        self._kept.move_to_end(key)
+        if found is not None:
+            self._kept.move_to_end(key)
         return found
+
+    def make_room(self, n: int = 1) -> None:
+        """Drop what `n` further entries leave no room for: before they are made, so that memory never holds both."""
+        size = max((_bytes(kept) for kept in self._kept.values()), default=0)
+        while self._kept and self.used_bytes + n * size > self.budget_bytes:
+            self._kept.popitem(last=False)
+
+    def keep(self, key: Hashable, features: ImageFeatures) -> None:
+        """Keep a new entry and what the budget allows besides it."""
+        self._kept[key] = features
+        while len(self._kept) > 1 and self.used_bytes > self.budget_bytes:
+            self._kept.popitem(last=False)
 
     @property
     def used_bytes(self) -> int:

@@ -7,14 +7,17 @@ anti-aliasing, cut to 8 bits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.imaging.volume import FloatArray, Modality
-from r2seg_agent.imaging.window import percentile_window, window_for
+from r2seg_agent.imaging.window import WINDOWS, percentile_window
+from r2seg_agent.reason.concepts import windows_hu
 from r2seg_agent.segment.protocol import Prompt
 
 if TYPE_CHECKING:
@@ -24,6 +27,32 @@ Window = tuple[float, float]
 
 MODALITY_WORDS: dict[Modality, str] = {"CT": "CT", "MR": "MRI", "US": "ultrasound", "XR": "X-ray"}
 """The words of the training prompts. BiomedParse never saw PET."""
+
+_ABDOMEN = ("adrenal gland", "duodenum", "gallbladder", "kidney", "retroperitoneum", "small bowel", "spleen", "stomach")
+_PELVIS = ("bladder", "cervix", "ovary", "prostate", "rectum", "seminal vesicle", "uterus", "vagina")
+_CHEST = ("breast", "chest wall", "esophagus", "heart", "mediastinum", "thymus", "thyroid")
+_NECK = ("hypopharynx", "larynx", "nasal cavity", "nasopharynx", "neck", "oral cavity", "orbit", "oropharynx")
+_GLANDS = ("parotid gland", "submandibular gland", "tongue", "eye", "optic nerve")
+_BONE = ("bone", "mandible", "rib", "sacrum", "skull")
+SITE_WINDOWS: Mapping[str, str] = MappingProxyType(
+    {
+        "chest": "lung",
+        "thorax": "lung",
+        "airways": "lung",
+        "brain": "brain",
+        "head": "brain",
+        "spine": "spine",
+        **dict.fromkeys(_ABDOMEN, "abdomen"),
+        **dict.fromkeys(_PELVIS, "pelvis"),
+        **dict.fromkeys(_CHEST, "mediastinum"),
+        **dict.fromkeys((*_NECK, *_GLANDS), "head_neck"),
+        **dict.fromkeys(_BONE, "bone"),
+        "body": "soft_tissue",
+        "soft tissue": "soft_tissue",
+    }
+)
+"""Names of windows (`reason.concepts.windows_hu`) for CT sites beyond the original's abdomen, lung, pelvis, liver,
+colon and pancreas. BiomedParse was not trained on CT of most of them: what it marks there is for Reject to judge."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +71,42 @@ def frame_of(shape: tuple[int, int]) -> Frame:
 
 
 def prompt_text(target: str, site: str, modality: Modality) -> str:
-    """The sentence BiomedParse was trained with: "tumor in liver CT"."""
+    """The sentence BiomedParse was trained with, "{target} in {site} {modality}": "tumor in liver CT"."""
     return f"{target} in {site} {MODALITY_WORDS.get(modality, '')}".strip()
+
+
+def words_of(prompt: Prompt) -> str:
+    """The text of a prompt, else the sentence of its target, site and modality."""
+    return prompt.text.strip() or prompt_text(prompt.target, prompt.site, prompt.modality)
+
+
+def target_of(prompt: Prompt) -> str:
+    """What is asked for, in the words of the training prompts: what stands before "in"."""
+    return words_of(prompt).split(" in ")[0]
 
 
 def window_of(prompt: Prompt) -> Window | None:
     """The grey window of a prompt: the plan's own, else on CT that of its site, else None (percentiles).
 
-    CT of a site beyond the original's six gets the abdomen's window; the original refuses it.
+    The original has windows for six sites and refuses all others. Here a further site gets the original's window of
+    the region it lies in, or the usual radiological window of its tissue (`SITE_WINDOWS`); an unknown one the
+    abdomen's, which shows all soft tissue.
     """
-    return prompt.window if prompt.window is not None else window_for(prompt.site, prompt.modality)
+    if prompt.window is not None or prompt.modality != "CT":
+        return prompt.window
+    site = prompt.site.lower()
+    return windows_hu()[SITE_WINDOWS.get(site, site if site in WINDOWS else "abdomen")]
 
 
 def network_input(pixels: NDArray[Any], window: Window | None, size: int) -> NDArray[np.uint8]:
-    """(y, x) grey values → (size, size) 8-bit, as the network sees them."""
-    return _resized(_squared(_grey(pixels, window)), size).astype(np.uint8)
+    """(y, x) grey values → (size, size) 8-bit, as the network sees them.
+
+    Pictures of 8 bits without a window (ultrasound, radiographs, photographs) are taken as they are, as the original
+    takes image files.
+    """
+    picture = window is None and pixels.dtype == np.uint8
+    grey = pixels.astype(np.float64) if picture else _grey(pixels, window)
+    return _resized(_squared(grey), size).astype(np.uint8)
 
 
 def _grey(pixels: NDArray[Any], window: Window | None) -> NDArray[np.float64]:

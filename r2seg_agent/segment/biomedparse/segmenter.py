@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
+from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.segment.biomedparse.cache import FeatureCache
@@ -22,25 +21,21 @@ from r2seg_agent.segment.biomedparse.preprocess import (
     Window,
     frame_of,
     network_input,
-    prompt_text,
     slice_probabilities,
+    target_of,
     window_of,
+    words_of,
 )
 from r2seg_agent.segment.biomedparse.weights import LICENCE, check_file, file_sha256, load, weights_path
 from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
 
 if TYPE_CHECKING:
-    import torch
-
     from r2seg_agent.segment.biomedparse.decoder import ImageFeatures
+    from r2seg_agent.segment.biomedparse.existence import ExistenceCheck
     from r2seg_agent.segment.biomedparse.model import BiomedParse
-    from r2seg_agent.segment.biomedparse.text import TextEmbedding
-
-Precision = Literal["float32", "bfloat16", "float16"]
-Device = Literal["auto", "cpu", "cuda"]
+    from r2seg_agent.segment.biomedparse.runner import Device, Precision, Runner
 
 MODALITIES: tuple[Modality, ...] = ("CT", "MR", "US", "XR", "photo", "unknown")
-PROMPTS_AT_ONCE = 16
 KEPT_SLICES_BYTES = 512 * 2**20
 _counter = itertools.count()
 
@@ -60,13 +55,22 @@ class EncodedSlice:
         return frame_of((self.pixels.shape[0], self.pixels.shape[1]))
 
 
+class _Task(NamedTuple):
+    """One encoding: a slice in one grey window, and the prompts that ask for it (by number)."""
+
+    asked: int
+    window: Window | None
+    prompts: list[int]
+
+
 class BiomedParseSegmenter:
     """One slice and any number of text prompts. Weights load at the first slice, never at construction.
 
     `joint=True` answers prompts as the original code does, in one sequence in which they change each other's masks;
     by default each prompt is answered as if alone. `precision` is that of the image encoder (autocast): half precision
     halves its time. The decoder is cheap and always float32, because its masks steer its next layer. float16 keeps the
-    masks closer to float32 than bfloat16 does.
+    masks closer to float32 than bfloat16 does. `compiled` and `slices_at_once`: see `Runner`. With `existence` the
+    original's existence check empties masks (a baseline, see existence.py).
     `model` takes the place of the weights file (tests, benchmarks).
     """
 
@@ -78,22 +82,51 @@ class BiomedParseSegmenter:
         device: Device = "auto",
         precision: Precision = "float32",
         joint: bool = False,
+        compiled: bool = False,
+        slices_at_once: int | None = None,
+        existence: ExistenceCheck | None = None,
         kept_slices_bytes: int = KEPT_SLICES_BYTES,
     ) -> None:
         self._weights = weights
         self._given = model
-        self._model: BiomedParse | None = None
+        self._runner: Runner | None = None
         self._device, self._precision, self._joint = device, precision, joint
+        self._compiled, self._slices_at_once, self._existence = compiled, slices_at_once, existence
         self._features = FeatureCache(kept_slices_bytes)
-        self._texts: dict[str, TextEmbedding] = {}
         self._sha256: str | None = None
         self.ignored_tensors: tuple[str, ...] = ()
         """Names in the weights file that the model has no use for; known once it is loaded."""
+
+    @classmethod
+    def from_environment(cls) -> BiomedParseSegmenter:
+        """As the variables `R2SEG_BIOMEDPARSE_…` say; `InputError` for a value or file that cannot be used."""
+        from r2seg_agent.segment.biomedparse.existence import read_existence_file
+        from r2seg_agent.segment.biomedparse.settings import settings_from_environment
+
+        chosen = settings_from_environment()
+        check = chosen.existence and read_existence_file(chosen.existence.expanduser(), chosen.existence_below)
+        return cls(
+            device=chosen.device,
+            precision=chosen.precision,
+            joint=chosen.joint,
+            compiled=chosen.compiled,
+            slices_at_once=chosen.slices_at_once,
+            existence=check or None,
+        )
 
     @property
     def info(self) -> SegmenterInfo:
         """`weights_sha256` is known after `check` or the first slice."""
         config = RELEASED if self._given is None else self._given.config
+        settings: dict[str, str | float | int | bool] = {
+            "image_size": config.image_size,
+            "joint": self._joint,
+            "precision": self._precision,
+            "compiled": self._compiled,
+            "weights": "released" if self._given is None else "given model",
+        }
+        if self._existence is not None:
+            settings |= {"existence": self._existence.sha256, "existence_below": self._existence.below}
         return SegmenterInfo(
             name="biomedparse",
             version="1",
@@ -104,12 +137,7 @@ class BiomedParseSegmenter:
             stand_in=self._given is not None,
             modalities=MODALITIES,
             weights_sha256=self._sha256,
-            settings={
-                "image_size": config.image_size,
-                "joint": self._joint,
-                "precision": self._precision,
-                "weights": "released" if self._given is None else "given model",
-            },
+            settings=settings,
         )
 
     def check(self, modality: Modality) -> None:
@@ -142,80 +170,85 @@ class BiomedParseSegmenter:
             )
         return EncodedSlice(roi=roi, pixels=volume.array[roi.slices][0])
 
+    @property
+    def slices_at_once(self) -> int:
+        """How many slices `segment_many` encodes together; smaller once that many did not fit."""
+        return self._ready().slices_at_once
+
     def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
         """(n_prompts, 1, y, x) float32; prompts of one grey window share one encoding."""
-        if not isinstance(encoded, EncodedSlice):
-            raise TypeError(f"expected what BiomedParseSegmenter.encode returned, got {type(encoded).__name__}")
-        out = np.zeros((len(prompts), *encoded.roi.shape), dtype=np.float32)
-        by_window: dict[Window | None, list[int]] = {}
-        for n, prompt in enumerate(prompts):
-            by_window.setdefault(window_of(prompt), []).append(n)
-        for window, numbers in by_window.items():
-            texts = [self._text(prompts[n]) for n in numbers]
-            logits = self._logits(self._encoded(encoded, window), texts)
-            out[numbers, 0] = slice_probabilities(logits, encoded.frame)
-        return out
+        return self.segment_many([(encoded, prompts)])[0]
 
-    def _text(self, prompt: Prompt) -> TextEmbedding:
-        words = prompt.text.strip() or prompt_text(prompt.target, prompt.site, prompt.modality)
-        if words not in self._texts:
-            self._texts[words] = self._ready().embed(words)
-        return self._texts[words]
+    def segment_many(self, asked: Sequence[tuple[Encoded, Sequence[Prompt]]]) -> list[FloatArray]:
+        """`segment` for many slices, encoded in batches."""
+        slices = [_own(encoded) for encoded, _ in asked]
+        answers = [np.zeros((len(prompts), *encoded.roi.shape), dtype=np.float32) for encoded, prompts in asked]
+        tasks: list[_Task] = []
+        for n, (_, prompts) in enumerate(asked):
+            by_window: dict[Window | None, list[int]] = {}
+            for number, prompt in enumerate(prompts):
+                by_window.setdefault(window_of(prompt), []).append(number)
+            tasks += [_Task(n, window, numbers) for window, numbers in by_window.items()]
+        while tasks:
+            together = tasks[: self.slices_at_once]
+            tasks = tasks[len(together) :]
+            made = self._encoded([(slices[task.asked], task.window) for task in together])
+            for task, features in zip(together, made, strict=True):
+                prompts = [asked[task.asked][1][number] for number in task.prompts]
+                answer = self._answer(slices[task.asked], task.window, features, prompts)
+                answers[task.asked][task.prompts, 0] = answer
+        return answers
 
-    def _encoded(self, encoded: EncodedSlice, window: Window | None) -> ImageFeatures:
-        return self._features.get((encoded.number, window), lambda: self._encode_image(encoded.pixels, window))
+    def _answer(
+        self, encoded: EncodedSlice, window: Window | None, features: ImageFeatures, prompts: Sequence[Prompt]
+    ) -> FloatArray:
+        """(n_prompts, y, x) for prompts of one window."""
+        runner = self._ready()
+        logits = runner.logits(features, [runner.embed(words_of(prompt)) for prompt in prompts])
+        probabilities = slice_probabilities(logits, encoded.frame)
+        if self._existence is not None:
+            size = runner.model.config.image_size
+            grey = network_input(encoded.pixels, window, size)
+            squares = slice_probabilities(logits, frame_of((size, size)))
+            for n, (prompt, square) in enumerate(zip(prompts, squares, strict=True)):
+                if not self._existence.keeps(grey, square, prompt.modality, prompt.site, target_of(prompt)):
+                    probabilities[n] = 0.0
+        return probabilities
 
-    def _encode_image(self, pixels: NDArray[Any], window: Window | None) -> ImageFeatures:
-        import torch
+    def _encoded(self, wanted: Sequence[tuple[EncodedSlice, Window | None]]) -> list[ImageFeatures]:
+        keys = [(encoded.number, window) for encoded, window in wanted]
+        found = [self._features.find(key) for key in keys]
+        missing = [n for n, features in enumerate(found) if features is None]
+        if missing:
+            self._features.make_room(len(missing))
+            runner = self._ready()
+            size = runner.model.config.image_size
+            made = runner.encode([network_input(wanted[n][0].pixels, wanted[n][1], size) for n in missing])
+            for n, features in zip(missing, made, strict=True):
+                found[n] = features
+                self._features.keep(keys[n], features)
+        return [features for features in found if features is not None]
 
-        model = self._ready()
-        grey = torch.from_numpy(network_input(pixels, window, model.config.image_size))
-        image = grey.to(self._torch_device(), torch.float32)[None, None].expand(1, 3, -1, -1)
-        with self._autocast():
-            return model.encode(image)[0].float32()
+    def _ready(self) -> Runner:
+        if self._runner is None:
+            from r2seg_agent.segment.biomedparse.runner import Runner, device_of
 
-    def _logits(self, features: ImageFeatures, texts: Sequence[TextEmbedding]) -> torch.Tensor:
-        """(P, h, w). Out of GPU memory, half as many prompts are tried at once; in a joint answer none can wait."""
-        import torch
-
-        model = self._ready()
-        if self._joint:
-            return model.decode(features, texts, joint=True).logits
-        parts: list[torch.Tensor] = []
-        at_once, done = PROMPTS_AT_ONCE, 0
-        while done < len(texts):
-            try:
-                parts.append(model.decode(features, texts[done : done + at_once]).logits)
-            except torch.OutOfMemoryError as error:
-                if at_once == 1:
-                    raise RunFailedError(
-                        "the GPU's memory does not hold BiomedParse and one prompt", "Use the device `cpu`."
-                    ) from error
-                at_once //= 2
-                continue
-            done += at_once
-        return torch.cat(parts)
-
-    def _ready(self) -> BiomedParse:
-        if self._model is None:
-            if self._given is not None:
-                model = self._given.eval()
-            else:
+            model = self._given
+            if model is None:
                 loaded = load(self._weights or weights_path())
                 model, self._sha256, self.ignored_tensors = loaded.model, loaded.sha256, loaded.ignored
-            self._model = model.to(self._torch_device())
-        return self._model
+            self._runner = Runner(
+                model,
+                device_of(self._device),
+                self._precision,
+                joint=self._joint,
+                compiled=self._compiled,
+                slices_at_once=self._slices_at_once,
+            )
+        return self._runner
 
-    def _torch_device(self) -> torch.device:
-        import torch
 
-        if self._device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self._device)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        import torch
-
-        if self._precision == "float32":
-            return nullcontext()
-        return torch.autocast(self._torch_device().type, dtype=getattr(torch, self._precision))
+def _own(encoded: Encoded) -> EncodedSlice:
+    if not isinstance(encoded, EncodedSlice):
+        raise TypeError(f"expected what BiomedParseSegmenter.encode returned, got {type(encoded).__name__}")
+    return encoded

@@ -8,7 +8,9 @@ import torch
 from skimage import transform
 
 from r2seg_agent.imaging.window import WINDOWS
+from r2seg_agent.reason.concepts import concepts, windows_hu
 from r2seg_agent.segment.biomedparse.preprocess import (
+    SITE_WINDOWS,
     frame_of,
     network_input,
     prompt_text,
@@ -75,9 +77,26 @@ def prompt(site: str, modality: str = "CT", window: tuple[float, float] | None =
 
 def test_windows_per_site_and_modality() -> None:
     assert window_of(prompt("pancreas")) == WINDOWS["pancreas"]
-    assert window_of(prompt("thyroid")) == WINDOWS["abdomen"]
+    assert window_of(prompt("kidney")) == window_of(prompt("an unknown place")) == WINDOWS["abdomen"]
+    assert window_of(prompt("Prostate")) == WINDOWS["pelvis"]
+    assert window_of(prompt("brain")) == (0.0, 80.0)
+    assert window_of(prompt("skull")) == (-450.0, 1050.0)
     assert window_of(prompt("pancreas", window=(0.0, 80.0))) == (0.0, 80.0)
     assert window_of(prompt("liver", "MR")) is None
+
+
+def test_every_site_of_the_concept_table_has_a_window_of_its_own() -> None:
+    """`body` is the place of lesions that can be anywhere; nothing falls back to the abdomen by omission."""
+    known = {"abdomen", "lung", "pelvis", "liver", "colon", "pancreas", *SITE_WINDOWS}
+    assert {concept.site for concept in concepts().values()} <= known
+    assert set(SITE_WINDOWS.values()) <= set(windows_hu())
+
+
+def test_pictures_of_8_bits_are_taken_as_they_are() -> None:
+    picture = np.full((64, 64), 40, dtype=np.uint8)
+    picture[20:40, 20:40] = 90
+    np.testing.assert_array_equal(network_input(picture, None, 64), picture)
+    assert network_input(picture, (0.0, 100.0), 64).max() == 255  # a window asks for the stretch
 
 
 def test_prompt_template() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
 from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.itk import write_itk
@@ -20,6 +22,7 @@ from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.segment import registry
 from r2seg_agent.segment.biomedparse.cache import FeatureCache
 from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
+from r2seg_agent.segment.biomedparse.existence import ExistenceCheck
 from r2seg_agent.segment.biomedparse.model import BiomedParse
 from r2seg_agent.segment.biomedparse.segmenter import BiomedParseSegmenter
 from r2seg_agent.segment.protocol import Prompt, Segmenter
@@ -48,10 +51,15 @@ class Counted(BiomedParse):
     def __init__(self, tiny: BiomedParse) -> None:
         super().__init__(tiny.config)
         self.load_state_dict(tiny.state_dict())
-        self.encoded = self.embedded = 0
+        self.embedded = 0
+        self.batches: list[int] = []
+
+    @property
+    def encoded(self) -> int:
+        return sum(self.batches)
 
     def encode(self, images: torch.Tensor):
-        self.encoded += len(images)
+        self.batches.append(len(images))
         return super().encode(images)
 
     def embed(self, prompt: str):
@@ -93,7 +101,10 @@ def test_more_prompts_than_fit_at_once(tiny: BiomedParse, volume: Volume, monkey
 
     monkeypatch.setattr(tiny, "decode", small)
     np.testing.assert_allclose(segmenter.segment(encoded, asked), whole, atol=1e-4)
-    assert sizes == [5, 5, 4, 2, 2, 1]  # 16 and 8 at once ask for all five
+    assert sizes == [5, 2, 2, 1]
+    sizes.clear()
+    segmenter.segment(encoded, asked)
+    assert sizes == [2, 2, 1]  # what did not fit is not tried again
 
 
 def test_joint_is_another_answer_and_another_setting(tiny: BiomedParse, volume: Volume) -> None:
@@ -143,20 +154,94 @@ def test_lifted_it_asks_only_slices_with_the_organ(tiny: BiomedParse, volume: Vo
 def test_kept_slices_stay_within_their_budget(tiny: BiomedParse) -> None:
     features = tiny.encode(torch.zeros(1, 3, 64, 64))[0]
     one = FeatureCache(10**9)
-    one.get("first", lambda: features)
+    one.keep("first", features)
     size = one.used_bytes
-    made: list[str] = []
     cache = FeatureCache(2 * size)
-
-    def get(key: str) -> None:
-        cache.get(key, lambda: (made.append(key), features)[1])
-
-    for key in ("a", "b", "a", "c", "a", "b"):
-        get(key)
-        assert cache.used_bytes <= 2 * size
-    assert made == ["a", "b", "c", "b"]  # `b` was used longest ago when `c` came
+    for key in ("a", "b"):
+        cache.keep(key, features)
+    assert cache.find("a") is features
+    cache.make_room()
+    assert cache.used_bytes == size
+    cache.keep("c", features)
+    assert cache.find("b") is None  # it was used longest ago when room was needed
+    assert cache.find("a") is cache.find("c") is features
     tight = FeatureCache(1)
-    assert tight.get("a", lambda: features) is tight.get("a", lambda: pytest.fail("made twice"))
+    tight.keep("a", features)
+    tight.keep("b", features)
+    assert tight.find("a") is None
+    assert tight.find("b") is features  # at least the newest
+
+
+def test_slices_go_in_batches_with_the_same_answers(tiny: BiomedParse, volume: Volume) -> None:
+    asked = [prompt(), prompt("tumor in lung CT", site="lung")]
+    one_by_one = SliceBySlice(BiomedParseSegmenter(model=tiny, device="cpu"))
+    expected = one_by_one.segment(one_by_one.encode(volume, box(0, deep=4)), asked)
+    model = Counted(tiny)
+    batched = SliceBySlice(BiomedParseSegmenter(model=model, device="cpu", slices_at_once=3))
+    answer = batched.segment(batched.encode(volume, box(0, deep=4)), asked)
+    np.testing.assert_allclose(answer, expected, atol=1e-4)
+    assert model.batches == [3, 3, 2]  # three slices in two windows, then the fourth in both
+
+
+def test_out_of_memory_halves_the_batch(tiny: BiomedParse, volume: Volume) -> None:
+    class Small(Counted):
+        def encode(self, images: torch.Tensor):
+            features = super().encode(images)
+            if len(images) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return features
+
+    model, steps = Small(tiny), []
+    lifted = SliceBySlice(
+        BiomedParseSegmenter(model=model, device="cpu", slices_at_once=4), lambda *step: steps.append(step)
+    )
+    answer = lifted.segment(lifted.encode(volume, box(0, deep=4)), [prompt()])
+    assert model.batches == [4, 2, 2]
+    plain = SliceBySlice(BiomedParseSegmenter(model=tiny, device="cpu"))
+    np.testing.assert_allclose(answer, plain.segment(plain.encode(volume, box(0, deep=4)), [prompt()]), atol=1e-4)
+    model.batches.clear()
+    lifted.segment(lifted.encode(volume, box(0, deep=4)), [prompt()])
+    assert model.batches == [2, 2]  # it stays halved
+
+
+def test_one_slice_that_does_not_fit_is_an_error(tiny: BiomedParse, volume: Volume) -> None:
+    class Tight(BiomedParse):
+        def encode(self, images: torch.Tensor):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    segmenter = BiomedParseSegmenter(model=Tight(tiny.config), device="cpu", slices_at_once=4)
+    with pytest.raises(RunFailedError, match="one slice") as caught:
+        segmenter.segment(segmenter.encode(volume, box(0)), [prompt()])
+    assert "R2SEG_BIOMEDPARSE_DEVICE=cpu" in caught.value.hint
+
+
+def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = BiomedParseSegmenter.from_environment().info.settings
+    assert (exact["precision"], exact["joint"], exact["compiled"]) == ("float32", False, False)
+    assert "existence" not in exact
+    fits = tmp_path / "target_dist.json"
+    fits.write_text(json.dumps({"CT-Liver": {"tumor": [[1, 1]] * 4}}))
+    for name, value in {"PRECISION": "bfloat16", "JOINT": "1", "COMPILED": "true", "EXISTENCE": str(fits)}.items():
+        monkeypatch.setenv(f"R2SEG_BIOMEDPARSE_{name}", value)
+    changed = BiomedParseSegmenter.from_environment().info.settings
+    assert (changed["precision"], changed["joint"], changed["compiled"]) == ("bfloat16", True, True)
+    assert changed["existence"] == hashlib.sha256(fits.read_bytes()).hexdigest()
+    assert changed["existence_below"] == 0.05
+    monkeypatch.setenv("R2SEG_BIOMEDPARSE_PRECISION", "int8")
+    with pytest.raises(InputError, match="R2SEG_BIOMEDPARSE_PRECISION is `int8`"):
+        BiomedParseSegmenter.from_environment()
+
+
+def test_the_existence_check_empties_masks(tiny: BiomedParse, volume: Volume) -> None:
+    """A fit that no mask can match drops the mask of its target, and of no other."""
+    never = ExistenceCheck({"ct-abdomen": {"tumor": ((1e4, 1.0),) * 4}}, sha256="0" * 64)
+    plain, checked = (BiomedParseSegmenter(model=tiny, device="cpu", existence=e) for e in (None, never))
+    asked = [prompt(), prompt("cyst in liver CT")]
+    before = plain.segment(plain.encode(volume, box(1)), asked)
+    after = checked.segment(checked.encode(volume, box(1)), asked)
+    assert before[0].max() > 0
+    assert not after[0].any()
+    np.testing.assert_array_equal(after[1], before[1])
 
 
 def test_the_weights_file_is_loaded_at_the_first_slice(
