@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -13,6 +14,7 @@ from pydantic import Field
 from r2seg_agent import __version__
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.channels import with_channels
 from r2seg_agent.imaging.identity import volume_sha256
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.imaging.volume import Modality, Volume
@@ -25,6 +27,7 @@ from r2seg_agent.reject.calibration import Calibration
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.models import ImageInfo
+from r2seg_agent.segment.checks import check_channels, check_plan
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.segment.registry import segmenter as segmenter_named
 from r2seg_agent.store.artifacts import recipe_sha256
@@ -33,7 +36,8 @@ from r2seg_agent.store.artifacts import recipe_sha256
 class RunOptions(Frozen):
     """Everything that `find` and `chat` take besides the request and the image; the defaults are the command line's.
 
-    `store` is the URL of a checkpoint database; it may hold a password and is never written down.
+    `store` is the URL of a checkpoint database; it may hold a password and is never written down. `channels` are
+    further images of the case, name → file.
     """
 
     anchors: str = "auto"
@@ -45,6 +49,7 @@ class RunOptions(Frozen):
     truth: str | None = None
     modality: str | None = None
     series: str | None = None
+    channels: Mapping[str, str] = {}
     out: Path | None = None
     workspace: Path = Path(".r2seg")
     store: str | None = None
@@ -103,7 +108,10 @@ def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Pre
     notes: list[str] = []
     volume = read_image(image, series=options.series, modality=_modality(options.modality), note=notes.append)
     segmenter.check(volume.modality)
+    volume = with_channels(volume, image, options.channels, notes.append)
+    notes.extend(check_channels(segmenter, volume))
     for plan in plans:
+        check_plan(segmenter, plan)
         source.check(volume.modality, plan.anchors)
     truth = _read_truth(options.truth, volume) if options.truth is not None else None
     sha256 = volume_sha256(volume)
@@ -147,7 +155,9 @@ def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Pre
 
 def without_paths(message: str, image: str, options: RunOptions) -> str:
     """An error message for the trace: names that the user typed may name a patient."""
-    for path in (image, options.anchors.rpartition("=")[0], options.anchors, options.segmenter, options.truth or ""):
+    own = (options.anchors.rpartition("=")[0], options.anchors, options.truth or "", *options.channels.values())
+    model = (options.segmenter, options.segmenter.partition(":")[2].partition("#")[0])
+    for path in (image, *own, *model):
         if len(path) > 1 and ("/" in path or "." in path):
             message = message.replace(path, "(a file of the user)")
     return message

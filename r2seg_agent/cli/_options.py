@@ -32,7 +32,15 @@ Anchors = Annotated[
         "map with names, a folder of masks, or MASK=ORGAN.",
     ),
 ]
-Segmenter = Annotated[str, typer.Option("--segmenter", "-s", help="Segmenter by name; see `r2seg doctor`.")]
+Segmenter = Annotated[
+    str,
+    typer.Option(
+        "--segmenter",
+        "-s",
+        help="Segmenter by name, or a model of your own: `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`; see `r2seg "
+        "doctor`.",
+    ),
+]
 Reject = Annotated[RejectMode, typer.Option("--reject", "-r", help="How candidates are rejected.")]
 CalibrationFile = Annotated[
     Path | None, typer.Option("--calibration", help="Calibration file for `--reject conformal`.")
@@ -52,6 +60,12 @@ ModalityName = Annotated[
     str | None, typer.Option("--modality", help="CT, MR, PT, US, XR or photo, where the file does not say.")
 ]
 Series = Annotated[str | None, typer.Option("--series", help="Which series of a DICOM folder: its key or number.")]
+Channels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--channel", help="A further image of the case as NAME=FILE (T1c=t1c.nii.gz), for models that take several."
+    ),
+]
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Folder for cached steps and runs.")]
 Store = Annotated[
     str | None,

@@ -37,6 +37,7 @@ def find_command(
     truth: options.Truth = None,
     modality: options.ModalityName = None,
     series: options.Series = None,
+    channel: options.Channels = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the results [default: runs/ID in the workspace].")
     ] = None,
@@ -62,6 +63,7 @@ def find_command(
     from r2seg_agent.cli._single import run_single
 
     def work(progress: Progress, ask: AskUser | None, opened: Callable[[Session], None]) -> FindResult:
+        from r2seg_agent.imaging.channels import parse_channels
         from r2seg_agent.pipeline import run_find
         from r2seg_agent.preparation import RunOptions
 
@@ -75,6 +77,7 @@ def find_command(
             truth=truth,
             modality=modality,
             series=series,
+            channels=parse_channels(channel or ()),
             out=out,
             workspace=workspace,
             store=store,
