@@ -11,6 +11,7 @@ from pydantic import Field
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.offline import plan_request
 from r2seg_agent.reason.plan import AnatomyPlan, PlanSet
+from r2seg_agent.segment.checks import check_plan
 from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import KEEP_IMAGE, SearchState, TargetState
@@ -58,6 +59,7 @@ def plan_search(
     else:
         for plan in merged.plans:
             # Missing weights or an impossible modality end the run here, before long work.
+            check_plan(context.segmenter, plan)
             context.anchor_source.check(context.volume.modality, plan.anchors)
         for plan in merged.plans:
             search = _with_plan(search, plan)
