@@ -35,6 +35,7 @@ from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.scores import USES_MMD2, score_named
 from r2seg_agent.reject.settings import Correction, RejectSettings
 from r2seg_agent.segment.candidates import CandidateFeatures, Region
+from r2seg_agent.segment.protocol import Segmenter
 
 _ADJUST: Mapping[Correction, Callable[[Sequence[float]], NDArray[np.float64]]] = {
     "bh": benjamini_hochberg,
@@ -77,6 +78,7 @@ def decide(
     case_gates: Sequence[GateResult] = (),
     calibration: Calibration | None = None,
     identity: CalibrationIdentity | None = None,
+    segmenter: Segmenter | None = None,
     device: str = "cpu",
 ) -> tuple[Decided, ...]:
     """`judge` on what `gather_evidence` draws, where nobody keeps the evidence; both say what is raised."""
@@ -93,6 +95,8 @@ def decide(
         case_gates=case_gates,
         calibration=calibration,
         identity=identity,
+        segmenter=segmenter,
+        window=plan.window,
     )
     return judge(evidence, device=device)
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.geometry import Box, bounding_box
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.reason.plan import Window
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
-from r2seg_agent.reject.features import feature_named, region_key, sample_voxels, stream
+from r2seg_agent.reject.features import Feature, feature_named, region_key, sample_voxels, stream
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.identity import require_calibration
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.segment.candidates import CandidateFeatures, Region
+from r2seg_agent.segment.protocol import Segmenter
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,16 @@ def gather_evidence(
     case_gates: Sequence[GateResult] = (),
     calibration: Calibration | None = None,
     identity: CalibrationIdentity | None = None,
+    segmenter: Segmenter | None = None,
+    window: Window | None = None,
 ) -> Evidence:
     """Draw the samples of one round's candidates.
 
     `roi` is the union box of the round's ROIs and `anchor_mask` M* on its grid (z, y, x); region boxes lie inside it.
-    `features` and `gates` (L2 results, all passed when None) go with `regions`.
+    `features` and `gates` (L2 results, all passed when None) go with `regions`. The feature `segmenter` needs the run's
+    `segmenter` and the plan's `window`.
 
-    Raises `InputError` in conformal mode without a matching calibration.
+    Raises `InputError` in conformal mode without a matching calibration, and for a segmenter without features.
     """
     checked = require_calibration(settings, calibration, identity) if settings.mode == "conformal" else None
     own_gates = [()] * len(regions) if gates is None else list(gates)
@@ -70,7 +75,10 @@ def gather_evidence(
             f"{len(regions)} regions, {len(features)} features, {len(own_gates)} gate results; "
             f"anchor mask {anchor_mask.shape} for an ROI of {roi.shape}"
         )
-    xs, y = _samples(volume, roi, anchor_mask, regions, settings=settings, seed=seed)
+    organ = bounding_box(anchor_mask)
+    around = roi if organ is None else organ.shifted(roi.start)
+    phi = feature_named(settings.feature, segmenter, window=window, around=around)
+    xs, y = _samples(volume, roi, anchor_mask, regions, phi=phi, settings=settings, seed=seed)
     return Evidence(
         xs=tuple(xs),
         y=y,
@@ -85,21 +93,30 @@ def gather_evidence(
 
 
 def _samples(
-    volume: Volume, roi: Box, anchor_mask: Mask, regions: Sequence[Region], *, settings: RejectSettings, seed: int
+    volume: Volume,
+    roi: Box,
+    anchor_mask: Mask,
+    regions: Sequence[Region],
+    *,
+    phi: Feature,
+    settings: RejectSettings,
+    seed: int,
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
     """X_k and Y. Each candidate draws from a stream of its own content, so no draw depends on the others."""
     if not regions:
         return [], np.empty((0, 1))
-    phi = feature_named(settings.feature).prepare(volume, roi)
     size = settings.sample_size
     normal = anchor_mask
     if settings.reference == "anchor_minus_candidates":
         normal = anchor_mask.copy()
         for region in regions:
             normal[region.box.within(roi).slices] &= ~region.mask
-    y = phi(sample_voxels(stream(seed, "reference"), normal, roi.start, size))
-    xs = [
-        phi(sample_voxels(stream(seed, "candidate", region_key(region)), region.mask, region.box.start, size))
+    drawn = [sample_voxels(stream(seed, "reference"), normal, roi.start, size)]
+    drawn += [
+        sample_voxels(stream(seed, "candidate", region_key(region)), region.mask, region.box.start, size)
         for region in regions
     ]
-    return xs, y
+    # All voxels at once: a map is then computed once, piece by piece, and never kept.
+    values = phi.prepare(volume, roi)(np.concatenate(drawn))
+    parts = np.split(values, np.cumsum([len(one) for one in drawn])[:-1])
+    return parts[1:], parts[0]

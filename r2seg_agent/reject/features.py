@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -13,13 +14,17 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.reason.plan import Window
+from r2seg_agent.reject import multiscale
+from r2seg_agent.reject.projection import PROJECTED, PROJECTION_SEED, projection
 from r2seg_agent.segment.candidates import Region
+from r2seg_agent.segment.protocol import HasFeatures, Segmenter
 
 Voxels = NDArray[np.int64]
 """(k, 3) voxel indices (z, y, x) on the image grid."""
 FeatureMap = Callable[[Voxels], NDArray[np.float64]]
 """(k, 3) voxels → (k, d) features."""
-FeatureName = Literal["intensity"]
+FeatureName = Literal["intensity", "multiscale", "segmenter"]
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 """Of the ROI's grey values; they become 0 and 1."""
@@ -28,7 +33,7 @@ PERCENTILE_VOXELS = 2_000_000
 
 
 class Feature(Protocol):
-    """A φ plug-in. Register it in `FEATURES` under its name."""
+    """A φ plug-in; `feature_named` makes it."""
 
     def prepare(self, volume: Volume, roi: Box) -> FeatureMap:
         """What φ needs to know about the ROI, once; the returned map then serves any voxels of the image."""
@@ -57,15 +62,85 @@ class Intensity:
         return normalised
 
 
-FEATURES: Mapping[FeatureName, Feature] = {"intensity": Intensity()}
+class Multiscale:
+    """Grey value and edge strength at several scales (`multiscale.py`); d = 7. Voxels must lie inside the ROI."""
+
+    def prepare(self, volume: Volume, roi: Box) -> FeatureMap:
+        """See the class."""
+        return lambda voxels: multiscale.multiscale(volume, roi, voxels)
 
 
-def feature_named(name: str) -> Feature:
-    """The φ called `name`; raises `InputError` with the known names."""
-    for known in get_args(FeatureName):
-        if name == known:
-            return FEATURES[known]
-    raise InputError(f"no feature `{name}`", f"Choose one of: {', '.join(FEATURES)}.")
+@dataclass(frozen=True)
+class SegmenterMaps:
+    """The segmenter's own maps of the image, made before any prompt, projected to `PROJECTED` features.
+
+    Maps that depend on the prompt would be circular: a candidate is where the prompt's mask features are high, so they
+    differ between candidate and organ by construction, lesion or not.
+    `around` is the box of the organ on the image grid and `window` the plan's: with them the segmenter can look at the
+    very views that it has encoded already.
+    """
+
+    segmenter: HasFeatures
+    window: Window | None = None
+    around: Box | None = None
+
+    def prepare(self, volume: Volume, roi: Box) -> FeatureMap:
+        """See the class."""
+        around = self.around or roi
+
+        def projected(voxels: Voxels) -> NDArray[np.float64]:
+            raw = self.segmenter.features_at(volume, around, self.window, voxels).astype(np.float64)
+            product: NDArray[np.float64] = raw @ projection(raw.shape[1])
+            return product
+
+        return projected
+
+
+FEATURES: Mapping[FeatureName, str] = {
+    "intensity": "grey value, as in the paper",
+    "multiscale": "grey value and gradient at " + ", ".join(f"{sigma:g}" for sigma in multiscale.SIGMAS_MM) + " mm",
+    "segmenter": f"the segmenter's maps of the image before any prompt, projected to {PROJECTED}",
+}
+
+
+def feature_named(
+    name: str, segmenter: Segmenter | None = None, *, window: Window | None = None, around: Box | None = None
+) -> Feature:
+    """The φ called `name`; `segmenter` needs that run's segmenter.
+
+    Raises `InputError` with the known names, or when the segmenter has no maps to offer (`HasFeatures`).
+    """
+    if name == "intensity":
+        return Intensity()
+    if name == "multiscale":
+        return Multiscale()
+    if name == "segmenter":
+        return SegmenterMaps(_with_features(segmenter), window, around)
+    raise InputError(f"no feature `{name}`", f"Choose one of: {', '.join(get_args(FeatureName))}.")
+
+
+def check_feature(name: str, segmenter: Segmenter) -> None:
+    """Raise what `feature_named` would, before long work."""
+    feature_named(name, segmenter)
+
+
+def feature_settings(name: FeatureName) -> Mapping[str, str | int]:
+    """What fixes the numbers of a φ besides its name, for a calibration's identity; empty for `intensity`."""
+    if name == "multiscale":
+        return {"feature_maps": " ".join(multiscale.NAMES)}
+    if name == "segmenter":
+        return {"feature_dimensions": PROJECTED, "feature_projection_seed": PROJECTION_SEED}
+    return {}
+
+
+def _with_features(segmenter: Segmenter | None) -> HasFeatures:
+    if segmenter is not None and segmenter.info.feature_names and isinstance(segmenter, HasFeatures):
+        return segmenter
+    who = "no segmenter" if segmenter is None else f"the segmenter `{segmenter.info.name}`, which has no maps to offer"
+    raise InputError(
+        f"the feature `segmenter` reads the segmenter's own maps of the image; this run has {who}",
+        "Use `--segmenter lite-medsam`, or another feature: intensity, multiscale.",
+    )
 
 
 def stream(seed: int, *key: str | bytes) -> np.random.Generator:

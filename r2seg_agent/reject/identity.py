@@ -8,6 +8,7 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity, Scalar, cases_needed, mismatch
+from r2seg_agent.reject.features import feature_settings
 from r2seg_agent.reject.scores import USES_MMD2
 from r2seg_agent.reject.settings import Mode, RejectSettings, no_calibration
 from r2seg_agent.segment.protocol import SegmenterInfo
@@ -76,6 +77,7 @@ def run_identity(
         "feature": settings.feature,
         "sample_size": settings.sample_size,
         "reference": settings.reference,
+        **feature_settings(settings.feature),
     }
     return CalibrationIdentity(
         segmenter=segmenter,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Box, Index3
@@ -111,4 +114,22 @@ class NeedsChannels(Protocol):
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the images it takes, in its own order; one name: the scan itself is enough."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """What a segmenter offers besides `Segmenter` when its maps of the image can serve the rejection test as φ.
+
+    `SegmenterInfo.feature_names` names the maps; an empty tuple means none, whatever the class has.
+    """
+
+    def features_at(
+        self, volume: Volume, around: Box, window: Window | None, voxels: NDArray[np.int64]
+    ) -> NDArray[np.floating[Any]]:
+        """(k, c) maps of the image at `voxels` (k, 3), indices (z, y, x) on the image grid; no prompt goes in.
+
+        Gathered voxel by voxel: whole maps of a volume would not fit into memory. `around` (image grid) and `window`
+        say which view of the image is encoded; the same view gives the same numbers, whatever the voxels.
+        """
         ...

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from r2seg_agent.imaging.volume import FloatArray
 from r2seg_agent.segment.lite_medsam.cache import EmbeddingCache
@@ -61,6 +64,18 @@ class SliceView:
             share = outline_share(self.frame.xyxy(seen.box))
             np.maximum(out[near], fused(probability, iou, outline, share), out=out[near])
         return np.ascontiguousarray(_reversed(out, self.turned))
+
+    def features(self, pixels: NDArray[np.int64]) -> FloatArray:
+        """(k, embed_dim): the embedding at `pixels` (k, 2), y and x of the slice, between its cells bilinearly."""
+        seen = pixels.astype(np.float32) + 0.5
+        for axis, length in enumerate((self.frame.height, self.frame.width)):
+            if self.turned[axis]:
+                seen[:, axis] = length - seen[:, axis]
+        unit = torch.from_numpy(seen * np.float32(2.0 * self.frame.ratio / self.frame.size) - np.float32(1.0))
+        places = unit.flip(1)[None, :, None]  # x before y
+        found = functional.grid_sample(self.embedding, places, align_corners=False, padding_mode="border")
+        out: NDArray[Any] = found[0, :, :, 0].mT.contiguous().numpy()
+        return out.astype(np.float32, copy=False)
 
     def _seen(self, section: Section) -> Section:
         outline = section.outline

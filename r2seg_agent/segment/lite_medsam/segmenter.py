@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Geometry, bounding_box
@@ -93,6 +94,7 @@ class LiteMedSamSegmenter:
             weights_sha256=released.sha256 if self._released else None,
             flip_equivariant=True,
             edge_mm=EDGE_MM,
+            feature_names=("image_embedding",),
             settings={
                 "max_bodies": self.max_bodies,
                 "prompts": "box, grown box, both with outline",
@@ -206,6 +208,27 @@ class LiteMedSamVolumeSegmenter:
         out = np.zeros((len(prompts), *region.roi.shape), dtype=np.float32)
         for n, prompt in enumerate(prompts):
             self._one(region, prompt, out[n])
+        return out
+
+    def features_at(self, volume: Volume, around: Box, window: Window | None, voxels: NDArray[np.int64]) -> FloatArray:
+        """(k, 256) image embedding at `voxels` (`HasFeatures`), from the views that the search looks at.
+
+        Every slice with a voxel is encoded, unless it is remembered from the search.
+        """
+        view = view_box(volume, around)
+        grey = window or grey_window(volume, view)
+        out: FloatArray = np.zeros((len(voxels), 0), dtype=np.float32)
+        slices = np.unique(voxels[:, 0]).tolist()
+        for done, z in enumerate(slices):
+            self.progress("reject", done, len(slices), f"features of slice {z}")
+            part = Box(start=(z, *view.start[1:]), stop=(z + 1, *view.stop[1:]))
+            here = voxels[:, 0] == z
+            values = self.slices.view(self.slices.encode(volume, part), grey).features(
+                voxels[here, 1:] - part.start[1:]
+            )
+            if out.shape[1] == 0:
+                out = np.zeros((len(voxels), values.shape[1]), dtype=np.float32)
+            out[here] = values
         return out
 
     def _one(self, region: EncodedRegion, prompt: Prompt, out: FloatArray) -> None:
