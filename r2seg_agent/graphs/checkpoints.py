@@ -90,6 +90,15 @@ def _postgres(url: str) -> Iterator[BaseCheckpointSaver[str]]:
     with ExitStack() as opened:
         try:
             saver = opened.enter_context(PostgresSaver.from_conn_string(url))
+            with saver._cursor() as cursor:
+                cursor.execute("SHOW server_encoding")
+                encoding = str(next(iter((cursor.fetchone() or {"": ""}).values())))
+            if "UTF8" not in encoding:
+                # In SQL_ASCII text comes back as bytes, and checkpoints are not found again.
+                raise InputError(
+                    f"the database of `--store` has the encoding {encoding}; checkpoints need UTF8",
+                    "CREATE DATABASE r2seg ENCODING 'UTF8' TEMPLATE template0;",
+                )
             saver.setup()
         except psycopg.Error as error:
             raise storage_error(error) or error from error
