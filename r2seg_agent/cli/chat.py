@@ -39,6 +39,7 @@ def chat_command(
     truth: options.Truth = None,
     modality: options.ModalityName = None,
     series: options.Series = None,
+    channel: options.Channels = None,
     workspace: options.Workspace = Path(".r2seg"),
     store: options.Store = None,
     mask_format: options.MaskFamily = MaskFormat.nifti,
@@ -86,6 +87,7 @@ def chat_command(
         return
 
     def start(progress: Progress) -> Session:
+        from r2seg_agent.imaging.channels import parse_channels
         from r2seg_agent.pipeline import open_chat
         from r2seg_agent.preparation import RunOptions
 
@@ -99,6 +101,7 @@ def chat_command(
             truth=truth,
             modality=modality,
             series=series,
+            channels=parse_channels(channel or ()),
             workspace=workspace,
             store=store,
             mask_format=mask_format.value,
