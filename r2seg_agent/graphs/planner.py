@@ -66,6 +66,6 @@ class Planner(Protocol):
 class ReadsState(Protocol):
     """A planner that reads the typed state of the search instead of messages about it (the offline rules)."""
 
-    def reading(self, search: SearchState, store: ArtifactStore) -> Planner:
-        """This planner, looking at `search`; `store` holds what it refers to."""
+    def reading(self, search: SearchState, store: ArtifactStore, history: Sequence[AnyMessage]) -> Planner:
+        """This planner, looking at `search` and the graph's messages; `store` holds what they refer to."""
         ...

@@ -87,13 +87,12 @@ def conversation_steps(search: SearchState, budget: Budget) -> tuple[Step, ...]:
         names += [("describe_findings", "findings have sizes"), ("locate_finding", "findings have places")]
     if tested:
         names += [("explain_candidate", "candidates were judged"), ("show_slices", "there is something to show")]
+        names.append(("ask_which", "the words may fit several"))
     if any(next_round(target, budget.rounds) is not None for target in search.targets if target.rounds):
         names.append(("widen_search", "a wider round is left"))
     if search.targets:
-        names += [
-            ("include_organs", "the plan can be widened by hand"),
-            ("change_alpha", "the level can be changed"),
-        ]
+        names.append(("include_organs", "the plan can be widened by hand"))
+    names.append(("change_alpha", "the level can be changed"))
     if any(not turn.undone and turn.kind == "message" for turn in search.turns[:-1]):
         names.append(("undo_turn", "there is a turn to undo"))
     names.append(("summarize_session", "what was done can be told"))

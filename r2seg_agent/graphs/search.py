@@ -66,11 +66,18 @@ def build_search_graph(
     graph: StateGraph[GraphState, Context, GraphState, GraphState] = StateGraph(GraphState, context_schema=Context)
     graph.add_node("referee", _referee_node(planner, by_name), destinations=("planner", "tools", "ask", END))
     graph.add_node("planner", _planner_node(planner, by_name), destinations=("tools", "referee"))
-    graph.add_node("tools", ToolNode(list(tools), handle_tool_errors=(ToolUseError, ToolInvocationError)))
+    graph.add_node("tools", ToolNode(list(tools), handle_tool_errors=_refusal))
     graph.add_node("ask", _ask, destinations=("referee",))
     graph.add_edge(START, "referee")
     graph.add_edge("tools", "referee")
     return graph.compile(checkpointer=checkpointer)
+
+
+def _refusal(error: Exception) -> str:
+    """What a tool that refused its arguments says, to a model and to the user alike; other errors end the run."""
+    if isinstance(error, ToolUseError | ToolInvocationError):
+        return str(error)
+    raise error
 
 
 def _referee_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
@@ -111,7 +118,9 @@ def _planner_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
         ruling = _verdict(search, planner, context)
         offered = [tools[step.tool] for step in ruling.steps]
         messages = planner_messages(search, state["messages"], offered, prompt, context.store)
-        reply = _looking_at(planner, search, context).ask(messages, offered, optional=ruling.optional)
+        reply = _looking_at(planner, search, context, state["messages"]).ask(
+            messages, offered, optional=ruling.optional
+        )
         context.recorder.record(
             "model_call", planner.name, model_call_event(planner, prompt, messages, [t.name for t in offered], reply)
         )
@@ -148,8 +157,8 @@ def _ask(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
     return _go("referee", search, context, [message])
 
 
-def _looking_at(planner: Planner, search: SearchState, context: Context) -> Planner:
-    return planner.reading(search, context.store) if isinstance(planner, ReadsState) else planner
+def _looking_at(planner: Planner, search: SearchState, context: Context, history: Sequence[AnyMessage]) -> Planner:
+    return planner.reading(search, context.store, history) if isinstance(planner, ReadsState) else planner
 
 
 def _verdict(search: SearchState, planner: Planner, context: Context) -> Verdict:
@@ -207,7 +216,7 @@ def _take_instead(
     offered = [tools[step.tool] for step in ruling.steps]
     reply = (
         OfflinePlanner()
-        .reading(search, context.store)
+        .reading(search, context.store, state["messages"])
         .ask(
             planner_messages(search, state["messages"], offered, prompt_file("planner"), context.store),
             offered,

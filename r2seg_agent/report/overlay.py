@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.report import canvas, captions
-from r2seg_agent.report.canvas import Panel
+from r2seg_agent.report.canvas import Outline, Panel
 from r2seg_agent.report.format import plural
 from r2seg_agent.report.models import Candidate, Finding, Report, TargetReport
 from r2seg_agent.report.planes import planes
@@ -83,8 +83,11 @@ def draw_slice(
     plane_name: str,
     index: int,
     note: str = "",
+    extra: Sequence[Outline] = (),
 ) -> None:
     """Draw one slice of `scene` as a PNG: `plane_name` "axial", "coronal", "sagittal", or "image" for a picture.
+
+    `note` stands above it, `extra` is outlined besides what the scene holds.
 
     Raises `ValueError` for a plane or an index that the image does not have.
     """
@@ -96,7 +99,7 @@ def draw_slice(
     if not 0 <= index < n:
         raise ValueError(f"slice {index} of {n} {plane.name} slices; allowed are 0 to {n - 1}")
     with canvas.default_style():
-        figure = _layout(None, [_Row(note, "", (slice_panel(scene, plane, index),))], 0, [])
+        figure = _layout(None, [_Row(note, "", (slice_panel(scene, plane, index, extra=extra),))], 0, [])
         write_bytes_atomic(path, canvas.write(figure))
 
 

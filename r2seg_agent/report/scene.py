@@ -85,7 +85,7 @@ def finding_panels(scene: Scene, finding: Finding) -> tuple[Panel, ...]:
 def nothing_panels(scene: Scene, rejected: Sequence[tuple[Candidate, Mask]]) -> tuple[Panel, ...]:
     """The wide planes through the middle of the anchor with the shadows of `rejected` candidates, best first, then
     the best one enlarged."""
-    centre = _middle(scene)
+    centre = middle_of(scene)
     shape = scene.volume.geometry.shape
     panels: list[Panel] = []
     for plane in planes(scene.volume):
@@ -110,6 +110,14 @@ def nothing_panels(scene: Scene, rejected: Sequence[tuple[Candidate, Mask]]) -> 
         zoom = zoom_panel(scene, plane, candidate.box.start[axis] + at, candidate.box, extra=(outline,))
         panels.append(zoom)
     return tuple(panels)
+
+
+def rejected_outline(scene: Scene, plane: Plane, index: int, candidate: Candidate, mask: Mask) -> Outline:
+    """A rejected candidate on slice `index`, dashed; `mask` (z, y, x) covers its box."""
+    shape = scene.volume.geometry.shape
+    within = index - candidate.box.start[plane.slice_axis]
+    view = canvas.view_of(candidate.box, plane, shape)
+    return Outline(_on_slice(plane.take(mask, within), view, plane, shape), canvas.REJECTED, 1.4, "dashed", "rejected")
 
 
 def slice_panel(
@@ -214,8 +222,8 @@ def _span(start: int, stop: int, length: float, n: int) -> tuple[int, int]:
     return first, first + size
 
 
-def _middle(scene: Scene) -> Index3:
-    """The middle of the anchor's box, else of the ROIs', else of the image."""
+def middle_of(scene: Scene) -> Index3:
+    """The middle (z, y, x) of the anchor's box, else of the ROIs', else of the image."""
     box: Box | None = None
     if scene.anchors is not None:
         extents = [organ_index(scene.anchors).extent(organ) for organ in scene.organs]

@@ -6,7 +6,10 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.report.models import Finding
+from r2seg_agent.report.planes import axial_axis, is_picture
 from r2seg_agent.tools._use import Runtime, answer, context_of, search_of
+from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.evidence import finding_by_number
 
 
@@ -22,8 +25,8 @@ class LocateFindingResult(Frozen):
 @tool("locate_finding")
 def locate_finding(finding: int, runtime: Runtime) -> Command[str]:
     """Say where a finding (by its number) lies: organ, side, third, distance to the surface, position in mm."""
-    search = search_of(runtime)
-    found = finding_by_number(context_of(runtime), search, finding)
+    search, context = search_of(runtime), context_of(runtime)
+    found = finding_by_number(context, search, finding)
     x, y, z = found.measurements.centroid_lps_mm
     result = LocateFindingResult(
         finding=finding,
@@ -31,4 +34,21 @@ def locate_finding(finding: int, runtime: Runtime) -> Command[str]:
         centroid_lps_mm=(round(x, 1), round(y, 1), round(z, 1)),
         slice=found.measurements.diameter_slice,
     )
-    return answer(runtime, search, result, "locate_finding")
+    search = search.model_copy(update={"focus": finding})
+    return answer(runtime, search, result, "locate_finding", say=_sentence(found, context))
+
+
+def _sentence(found: Finding, context: Context) -> str:
+    m, geometry = found.measurements, context.volume.geometry
+    head = f"Finding {found.number} ({found.target_name}) lies here: {m.place}."
+    if is_picture(context.volume):
+        _, row, column = m.centroid_zyx
+        return f"{head} Its centre is at column {column:.0f}, row {row:.0f} of the picture."
+    x, y, z = (f"{v:.1f}".replace("-", "−") for v in m.centroid_lps_mm)
+    at = f"Its centre is at x {x}, y {y}, z {z} mm (LPS: to the patient's left, back and head)"
+    n = geometry.shape[axial_axis(geometry)]
+    return (
+        f"{head} {at}."
+        if geometry.is_2d
+        else f"{head} {at}; it is widest in axial slice {m.diameter_slice + 1} of {n}."
+    )

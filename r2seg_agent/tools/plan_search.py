@@ -68,7 +68,16 @@ def plan_search(
         if not context.interactive and (named := _other_modality(targets, context, available)):
             note = f"{named} The image was searched all the same: nobody could be asked."
             search = search.model_copy(update={"notes": (*search.notes, note)})
-    return answer(runtime, search, merged, "plan_search")
+    return answer(runtime, search, merged, "plan_search", say=_understood(merged) if context.converse else "")
+
+
+def _understood(planned: PlanSearchResult) -> str:
+    """How the user's words were read, for a conversation."""
+    if not planned.plans:
+        return ""
+    told = [f"{'' if plan.laterality is None else f'{plan.laterality} '}{plan.target_name}" for plan in planned.plans]
+    left_out = f", leaving out: {', '.join(planned.excluded)}" if planned.excluded else ""
+    return f"I search for: {', '.join(told)}{left_out}."
 
 
 def _other_modality(targets: list[str], context: Context, available: frozenset[str]) -> str:

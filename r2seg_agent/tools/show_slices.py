@@ -1,61 +1,136 @@
-"""`show_slices`: a picture of a finding or of the searched region, for the user."""
+"""`show_slices`: a picture of a finding, of a rejected candidate, or of the searched region, for the user."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from langchain_core.tools import tool
 from langgraph.types import Command
+from pydantic import Field
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.report.masks import lesion_labels
+from r2seg_agent.report.canvas import Outline
+from r2seg_agent.report.masks import candidate_mask, lesion_labels
+from r2seg_agent.report.models import Candidate, Finding
 from r2seg_agent.report.overlay import draw_slice
-from r2seg_agent.report.planes import planes
-from r2seg_agent.report.scene import Scene, display_window
+from r2seg_agent.report.planes import Plane, planes
+from r2seg_agent.report.scene import Scene, display_window, middle_of, rejected_outline
 from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
-from r2seg_agent.tools.evidence import all_findings, finding_by_number
+from r2seg_agent.tools.context import Context
+from r2seg_agent.tools.evidence import all_findings, finding_by_number, rejected_candidates
+from r2seg_agent.tools.on_table import target_of
+from r2seg_agent.tools.state import SearchState, TargetState
 
 
 class ShowSlicesResult(Frozen):
-    """The artifact id of the picture and what it shows; the pixels themselves never go to a model."""
+    """The artifact id of the picture and what it shows; the pixels themselves never go to a model.
+
+    `finding` and `rejected` are 0 where the picture is of the searched region.
+    """
 
     picture: str
     finding: int
+    rejected: int = 0
     plane: str
     slice: int
     caption: str = ""
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """What a picture is of: `name` for its caption, `place` in patient terms (or why it was rejected)."""
+
+    name: str
+    place: str
+    target: TargetState
+    finding: Finding | None = None
+    rejected: Candidate | None = None
+
+
 @tool("show_slices")
-def show_slices(finding: int, plane: Literal["axial", "coronal", "sagittal"], runtime: Runtime) -> Command[str]:
-    """Draw the slice through the centre of a finding (by its number) for the user."""
-    search = search_of(runtime)
-    context = context_of(runtime)
-    found = finding_by_number(context, search, finding)
+def show_slices(
+    runtime: Runtime,
+    finding: Annotated[int, Field(ge=0, description="Number of a finding; 0: the middle of the searched region.")] = 0,
+    plane: Literal["axial", "coronal", "sagittal"] = "axial",
+    rejected: Annotated[int, Field(ge=0, description="Number of a rejected candidate, instead of a finding.")] = 0,
+) -> Command[str]:
+    """Draw a slice for the user: through a finding, a rejected candidate, or the middle of the searched region."""
+    search, context = search_of(runtime), context_of(runtime)
+    subject = _subject(context, search, finding, rejected)
     by_name = {p.name: p for p in planes(context.volume)}
     chosen = by_name.get(plane) or by_name.get("image")
     if chosen is None:
         raise ToolUseError(f"this image has no {plane} plane; it has: {', '.join(by_name)}")
-    target = next(t for t in search.targets if t.plan.target == found.target)
+    scene = _scene(context, search, subject.target, whole=finding == 0 and rejected == 0)
+    index = _slice(context, subject, scene, chosen)
+    extra: tuple[Outline, ...] = ()
+    if subject.rejected is not None:
+        mask = candidate_mask(context.store, subject.rejected)
+        extra = (rejected_outline(scene, chosen, index, subject.rejected, mask),)
+    note = f"{subject.name}: {subject.place}" if subject.place else subject.name
+    ref = context.store.put_picture(
+        lambda path: draw_slice(path, scene, chosen.name, index, note=note[:1].upper() + note[1:], extra=extra)
+    )
+    n = context.volume.geometry.shape[chosen.slice_axis]
+    where = f"{chosen.name} slice {index + 1} of {n}" if n > 1 else f"{chosen.name} slice"
+    where = "picture" if chosen.name == "image" else where
+    result = ShowSlicesResult(
+        picture=ref.sha256,
+        finding=finding,
+        rejected=rejected,
+        plane=chosen.name,
+        slice=index,
+        caption=f"{subject.name}, {where}",
+    )
+    search = search.model_copy(update={"focus": finding}) if finding else search
+    say = f"The picture shows {subject.name} in the {where}{f': {subject.place}' if subject.place else ''}."
+    return answer(runtime, search, result, "show_slices", say=say, artifacts={"picture": ref})
+
+
+def _subject(context: Context, search: SearchState, finding: int, rejected: int) -> _Subject:
+    if finding and rejected:
+        raise ToolUseError("give `finding` or `rejected`, not both")
+    if finding:
+        found = finding_by_number(context, search, finding)
+        target = search.targets[target_of(found.candidate) - 1]
+        return _Subject(f"finding {finding} ({found.target_name})", found.measurements.place, target, found)
+    if rejected:
+        known = rejected_candidates(context, search)
+        if rejected > len(known):
+            legal = f"there are 1 to {len(known)}" if known else "nothing was rejected"
+            raise ToolUseError(f"there is no rejected candidate {rejected}; {legal}")
+        one = known[rejected - 1]
+        return _Subject(f"rejected candidate {rejected}", one.reason, search.targets[target_of(one) - 1], rejected=one)
+    searched = [target for target in search.targets if target.anchors is not None]
+    if not searched:
+        raise ToolUseError("nothing was searched yet; plan a search with `plan_search` first")
+    last = searched[-1]
+    return _Subject(f"the middle of what was searched for {last.original_plan.target_name}", "", last)
+
+
+def _scene(context: Context, search: SearchState, target: TargetState, *, whole: bool) -> Scene:
+    """The scan with anchor and findings outlined; for a look at the `whole` searched region its boxes too."""
     assert target.anchors is not None
-    index = round(found.measurements.centroid_zyx[chosen.slice_axis])
     findings = all_findings(context, search)
-    scene = Scene(
+    return Scene(
         volume=context.volume,
         window=display_window(context.volume, target.plan.window),
         anchors=context.anchor_set(target.anchors, dict(target.anchor_labels)),
         organs=target.plan.anchors,
-        labels=lesion_labels(context.store, findings, context.volume.geometry.shape),
+        labels=lesion_labels(context.store, findings, context.volume.geometry.shape) if findings else None,
+        rois=tuple(roi.box for roi in target.rois) if whole else (),
         names={f.number: f"{f.number} {f.target_name}" for f in findings},
     )
-    ref = context.store.put_picture(
-        lambda path: draw_slice(path, scene, chosen.name, index, note=f"finding {finding}: {found.measurements.place}")
-    )
-    result = ShowSlicesResult(
-        picture=ref.sha256,
-        finding=finding,
-        plane=chosen.name,
-        slice=index,
-        caption=f"finding {finding}, {chosen.name} slice {index + 1}",
-    )
-    return answer(runtime, search, result, "show_slices", artifacts={"picture": ref})
+
+
+def _slice(context: Context, subject: _Subject, scene: Scene, plane: Plane) -> int:
+    """The slice that shows the subject best: through a finding's centroid, or with most of a rejected candidate."""
+    axis = plane.slice_axis
+    if subject.finding is not None:
+        return round(subject.finding.measurements.centroid_zyx[axis])
+    if subject.rejected is not None:
+        mask = candidate_mask(context.store, subject.rejected)
+        areas = mask.sum(axis=tuple(a for a in range(3) if a != axis))
+        return subject.rejected.box.start[axis] + int(areas.argmax())
+    return middle_of(scene)[axis]

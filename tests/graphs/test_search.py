@@ -148,5 +148,5 @@ def test_no_tool_takes_a_path_or_reaches_outside() -> None:
     """What a model can pass: numbers, names and short texts; never a path, code or an address."""
     for tool in ALL_TOOLS:
         for name, field in tool.tool_call_schema.model_json_schema()["properties"].items():  # type: ignore[union-attr]
-            assert field["type"] in ("integer", "string", "array"), (tool.name, name)
+            assert field["type"] in ("integer", "number", "string", "array"), (tool.name, name)
             assert not any(word in name for word in ("path", "file", "url", "code", "command")), (tool.name, name)

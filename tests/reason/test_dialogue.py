@@ -45,13 +45,15 @@ _LUNGS = TargetRow(
     rounds=1,
 )
 _PLACES = (
-    ("right lung, upper third, posterior, 6 mm from its surface", 1.36, 14.2),
-    ("left lung, lower third, posterior, lateral, at its surface", 0.4, 9.1),
-    ("left lower lobe of lung, middle third, anterior, 3 mm from its surface", 2.1, 17.0),
+    ("right lung, upper third, posterior, 6 mm from its surface", 1.36),
+    ("left lung, lower third, posterior, lateral, at its surface", 0.4),
+    ("left lower lobe of lung, middle third, anterior, 3 mm from its surface", 2.1),
 )
 _FINDINGS = tuple(
-    FindingRow(number=n, target=1, concept="lung_nodule", name="lung nodule", place=place, volume_ml=ml, longest=mm)
-    for n, (place, ml, mm) in enumerate(_PLACES, 1)
+    FindingRow(
+        number=n, target=1, concept="lung_nodule", name="lung nodule", place=place, size=f"{ml} ml", volume_ml=ml
+    )
+    for n, (place, ml) in enumerate(_PLACES, 1)
 )
 _REJECTED = tuple(
     RejectedRow(number=n, id=f"t1r1c{n + 3}", target=1, volume_ml=5.0 / n, why="looks like normal tissue")
@@ -67,9 +69,9 @@ _PANCREAS = TargetRow(
 )
 TABLES = {
     "fresh": Table(modality="CT"),
-    "lung": Table(modality="CT", targets=(_LUNGS,), findings=_FINDINGS, rejected=_REJECTED, n_rejected=4),
-    "one": Table(modality="CT", targets=(_LUNGS,), findings=_FINDINGS[:1], rejected=_REJECTED, n_rejected=4),
-    "none": Table(modality="CT", targets=(_PANCREAS,), rejected=_REJECTED, n_rejected=4),
+    "lung": Table(modality="CT", targets=(_LUNGS,), findings=_FINDINGS, rejected=_REJECTED),
+    "one": Table(modality="CT", targets=(_LUNGS,), findings=_FINDINGS[:1], rejected=_REJECTED),
+    "none": Table(modality="CT", targets=(_PANCREAS,), rejected=_REJECTED),
 }
 """Nothing searched yet; three nodules (right, left, left); one; none survived."""
 

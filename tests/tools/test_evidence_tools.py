@@ -100,7 +100,7 @@ def test_a_slice_becomes_a_picture_in_the_store(finished: ToolRuntime[Any, Any],
     [
         (lambda r: locate_finding.func(finding=9, runtime=r), "findings: 1"),
         (lambda r: explain_candidate.func(candidate="t9r9c9", runtime=r), "t1r1c1"),
-        (lambda r: show_slices.func(finding=0, plane="axial", runtime=r), "findings: 1"),
+        (lambda r: show_slices.func(finding=7, plane="axial", runtime=r), "findings: 1"),
         (lambda r: widen_search.func(target=2, runtime=r), "there are 1 to 1"),
     ],
     ids=["finding", "candidate", "slice", "target"],

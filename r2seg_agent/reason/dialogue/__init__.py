@@ -20,10 +20,11 @@ from r2seg_agent.reason.dialogue.intents import (
     Which,
     Widen,
 )
-from r2seg_agent.reason.dialogue.read import read_message
+from r2seg_agent.reason.dialogue.read import Ask, read_asks, read_message
 from r2seg_agent.reason.dialogue.table import FindingRow, RejectedRow, Table, TargetRow
 
 __all__ = [
+    "Ask",
     "Describe",
     "Explain",
     "Find",
@@ -44,5 +45,6 @@ __all__ = [
     "Undo",
     "Which",
     "Widen",
+    "read_asks",
     "read_message",
 ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from r2seg_agent.reason import anatomy, concepts
 from r2seg_agent.reason.bind import MENTIONS
@@ -42,8 +43,20 @@ SHORT_WORDS = 2
 """Unknown clauses of so few words ("hmm", "well done") go without a remark beside others that are understood."""
 
 
+class Ask(NamedTuple):
+    """One thing that a message asks for, and the words of the message that ask for it."""
+
+    intent: Intent
+    typed: str
+
+
 def read_message(message: str, table: Table) -> tuple[Intent, ...]:
-    """What `message` asks for, in order.
+    """What `message` asks for, in order."""
+    return tuple(ask.intent for ask in read_asks(message, table))
+
+
+def read_asks(message: str, table: Table) -> tuple[Ask, ...]:
+    """What `message` asks for, in order, each with its own words.
 
     Neighbouring searches are one ask with the user's own words, since negations and sides reach across clauses. Where
     nothing was searched yet, everything that is not clearly something else is a search.
@@ -59,8 +72,8 @@ def read_message(message: str, table: Table) -> tuple[Intent, ...]:
                 read[-1] = (joined, Find(whole))
             else:
                 read.append((clause, intent))
-    intents = [intent for clause, intent in read if len(read) == 1 or not _is_noise(clause, intent)]
-    return tuple(dict.fromkeys(intents[:MAX_INTENTS]))
+    asks = {intent: clause.typed for clause, intent in read if len(read) == 1 or not _is_noise(clause, intent)}
+    return tuple(Ask(intent, typed) for intent, typed in asks.items())[:MAX_INTENTS]
 
 
 def _is_noise(clause: Clause, intent: Intent) -> bool:
@@ -209,7 +222,7 @@ class _Reader:
             return ()  # a picture of it
         if rejected or (cues.NOTHING.search(words) and not kept):
             return (Explain(which_rejected(words, self.clause.typed, table)),)
-        if not table.findings and table.n_rejected and not kept:
+        if not table.findings and table.rejected and not kept:
             return (Explain(which_rejected(words, self.clause.typed, table)),)
         return (Explain(self._which()),)
 

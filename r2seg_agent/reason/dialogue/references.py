@@ -97,13 +97,13 @@ def which_rejected(words: str, typed: str, table: Table) -> Which:
     """The rejected candidates that a clause speaks of; with no numbers and not `unsure`, all as a whole."""
     if found := _CANDIDATE.search(words):
         return Which("rejected", candidate=found["id"])
-    if numbers := _numbers(words, table.n_rejected):
+    if numbers := _numbers(words, len(table.rejected)):
         return Which("rejected", numbers)
     if _LARGEST.search(words) and table.rejected:
         return Which("rejected", (max(table.rejected, key=lambda r: (r.volume_ml, -r.number)).number,))
     if _SMALLEST.search(words) and table.rejected:
         return Which("rejected", (min(table.rejected, key=lambda r: (r.volume_ml, r.number)).number,))
-    if table.n_rejected == 1:
+    if len(table.rejected) == 1:
         return Which("rejected", (1,))
     if _PLURAL.search(typed) or _ALL.search(words) or not _IT.search(words):
         return Which("rejected")

@@ -14,9 +14,8 @@ class FindingRow(Frozen):
     concept: str
     name: str
     place: str
+    size: str
     volume_ml: float
-    longest: float
-    unit: str = "mm"
 
 
 class RejectedRow(Frozen):
@@ -41,19 +40,10 @@ class TargetRow(Frozen):
 
 
 class Table(Frozen):
-    """Everything that "it", "the second one" or "the liver" may mean.
+    """Everything that "it", "the second one" or "the liver" may mean. `focus` is the finding spoken of last."""
 
-    `message` is what the user said in the open turn; `question` and `choices` are what the user was asked in it.
-    `focus` is the finding that was spoken of last, `rejected` holds at most the first rows of `n_rejected`.
-    """
-
-    message: str = ""
     modality: Modality = "unknown"
-    alpha: float = 0.05
     targets: tuple[TargetRow, ...] = ()
     findings: tuple[FindingRow, ...] = ()
     rejected: tuple[RejectedRow, ...] = ()
-    n_rejected: int = 0
     focus: int | None = None
-    question: str = ""
-    choices: tuple[str, ...] = ()

@@ -1,0 +1,65 @@
+"""`change_alpha`: judge by another level; everything that was searched is judged again from what is stored."""
+
+from __future__ import annotations
+
+from langchain_core.tools import tool
+from langgraph.types import Command
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.reject.calibration import Calibration, cases_needed, smallest_p
+from r2seg_agent.reject.settings import RejectSettings, describe_mode
+from r2seg_agent.report.format import plural
+from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
+
+
+class ChangeAlphaResult(Frozen):
+    """The level before and now, what it guarantees, and which targets are judged again."""
+
+    before: float
+    alpha: float
+    valid: bool
+    guarantee: str
+    judged_again: tuple[int, ...]
+
+
+@tool("change_alpha")
+def change_alpha(alpha: float, runtime: Runtime) -> Command[str]:
+    """Judge every target again by another level `alpha`, above 0 and below 1; smaller is stricter."""
+    search, context = search_of(runtime), context_of(runtime)
+    if not 0.0 < alpha < 1.0:
+        raise ToolUseError(f"alpha must be above 0 and below 1, for example 0.05 or 0.01; it was {alpha:g}")
+    before = context.reject_for(search)
+    settings = before.model_copy(update={"alpha": alpha})
+    mode = describe_mode(settings, context.calibration)
+    again = () if alpha == before.alpha else tuple(n for n, t in enumerate(search.targets, start=1) if t.rounds)
+    for number in again:
+        search = search.reset_target(number - 1)
+    if again:
+        search = search.model_copy(update={"focus": None})
+    search = search.model_copy(update={"alpha": alpha})
+    result = ChangeAlphaResult(
+        before=before.alpha, alpha=alpha, valid=mode.valid, guarantee=mode.guarantee, judged_again=again
+    )
+    if alpha == before.alpha:
+        return answer(runtime, search, result, "change_alpha", say=f"Alpha is {alpha:g} already; nothing changes.")
+    say = f"Alpha is now {alpha:g} (it was {before.alpha:g}). {_meaning(settings, context.calibration)}"
+    if again:
+        say += f" I judge {plural(len(again), 'target')} again from what is stored."
+    return answer(runtime, search, result, "change_alpha", say=say)
+
+
+def _meaning(settings: RejectSettings, calibration: Calibration | None) -> str:
+    """What the level means in this mode, and what a calibration can give."""
+    if settings.mode == "paper" or calibration is None:
+        return (
+            f"A candidate is kept when its q (not FDR-valid) is at most {settings.alpha:g}; in paper mode this is a "
+            "threshold, not an error rate."
+        )
+    text = describe_mode(settings, calibration).guarantee
+    n = calibration.n_cases if settings.reading == "case_maximum" else calibration.n_candidates
+    if smallest_p(n) > settings.alpha:
+        text += (
+            f" Nothing can be kept at this level: it needs {cases_needed(settings.alpha)} lesion-free cases, the "
+            f"calibration has {n}."
+        )
+    return text

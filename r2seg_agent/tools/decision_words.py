@@ -1,0 +1,54 @@
+"""A decision of Reject in a sentence: what was compared, which numbers decided, and what they guarantee."""
+
+from __future__ import annotations
+
+from r2seg_agent.reject.settings import PAPER_LABEL, ModeGuarantee
+from r2seg_agent.report.format import format_equals
+from r2seg_agent.report.models import Candidate, SearchRound
+from r2seg_agent.report.rejections import GATE_WORDS, rejection_reason
+
+
+def kept_because(candidate: Candidate, mode: ModeGuarantee, alpha: float, site: str) -> str:
+    """Why a candidate survived. Numbers of a mode that is not valid are never called p-values."""
+    gates = f"it passed all {len(candidate.gates)} gates, and " if candidate.gates else ""
+    return f"{gates}{_against_normal(candidate, mode, alpha, site)} {_promise(mode)}"
+
+
+def rejected_because(candidate: Candidate, one: SearchRound, mode: ModeGuarantee, alpha: float, site: str) -> str:
+    """Why a candidate was rejected: the first thing that it failed, then what else speaks against it."""
+    failed = [gate for gate in candidate.gates if not gate.passed]
+    if failed:
+        first = f"{rejection_reason(candidate, one)} ({failed[0].note}; gate {failed[0].name})"
+        others = [GATE_WORDS.get(gate.name, gate.name) for gate in failed[1:]]
+        also = f"; also {', '.join(others)}" if others else ""
+        return f"{first}{also}."
+    if candidate.reason.startswith("the case"):
+        return f"{candidate.reason}."
+    if candidate.q is None:
+        return f"{candidate.reason}."
+    return f"{_against_normal(candidate, mode, alpha, site)} {_promise(mode)}"
+
+
+def _against_normal(candidate: Candidate, mode: ModeGuarantee, alpha: float, site: str) -> str:
+    numbers = format_equals("q", candidate.q)
+    if mode.valid and candidate.p is not None:
+        numbers = f"{format_equals('p', candidate.p)}, {numbers}"
+    numbers += "" if mode.valid else " (not FDR-valid)"
+    survived = candidate.decision == "survived"
+    if mode.mode == "conformal":
+        words = "its score is beyond" if survived else "its score is not beyond"
+        normal = f"{words} that of lesion-free cases of normal {site}"
+    else:
+        words = "differ from" if survived else "do not differ from"
+        normal = f"its grey values {words} those of normal {site}"
+    return f"{normal}: {numbers}, {'at most' if survived else 'above'} alpha {alpha:g}."
+
+
+def _promise(mode: ModeGuarantee) -> str:
+    return mode.guarantee if mode.valid else f"In {mode.mode} mode the q-values are {_WHY_NOT[mode.mode]}."
+
+
+_WHY_NOT = {
+    "paper": f"{PAPER_LABEL}: they are no error rates",
+    "conformal": "not corrected for several candidates: they are no error rates",
+}

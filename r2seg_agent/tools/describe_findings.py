@@ -1,0 +1,108 @@
+"""`describe_findings`: how big, how bright and where findings are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from langchain_core.tools import tool
+from langgraph.types import Command
+from pydantic import Field
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.report.format import (
+    format_diameters,
+    format_intensity,
+    format_ml,
+    format_size,
+    plural,
+)
+from r2seg_agent.report.models import Finding
+from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools.evidence import all_findings, finding_by_number, rejected_candidates
+
+MAX_DESCRIBED = 10
+"""Findings that are told in one answer; the table of findings has them all."""
+
+
+class DescribedFinding(Frozen):
+    """One finding in numbers. Lengths are in `length_unit`."""
+
+    number: int
+    target: str
+    volume_ml: float
+    longest_diameter: float
+    perpendicular_diameter: float
+    length_unit: str
+    mean_intensity: float
+    intensity_unit: str
+    place: str
+
+
+class DescribeFindingsResult(Frozen):
+    """The findings asked for, and how many there are in all."""
+
+    findings: tuple[DescribedFinding, ...]
+    total: int
+    rejected: int
+
+
+@tool("describe_findings")
+def describe_findings(
+    runtime: Runtime,
+    findings: Annotated[
+        list[int], Field(max_length=50, description="Numbers of the findings to describe; empty means all.")
+    ] = [],  # noqa: B006  (LangChain reads the default; it is never changed)
+) -> Command[str]:
+    """Tell volume, diameters, grey value and place of findings by their numbers (none given: of all)."""
+    search, context = search_of(runtime), context_of(runtime)
+    known = all_findings(context, search)
+    if not known:
+        raise ToolUseError("there is no finding yet; search for a lesion with `plan_search` first")
+    chosen = [finding_by_number(context, search, number) for number in dict.fromkeys(findings)] or list(known)
+    rejected = len(rejected_candidates(context, search))
+    focus = chosen[0].number if len(chosen) == 1 else None
+    result = DescribeFindingsResult(
+        findings=tuple(_row(finding) for finding in chosen), total=len(known), rejected=rejected
+    )
+    say = _told(chosen) if findings else _told_all(chosen, rejected)
+    return answer(runtime, search.model_copy(update={"focus": focus}), result, "describe_findings", say=say)
+
+
+def _row(finding: Finding) -> DescribedFinding:
+    m = finding.measurements
+    return DescribedFinding(
+        number=finding.number,
+        target=finding.target_name,
+        volume_ml=round(m.volume_ml, 3),
+        longest_diameter=round(m.longest_diameter, 1),
+        perpendicular_diameter=round(m.perpendicular_diameter, 1),
+        length_unit=m.length_unit,
+        mean_intensity=round(m.mean_intensity, 1),
+        intensity_unit=m.intensity_unit,
+        place=m.place,
+    )
+
+
+def _told(chosen: Sequence[Finding]) -> str:
+    shown = " ".join(_sentence(finding) for finding in chosen[:MAX_DESCRIBED])
+    more = len(chosen) - MAX_DESCRIBED
+    return f"{shown} {plural(more, 'more finding')} in the table." if more > 0 else shown
+
+
+def _told_all(known: Sequence[Finding], rejected: int) -> str:
+    """All findings; says whether there is anything besides them."""
+    head = f"There {'is' if len(known) == 1 else 'are'} {plural(len(known), 'finding')}."
+    together = ""
+    if len(known) > 1 and all(f.measurements.area is None for f in known):
+        together = f" Together they hold {format_ml(sum(f.measurements.volume_ml for f in known))}."
+    left = f" {plural(rejected, 'other candidate')} {'was' if rejected == 1 else 'were'} rejected." if rejected else ""
+    return f"{head} {_told(known)}{together}{left or ' Nothing else was proposed.'}"
+
+
+def _sentence(finding: Finding) -> str:
+    m = finding.measurements
+    return (
+        f"Finding {finding.number} ({finding.target_name}): {format_size(m)}, {format_diameters(m)} in its largest "
+        f"slice, mean {format_intensity(m.mean_intensity, m.intensity_unit)}; {m.place}."
+    )

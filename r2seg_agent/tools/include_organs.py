@@ -1,0 +1,101 @@
+"""`include_organs`: the user wants more organs searched for a target."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from langchain_core.tools import tool
+from langgraph.types import Command
+from pydantic import Field
+
+from r2seg_agent.errors import R2SegError
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.reason import anatomy
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools.context import Context
+
+MAX_LISTED = 15
+"""Organs of an anchor source that an error lists."""
+
+
+class IncludeOrgansResult(Frozen):
+    """The organs that were added and all that the target is now searched in."""
+
+    target: int
+    added: tuple[str, ...]
+    anchors: tuple[str, ...]
+
+
+@tool("include_organs")
+def include_organs(
+    target: int,
+    organs: Annotated[
+        list[str], Field(min_length=1, max_length=8, description="Organs to search too: 'duodenum', 'left kidney'.")
+    ],
+    runtime: Runtime,
+) -> Command[str]:
+    """Add organs to what a target (1-based number) is searched in, and search it again from round 1."""
+    search, context = search_of(runtime), context_of(runtime)
+    if not 1 <= target <= len(search.targets):
+        raise ToolUseError(f"there is no target {target}; there are 1 to {len(search.targets)}")
+    old = search.targets[target - 1].original_plan
+    wanted = dict.fromkeys(name for text in organs for name in _resolved(text, context))
+    added = tuple(name for name in wanted if name not in old.anchors)
+    if not added:
+        names = _listed(tuple(wanted))
+        raise ToolUseError(f"the {names} {'is' if len(wanted) == 1 else 'are'} searched for {old.target_name} already")
+    plan = _with_organs(old, added)
+    try:
+        context.anchor_source.check(context.volume.modality, plan.anchors)
+        context.check_calibration(plan)
+    except R2SegError as error:
+        raise ToolUseError(f"the {_listed(added)} cannot be included: {error.message}") from error
+    search = search.reset_target(target - 1, plan).model_copy(update={"focus": None})
+    context.recorder.record("plan", "include_organs", plan.model_dump(mode="json"))
+    result = IncludeOrgansResult(target=target, added=added, anchors=plan.anchors)
+    say = (
+        f"I understand: the {_listed(added)} {'belongs' if len(added) == 1 else 'belong'} to what is searched for "
+        f"{plan.target_name}. I search it again, now in and around the {_listed(plan.anchors)}."
+    )
+    return answer(runtime, search, result, "include_organs", say=say)
+
+
+def _resolved(text: str, context: Context) -> tuple[str, ...]:
+    """Canonical names that the anchor source can find; `ToolUseError` with the nearest or legal ones."""
+    name = anatomy.canonical_organ(text)
+    if name is None:
+        near = ", ".join(anatomy.organ(one).display for one in anatomy.nearest_organs(text))
+        raise ToolUseError(f"`{text[:40]}` is no organ that I know; nearest names: {near}")
+    source = context.anchor_source
+    available = source.organs(context.volume.modality)
+    parts = anatomy.expand(name)
+    for names in ((name,) if name in available else (), parts):
+        if names and all(one in available for one in names):
+            return names
+    in_reach = sorted(available & anatomy.organs().keys())
+    shown = ", ".join(anatomy.organ(one).display for one in in_reach[:MAX_LISTED])
+    more = f" and {len(in_reach) - MAX_LISTED} more" if len(in_reach) > MAX_LISTED else ""
+    display = anatomy.organ(name).display
+    raise ToolUseError(
+        f"the anchors of this run ({source.info.name}) cannot find the {display}; they find: {shown}{more}"
+    )
+
+
+def _with_organs(old: AnatomyPlan, added: tuple[str, ...]) -> AnatomyPlan:
+    anchors = (*old.anchors, *added)
+    sides = {anatomy.organ(name).side for name in anchors if name in anatomy.organs()}
+    return old.model_copy(
+        update={
+            "anchors": anchors,
+            "neighbours": tuple(name for name in old.neighbours if name not in added),
+            "laterality": old.laterality if sides == {old.laterality} else None,
+            "rationale": f"{old.rationale} Included on the user's wish: {_listed(added)}.".strip(),
+        }
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    known = anatomy.organs()
+    shown = [known[name].display if name in known else name.replace("_", " ") for name in names]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

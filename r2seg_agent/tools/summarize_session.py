@@ -1,0 +1,136 @@
+"""`summarize_session`: what was asked, planned, tried, found and rejected in this conversation."""
+
+from __future__ import annotations
+
+from langchain_core.tools import tool
+from langgraph.types import Command
+
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.reason import anatomy
+from r2seg_agent.reject.settings import describe_mode
+from r2seg_agent.report.format import format_size, plural
+from r2seg_agent.report.models import SearchRound
+from r2seg_agent.tools._use import Runtime, answer, context_of, search_of
+from r2seg_agent.tools.context import Context
+from r2seg_agent.tools.evidence import findings_of, rounds_in
+from r2seg_agent.tools.state import SearchState, TargetState
+
+MAX_TURNS = 8
+"""Turns that are told, the latest ones."""
+MAX_QUOTED = 60
+MAX_FINDINGS = 5
+
+
+class SummarizedTarget(Frozen):
+    """One target: where it was searched in which rounds, and what came of it."""
+
+    target: str
+    organs: tuple[str, ...]
+    rounds: int
+    candidates: int
+    rejected: int
+    findings: int
+    outcome: str
+
+
+class SummarizeSessionResult(Frozen):
+    """What was done so far; the trace of the run holds every step with its time."""
+
+    turns: int
+    undone: int
+    tool_calls: int
+    by_the_referee: int
+    alpha: float
+    mode: str
+    valid: bool
+    targets: tuple[SummarizedTarget, ...]
+
+
+@tool("summarize_session")
+def summarize_session(runtime: Runtime) -> Command[str]:
+    """Tell what was asked, planned, tried, found and rejected so far, round by round."""
+    search, context = search_of(runtime), context_of(runtime)
+    settings = context.reject_for(search)
+    mode = describe_mode(settings, context.calibration)
+    earlier = search.turns[:-1]
+    result = SummarizeSessionResult(
+        turns=len(earlier),
+        undone=sum(turn.undone for turn in earlier),
+        tool_calls=search.tool_calls,
+        by_the_referee=search.referee_steps,
+        alpha=settings.alpha,
+        mode=mode.mode,
+        valid=mode.valid,
+        targets=tuple(_summary(target, context) for target in search.targets),
+    )
+    level = f"Level: alpha {settings.alpha:g}, {mode.mode} mode. {_sentence(mode.guarantee)}"
+    steps = (
+        f"{plural(search.tool_calls, 'step')} so far, {search.referee_steps} of them taken by the referee; "
+        "the trace of the run holds each with its time."
+    )
+    told = [_asked(search), *(_told(n, t, context) for n, t in enumerate(search.targets, start=1)), level, steps]
+    return answer(runtime, search, result, "summarize_session", say=" ".join(part for part in told if part))
+
+
+def _asked(search: SearchState) -> str:
+    """What the user said before this turn."""
+    earlier = search.turns[:-1]
+    if not earlier:
+        return "Nothing was asked before this." if not search.targets else ""
+    quoted = [f"“{_cut(turn.text)}”{' (undone)' if turn.undone else ''}" for turn in earlier[-MAX_TURNS:]]
+    skipped = len(earlier) - len(quoted)
+    head = f"You asked ({skipped} before these): " if skipped else "You asked: "
+    return f"{head}{', '.join(quoted)}."
+
+
+def _told(number: int, target: TargetState, context: Context) -> str:
+    plan, rounds = target.original_plan, rounds_in(context.store, target)
+    head = f"Target {number}, {plan.target_name}"
+    if not rounds:
+        return f"{head}: {_sentence(target.answer) or 'planned, not searched yet.'}"
+    tried = "; ".join(_round(one) for one in rounds)
+    findings = findings_of(context.store, target)
+    if not findings:
+        ended = (target.outcome or f"stands at {target.stage}").replace("_", " ")
+        return f"{head}, searched in and around the {_organs(plan.anchors)}: {tried}. Outcome: {ended}."
+    shown = ", ".join(
+        f"{f.number} ({f.measurements.place}, {format_size(f.measurements)})" for f in findings[:MAX_FINDINGS]
+    )
+    more = f" and {len(findings) - MAX_FINDINGS} more" if len(findings) > MAX_FINDINGS else ""
+    noun = "finding" if len(findings) == 1 else "findings"
+    return f"{head}, searched in and around the {_organs(plan.anchors)}: {tried}. Kept as {noun} {shown}{more}."
+
+
+def _round(one: SearchRound) -> str:
+    rejected = sum(candidate.decision == "rejected" for candidate in one.candidates)
+    return (
+        f"round {one.index} with a margin of {one.padding_mm:g} mm proposed "
+        f"{plural(len(one.candidates), 'candidate')}, {rejected} rejected"
+    )
+
+
+def _summary(target: TargetState, context: Context) -> SummarizedTarget:
+    rounds = rounds_in(context.store, target)
+    last = rounds[-1].candidates if rounds else ()
+    return SummarizedTarget(
+        target=target.original_plan.target_name,
+        organs=target.original_plan.anchors,
+        rounds=len(rounds),
+        candidates=len(last),
+        rejected=sum(candidate.decision == "rejected" for candidate in last),
+        findings=len(findings_of(context.store, target)),
+        outcome=target.outcome or target.stage,
+    )
+
+
+def _organs(names: tuple[str, ...]) -> str:
+    known = anatomy.organs()
+    return ", ".join(known[name].display if name in known else name.replace("_", " ") for name in names)
+
+
+def _sentence(text: str) -> str:
+    return text if not text else f"{text[0].upper()}{text[1:]}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 1]}…"
