@@ -114,7 +114,7 @@ def _notes(c: Concept, wish: Wish, asked: Request, modality: Modality, narrowed:
     if asked.excluded_kinds:
         kinds = ", ".join(asked.excluded_kinds)
         notes.append(f"Wanted without: {kinds}; shape and grey values alone cannot tell these apart.")
-    if asked.lost_exclusion:
+    if asked.lost_exclusion or (asked.excluded_sides and not c.paired):
         notes.append("Something in the request was to be left out; it was not understood and is not applied.")
     return notes
 

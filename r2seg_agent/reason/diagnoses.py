@@ -35,14 +35,15 @@ def diagnosed(items: Sequence[Item], words: Sequence[Word], wishes: Sequence[Wis
         if item.role != "means":
             continue
         start, end = _sentence(items, n)
-        finding = next((w for w in reversed(kept) if start <= w.at < n and _is_finding(w)), None)
+        before = [w for w in reversed(kept) if start <= w.at < n]
+        finding = next((w for w in before if _is_finding(w)), None) or next(iter(before), None)
         alone = [m for m in words if m.role == "lesion" and not m.used]
         if finding is None:
             if any(start <= w.at < end for w in kept):  # "a mass in the kidney, likely malignant": bound already
                 _use([m for m in alone if start <= m.at < n and m.value in _FINDINGS])
             continue
         named = [w for w in kept if n < w.at < end and _fits(w, finding)]
-        bare = [m for m in alone if n < m.at < end]
+        bare = [m for m in alone if n < m.at < end and _is_finding(finding)]
         meant = [_placed(w, finding) for w in named]
         meant += [Wish(None, _place(finding), m.value, finding.side, m.value, finding.at) for m in bare]
         _use(bare)
@@ -95,6 +96,8 @@ def _fits(wish: Wish, finding: Wish) -> bool:
     c, seen = concept_of(wish), concept_of(finding)
     if c is None or seen is None:
         return False
+    if not _is_finding(finding):  # "pancreatic cyst, in keeping with IPMN"
+        return _descends(c, seen)
     return _descends(c, seen) or related(c, _place(finding)) or related(seen, c.organ)
 
 

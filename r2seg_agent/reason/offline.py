@@ -91,7 +91,7 @@ def plan_request(
             fit = (c.name, *(other.name for other in concepts.concepts().values() if wish.kind in other.kinds))
             place = anatomy.organ(wish.organ).display
             return ask(f"The concept table has no {wish.kind} of the {place}. Which do you mean?", fit[:MAX_CHOICES])
-    bare = all(w.concept is None and w.kind is None for w in wishes) and not asked.regions
+    bare = all(w.concept is None and w.kind is None for w in wishes) and not (asked.regions and asked.lesions_meant)
     strange = (*asked.unknown, *asked.plain)
     if targets and bare and (asked.outline or strange):
         names = [c.name for c, _ in targets]
@@ -115,4 +115,5 @@ def plan_request(
     plans = tuple(
         compose_plan(c, w, asked, modality, corrections=corrections, available=anchors_available) for c, w in targets
     )
-    return PlanSet(request=request, plans=plans, excluded=excluded)
+    once = {(p.target, p.laterality, p.anchors): p for p in reversed(plans)}
+    return PlanSet(request=request, plans=tuple(p for p in plans if p in once.values()), excluded=excluded)

@@ -19,6 +19,7 @@ from typing import Literal
 from r2seg_agent.reason import anatomy
 from r2seg_agent.reason.bind import MENTIONS, Stream
 from r2seg_agent.reason.lexicon import Item, lexicon
+from r2seg_agent.reason.plan import Side
 from r2seg_agent.reason.wishes import Wish, concept_of
 
 _NO = ("no", "negative for", "free of", "free from", "no evidence of", "no sign of", "without evidence of")
@@ -39,6 +40,8 @@ class Request:
     kinds: tuple[str, ...] = ()
     """Lesion words without an organ."""
     excluded_kinds: tuple[str, ...] = ()
+    excluded_sides: tuple[Side, ...] = ()
+    """Sides left out without naming an organ: "but not the left one"."""
     modalities: tuple[str, ...] = ()
     sequence: str = ""
     unknown: tuple[str, ...] = ()
@@ -48,6 +51,8 @@ class Request:
     """Unknown words where an organ should stand: "in the gizzard"."""
     lost_exclusion: bool = False
     """True when something was excluded that could not be understood."""
+    lesions_meant: bool = False
+    """True when a word asks for lesions, or for anything there is; False for places alone."""
     outline: bool = False
     doubts: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
 
@@ -75,15 +80,23 @@ def read_request(items: Sequence[Item]) -> Request:
         excluded_regions=tuple(r for s in excluded for r, _ in s.regions),
         kinds=positive.kinds,
         excluded_kinds=tuple(k for s in excluded for k in s.kinds),
+        excluded_sides=tuple(dict.fromkeys(side for run in negative for side in _only_sides(run))),
         modalities=tuple(dict.fromkeys(i.value for i in said)),
         sequence=sequences[0] if len(set(sequences)) == 1 else "",
         unknown=tuple(i.text for i in items if i.role == "unknown"),
         plain=tuple(i.text for i in items if i.role == "plain"),
         lost_places=positive.lost_places(),
-        lost_exclusion=any(not s.mentions for s in excluded),
+        lost_exclusion=any(not s.mentions and not _only_sides(run) for s, run in zip(excluded, negative, strict=True)),
+        lesions_meant=any(i.role in ("lesion", "concept", "everything") for i in wanted),
         outline=any(i.role == "outline" for i in wanted),
         doubts=positive.doubts,
     )
+
+
+def _only_sides(run: Sequence[Item]) -> list[Side]:
+    named = any(i.role in (*MENTIONS, "unknown", "plain") for i in run)
+    said = [i.value for i in run if i.role == "side"]
+    return [] if named else ["left" if value == "left" else "right" for value in said if value in ("left", "right")]
 
 
 def _clauses(items: Sequence[Item]) -> list[tuple[int, int]]:

@@ -47,6 +47,8 @@ def narrowing_organ(c: Concept, wish: Wish) -> str:
     """The organ that narrows the concept's own down ("right upper lobe" of the lungs), else ""."""
     if wish.organ in c.anchors and len(c.anchors) > 1:
         return wish.organ
+    if anatomy.group_of(wish.organ or c.organ) == c.organ not in c.anchors and c.anchors:
+        return ""  # one side of an organ that nothing finds: its stand-ins are searched, on that side
     if wish.organ and wish.organ != c.organ and wish.organ not in anatomy.containing(c.organ)[1:]:
         inside = c.organ in anatomy.containing(wish.organ) or c.anchors == ("body",)
         inside = inside or any(a in anatomy.containing(wish.organ) for a in c.anchors)
@@ -101,8 +103,17 @@ def anchors_of(c: Concept, wish: Wish, asked: Request, available: frozenset[str]
     narrowed = narrowing_organ(c, wish)
     banned = excluded_organs(asked)
     wanted = (narrowed,) if narrowed else c.anchors or (c.organ,)
-    sided = (m for name in wanted for m in _members(name, wish.side, available))
+    side = wish.side or (None if narrowed or not wish.organ else anatomy.organ(wish.organ).side)
+    side = side or _other_side(asked, c)
+    sided = (m for name in wanted for m in _members(name, side, available))
     return tuple(dict.fromkeys(m for m in sided if m not in banned))
+
+
+def _other_side(asked: Request, c: Concept) -> Side | None:
+    """ "Kidney tumor, but not the left one": the right kidney."""
+    if not c.paired or len(set(asked.excluded_sides)) != 1:
+        return None
+    return "right" if asked.excluded_sides[0] == "left" else "left"
 
 
 def _members(name: str, side: Side | None, available: frozenset[str] | None) -> tuple[str, ...]:
