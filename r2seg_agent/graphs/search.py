@@ -213,6 +213,9 @@ def _take_instead(
     reason = f"the budget of {spent} is used up" if spent else "the planner made no valid call"
     if not spent:
         search = _note(search, "the planner made no valid call twice in a row: the referee took the step")
+    if search.current is not None and len(ruling.steps) == 1:
+        only = ruling.steps[0]
+        return _take(only.tool, only.args, f"{reason}; {only.why}", "referee", search, context)
     offered = [tools[step.tool] for step in ruling.steps]
     reply = (
         OfflinePlanner()
