@@ -13,6 +13,7 @@ from r2seg_agent.errors import InputError
 
 if TYPE_CHECKING:
     from r2seg_agent.cli._chat_loop import Chat
+    from r2seg_agent.report.models import Report
 
 FINDINGS_SHOWN = 12
 """Findings in the terminal's table; the report has all."""
@@ -23,11 +24,11 @@ def carry_out(command: Command, chat: Chat) -> None:
     _ACTIONS[command.name](chat, command.arguments)
 
 
-def print_findings(chat: Chat) -> None:
+def print_findings(chat: Chat, report: Report) -> None:
     """The table of findings, as the report has it."""
     from r2seg_agent.report.table import findings_table
 
-    chat.view.console.print(findings_table(chat.session.report(), FINDINGS_SHOWN))
+    chat.view.console.print(findings_table(report, FINDINGS_SHOWN))
 
 
 def _plan(chat: Chat, arguments: tuple[str, ...]) -> None:
@@ -65,8 +66,9 @@ def _show(chat: Chat, arguments: tuple[str, ...]) -> None:
 
 
 def _findings(chat: Chat, arguments: tuple[str, ...]) -> None:
-    if chat.session.findings():
-        print_findings(chat)
+    report = chat.session.report()
+    if report.findings:
+        print_findings(chat, report)
     else:
         chat.view.line("There are no findings." if chat.session.search.targets else "Nothing was searched yet.")
 

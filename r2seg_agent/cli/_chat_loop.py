@@ -74,6 +74,7 @@ class Chat:
     def __init__(self, session: Session, view: ChatView, *, interactive: bool) -> None:
         """`interactive`: errors are shown and the conversation goes on; a script ends at the first one."""
         self.session, self.view, self.interactive = session, view, interactive
+        self._begin()
 
     def run(self, lines: Lines) -> None:
         """Talk until the person leaves. Raises the error that ends a script."""
@@ -95,8 +96,6 @@ class Chat:
 
     def say(self, text: str) -> None:
         """One message of the person, or the answer to an open question."""
-        from r2seg_agent.cli._chat_actions import print_findings
-
         waiting = self.session.question
         if waiting is not None:
             text = choose(text, waiting.choices)
@@ -106,11 +105,7 @@ class Chat:
                 "the last request is not finished",
                 f"/continue goes on with it, /fork {turn} starts again from before it.",
             )
-        before = self.session.findings()
         self._follow(self.session.say(text))
-        after = self.session.findings()
-        if after and after != before:
-            print_findings(self)
 
     def go_on(self) -> bool:
         """Finish what was begun; False where nothing was."""
@@ -124,6 +119,7 @@ class Chat:
         """Leave this session for another."""
         self.session.close()
         self.session = session
+        self._begin()
 
     def leave(self) -> None:
         """Write what was found, and say how to come back."""
@@ -140,6 +136,12 @@ class Chat:
         findings = tuple(finding.number for finding in self.session.findings())
         return Vocabulary(findings, tuple(turn.index for turn in search.turns))
 
+    def _begin(self) -> None:
+        """What is known at the start need not be told again."""
+        self._shown: tuple[object, ...] = ()
+        self._warned = set(self.session.report().warnings)
+        self._anchors_named = self.session.prepared.source.info.stand_in
+
     def _take(self, line: str) -> None:
         from r2seg_agent.cli._chat_actions import carry_out
 
@@ -154,8 +156,26 @@ class Chat:
 
         with _stoppable(self.session, self.view):
             last = self.view.follow(events)
+        self._tell_news()
         if isinstance(last, TurnEnded) and last.outcome == "budget_exhausted":
             self.view.line("/continue goes on with it.", "dim")
+
+    def _tell_news(self) -> None:
+        """Findings that differ from those shown last, and warnings that were not given yet."""
+        from r2seg_agent.cli._chat_actions import print_findings
+
+        report = self.session.report()
+        for warning in report.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                if warning.startswith("Anchors ") and self._anchors_named:
+                    continue
+                self.view.line(f"! {warning}", "yellow")
+        shown = tuple((one.number, one.target, one.measurements, one.candidate.q) for one in report.findings)
+        if shown != self._shown:
+            self._shown = shown
+            if shown:
+                print_findings(self, report)
 
     def _safely(self, step: Callable[..., object], *given: str) -> None:
         try:

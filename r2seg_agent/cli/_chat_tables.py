@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from r2seg_agent.cli._chat_commands import COMMANDS
 from r2seg_agent.cli._text import printable
 from r2seg_agent.report.format import format_ml, format_p, format_score, format_window, plural
+from r2seg_agent.report.place import organ_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,7 +91,7 @@ def help_table() -> Table:
 
 
 def _words(names: Sequence[str]) -> str:
-    return ", ".join(name.replace("_", " ") for name in names)
+    return ", ".join(organ_name(name) for name in names)
 
 
 def _table(title: str, *, header: bool = True) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from r2seg_agent.cli._tool_line import ToolLine
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from r2seg_agent.graphs.happenings import Asked, SessionEvent, TurnEnded
     from r2seg_agent.graphs.session import Session
@@ -59,9 +60,8 @@ class ChatView:
     def question(self, asked: Asked) -> None:
         """A question with its choices, numbered."""
         self.line(asked.question, "bold")
-        for number, choice in enumerate(asked.choices, start=1):
-            self.line(f"  {number}  {choice}")
         if asked.choices:
+            self.console.print(_numbered(asked.choices))
             self.line("Answer with a number or in words.", "dim")
 
     def follow(self, events: Iterable[SessionEvent]) -> Asked | TurnEnded | None:
@@ -102,3 +102,16 @@ class ChatView:
         finally:
             self.tools.close()
         return last
+
+
+def _numbered(choices: Sequence[str]) -> Table:
+    """Choices with their numbers in front; a number that a choice brings along ("2: left lung") stands only once."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True, min_width=3)
+    table.add_column()
+    for number, choice in enumerate(choices, start=1):
+        table.add_row(str(number), Text(printable(choice.removeprefix(f"{number}: "))))
+    return table

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 LONGEST = 72
 """Characters of a tool call in its line."""
+MOST_ITEMS = 4
+"""Longer lists are left out."""
+_UNTOLD = ("kind",)
+_BARE = ("targets", "organs", "include", "candidate", "plane")
 WAITING = "…"
 """The line between two tools: a language model may be choosing."""
 
@@ -80,7 +84,7 @@ class ToolLine:
             if error:
                 self._note(f"  refused: {error}")
         elif error:
-            self._console.print(Text(f"  ✗ {name}: {error}", style="yellow"))
+            self._console.print(Text(f"  ✗ {name}: {error}", style="dim yellow"))
         else:
             self._console.print(Text(f"  ✓ {name}  {time.monotonic() - self._began:.1f} s", style="dim"))
         self._draw(WAITING, "")
@@ -96,11 +100,13 @@ class ToolLine:
 
 
 def describe_call(tool: str, args: Mapping[str, JsonValue]) -> str:
-    """A tool call in words: "locate organs, target 1"."""
+    """A tool call in words: "locate organs, target 1"; arguments that say nothing are left out."""
     parts = [tool.replace("_", " ")]
     for name, value in args.items():
+        too_long = isinstance(value, list) and not 0 < len(value) <= MOST_ITEMS
+        if name in _UNTOLD or value in (0, None, "") or too_long:
+            continue
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        if shown:
-            parts.append(shown if name in ("targets", "organs", "include") else f"{name} {shown}")
+        parts.append(shown if name in _BARE else f"{name} {shown}")
     text = " ".join(printable(", ".join(parts)).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

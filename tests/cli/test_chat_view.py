@@ -59,7 +59,12 @@ class PlayedSession:
         )
         info = SimpleNamespace(info=SimpleNamespace(name="contrast"))
         image, reject = SimpleNamespace(name="image-1"), SimpleNamespace(alpha=0.05)
-        self.prepared = SimpleNamespace(image=image, segmenter=info, reject=reject)
+        source = SimpleNamespace(info=SimpleNamespace(stand_in=False))
+        self.prepared = SimpleNamespace(image=image, segmenter=info, reject=reject, source=source)
+        self.warnings = ["Segmenter `contrast` is a stand-in."]
+
+    def report(self) -> SimpleNamespace:
+        return SimpleNamespace(findings=(), warnings=tuple(self.warnings))
 
     def findings(self) -> tuple[()]:
         return ()
@@ -187,6 +192,28 @@ def test_a_number_answers_a_question_and_words_do_too() -> None:
     assert "2  right kidney" in out(view)
 
 
+def test_a_warning_that_comes_up_is_given_once() -> None:
+    session = PlayedSession([Said("Found."), END], [END])
+
+    def played() -> Iterator[object]:
+        session.warnings.append("Anchors `tiny` are a stand-in.")
+        yield END
+
+    session.plays[0] = played()  # type: ignore[call-overload]
+    view, _ = talk(session, "find it", "how big is it?")
+    assert out(view).count("! Anchors `tiny` are a stand-in.") == 1
+    assert "Segmenter" not in out(view), "the banner said so"
+
+
+def test_a_number_that_a_choice_brings_along_stands_once() -> None:
+    view = make_view()
+    view.question(Asked("Which?", ("1: left lung " + "far " * 40, "2: right lung")))
+    lines = out(view).splitlines()
+    assert lines[1].startswith("  1  left lung")
+    assert lines[2].startswith("     far"), "a long choice stays in its column"
+    assert lines[3].split() == ["2", "right", "lung"]
+
+
 def test_a_stopped_turn_is_kept_and_goes_on() -> None:
     session = PlayedSession([Said("Looking."), BudgetError("stopped by you")], [Said("Done."), END])
     view, typed = make_view(), Typed("find it")
@@ -273,4 +300,9 @@ def test_calls_are_described_in_words() -> None:
     )
     assert len(describe_call("plan_search", {"targets": ["lesion " * 40]})) == 72
     assert describe_call("summarize_session", {}) == "summarize session"
+    assert describe_call("ask_which", {"kind": "finding", "numbers": list(range(12))}) == "ask which"
+    assert (
+        describe_call("show_slices", {"finding": 0, "plane": "axial", "rejected": 2})
+        == "show slices, axial, rejected 2"
+    )
     assert describe_call("widen_search", {"target": 1, "include": []}) == "widen search, target 1"
