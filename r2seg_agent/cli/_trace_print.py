@@ -27,13 +27,13 @@ def print_runs(workspace: Path, *, as_json: bool) -> None:
     from rich.text import Text
 
     from r2seg_agent.store.runs import list_runs
-    from r2seg_agent.trace.run import old_runs, worked_seconds
+    from r2seg_agent.trace.run import glance, old_runs
     from r2seg_agent.trace.tree import format_seconds
 
     runs, old = list_runs(workspace), old_runs(workspace)
-    seconds = {run.id: worked_seconds(workspace, run.id) for run in runs}
+    seen = {run.id: glance(workspace, run) for run in runs}
     if as_json:
-        rows = [run.model_dump(mode="json") | {"seconds": seconds[run.id]} for run in runs]
+        rows = [run.model_dump(mode="json") | {"request": seen[run.id][0], "seconds": seen[run.id][1]} for run in runs]
         _print_json({"runs": rows, "earlier_versions": list(old)})
         return
     console = _console()
@@ -41,22 +41,23 @@ def print_runs(workspace: Path, *, as_json: bool) -> None:
         console.print(Text(f"No runs in {workspace}. `r2seg find` makes one; --workspace names another folder."))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
+    narrow = console.width < NARROW
     for heading in ("run", "when (UTC)", "kind"):
         table.add_column(heading, no_wrap=True)
     table.add_column("request", min_width=10, overflow="fold")
     table.add_column("outcome", no_wrap=True)
-    table.add_column("findings", justify="right")
+    table.add_column("found" if narrow else "findings", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     for run in runs:
         outcome = run.outcome.replace("_", " ") if run.outcome and run.status == "finished" else run.status
         cells = (
             run.id,
-            run.created[:16].replace("T", " "),
+            run.created[5 if narrow else 0 : 16].replace("T", " "),
             run.kind + (" (fork)" if run.parent else ""),
-            printable(run.request),
+            printable(seen[run.id][0]),
             outcome,
             str(run.findings) if run.status == "finished" else "",
-            format_seconds(seconds[run.id]),
+            format_seconds(seen[run.id][1]),
         )
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
@@ -184,6 +185,8 @@ def export_run(workspace: Path, name: str, *, html: Path | None, otel: Path | No
 
 
 _SECTIONS = {"settings": "Settings", "plans": "Plans", "decisions": "Decisions", "files": "Files"}
+NARROW = 96
+"""Columns below which `list` leaves out the year."""
 MAX_CHANGES = 40
 """Rows of one section; `--json` has all."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.util import find_spec
@@ -64,6 +65,8 @@ def send_spans(run: TracedRun, endpoint: str) -> int:
 
     url = endpoint if address.path.strip("/") else endpoint.rstrip("/") + TRACES_PATH
     exporter = OTLPSpanExporter(endpoint=url, timeout=SEND_SECONDS)
+    # It tells of every retry; here the one error below is enough.
+    logging.getLogger("opentelemetry.exporter.otlp.proto.http").setLevel(logging.CRITICAL)
     try:
         taken = exporter.export(spans) is SpanExportResult.SUCCESS
     finally:

@@ -90,13 +90,14 @@ def old_runs(workspace: Path) -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in folders if not (folder / "run.json").exists()))
 
 
-def worked_seconds(workspace: Path, run_id: str) -> float:
-    """How long a run worked, by its last event; 0 where its trace cannot be read."""
+def glance(workspace: Path, record: RunRecord) -> tuple[str, float]:
+    """What was asked first and how long the run worked, from its trace; ("", 0.0) where that cannot be read."""
     try:
-        events = read_trace(RunFolder(workspace, run_id).trace)
+        events = read_trace(RunFolder(workspace, record.id).trace)
     except RunFailedError:
-        return 0.0
-    return events[-1].seconds if events else 0.0
+        return record.request, 0.0
+    said = next((str(event.data.get("text", "")) for event in events if event.kind == "user_message"), "")
+    return record.request or said, events[-1].seconds if events else 0.0
 
 
 def _old_run(workspace: Path, name: str) -> RunFolder | None:

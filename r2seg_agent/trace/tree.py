@@ -49,7 +49,7 @@ def run_tree(run: TracedRun) -> Tree:
             node = branch.add(step_line(step))
             for point in points(step):
                 node.add(Text(clean(point), style="dim"))
-    if run.finished is None and not run.old:
+    if not run.old and run.finished is None:
         tree.add(Text(f"not finished: go on with r2seg resume {run.id}", style="yellow"))
     return tree
 

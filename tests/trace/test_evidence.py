@@ -98,10 +98,10 @@ def test_changed_evidence_is_refused(suffix: str, tmp_path: Path) -> None:
     data[-20] ^= 1
     path.write_bytes(data)
     with pytest.raises(RunFailedError, match="was changed after it was written"):
-        read_evidence(store, ref)
+        read_evidence(ArtifactStore(tmp_path), ref)
     path.unlink()
     with pytest.raises(RunFailedError, match="missing"):
-        read_evidence(store, ref)
+        read_evidence(ArtifactStore(tmp_path), ref)
 
 
 def test_a_swapped_calibration_is_refused(tmp_path: Path) -> None:

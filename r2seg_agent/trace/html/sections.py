@@ -19,8 +19,9 @@ from r2seg_agent.report.models import Candidate, Report, SearchRound
 from r2seg_agent.trace.html.text import esc, pairs, picture, pill, table, words
 from r2seg_agent.trace.html.timeline import timeline
 from r2seg_agent.trace.run import TracedRun
-from r2seg_agent.trace.sentences import organs, points, rejected_reason, sentence, who
+from r2seg_agent.trace.sentences import points, rejected_reason, sentence, who
 from r2seg_agent.trace.story import Step, Turn
+from r2seg_agent.trace.tool_sentences import organs
 from r2seg_agent.trace.tree import format_seconds, pictures_of, round_of
 
 OUTCOME_KIND = {

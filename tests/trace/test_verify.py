@@ -1,0 +1,156 @@
+"""verify finds a tampered number, a changed voxel, a missing or changed artifact, and passes what was left alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from traced_runs import copied
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.masks import read_label_map
+from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.store.artifacts import canonical_json
+from r2seg_agent.trace.run import TracedRun, open_run
+from r2seg_agent.trace.story import Step, tell
+from r2seg_agent.trace.verify import verify_run
+
+Rewrite = Callable[[TracedRun, str, str], TracedRun]
+
+
+def problems(run: TracedRun) -> dict[str, tuple[str, ...]]:
+    return {check.name: check.problems for check in verify_run(run) if not check.passed}
+
+
+def reject_step(run: TracedRun) -> Step:
+    return next(s for turn in tell(run.events) for s in turn.steps if s.is_tool and s.head.step == "reject_candidates")
+
+
+@pytest.mark.parametrize("name", ["found", "strict", "nothing", "modelled", "chat"])
+def test_runs_that_were_left_alone_pass_every_check(runs: dict[str, TracedRun], name: str) -> None:
+    checks = {check.name: check for check in verify_run(runs[name])}
+    assert all(check.passed for check in checks.values()), problems(runs[name])
+    for what in ("trace", "artifacts", "files", "p and q from evidence", "report"):
+        assert checks[what].count > 0, what
+
+
+def test_a_tampered_p_in_the_report_is_found(found: TracedRun, tmp_path: Path) -> None:
+    run = copied(found, tmp_path / "copy")
+    report = run.folder.path / "report.json"
+    text = report.read_text()
+    candidate = json.loads(text)["targets"][0]["rounds"][0]["candidates"][0]
+    report.write_text(re.sub(rf'"p": {candidate["p"]}\b', '"p": 0.0007', text))
+    wrong = problems(run)
+    assert "report.json was changed after the run ended" in wrong["files"]
+    assert any(f"{candidate['id']}: p is 0.0007, the evidence gives {candidate['p']}" in w for w in wrong["report"])
+
+
+def test_a_tampered_p_is_found_even_when_its_artifact_is_forged_with_its_hash(
+    found: TracedRun, tmp_path: Path, rewrite: Rewrite
+) -> None:
+    """A forger who writes a new round and puts its own hash into the trace is found by the evidence."""
+    run = copied(found, tmp_path / "copy")
+    old = reject_step(run).artifacts["round"]
+    document = json.loads(run.store.path(old, ".doc.json").read_bytes())
+    document["candidates"][0]["p"] = 0.0007
+    forged = run.store.put_json(document)
+    run = rewrite(run, old, forged.sha256)
+    wrong = problems(run)
+    assert set(wrong) == {"p and q from evidence"}
+    assert "p is 0.0007, the evidence gives 0.001" in wrong["p and q from evidence"][0]
+
+
+def test_a_tampered_q_in_the_words_of_the_trace_is_found(nothing: TracedRun, tmp_path: Path, rewrite: Rewrite) -> None:
+    run = rewrite(copied(nothing, tmp_path / "copy"), "at least 1000 needed", "at least 1 needed")
+    assert "other reasons" in problems(run)["p and q from evidence"][0]
+
+
+def test_a_survivor_that_was_put_in_is_found(nothing: TracedRun, tmp_path: Path, rewrite: Rewrite) -> None:
+    run = rewrite(copied(nothing, tmp_path / "copy"), '"survivors":[]', '"survivors":["t1r1c1"]')
+    assert (
+        "the trace names the survivors ['t1r1c1'], the evidence gives []" in problems(run)["p and q from evidence"][0]
+    )
+
+
+def test_a_changed_voxel_is_found(found: TracedRun, tmp_path: Path) -> None:
+    run = copied(found, tmp_path / "copy")
+    report = run.report()
+    assert report is not None
+    assert report.image is not None
+    path = run.folder.path / "lesions.nii.gz"
+    labels = np.array(read_label_map(path, report.image.geometry))
+    labels[0, 0, 0] = 1
+    write_label_map(path, labels, report.image.geometry, names={1: "1 lesion"})
+    wrong = problems(run)
+    assert "lesions.nii.gz was changed after the run ended" in wrong["files"]
+    assert "lesions.nii.gz: its voxels are not those of the report" in wrong["report"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".doc.json"])
+def test_a_missing_artifact_is_found(found: TracedRun, tmp_path: Path, suffix: str) -> None:
+    run = copied(found, tmp_path / "copy")
+    artifacts = reject_step(run).artifacts
+    evidence = json.loads(run.store.path(artifacts["evidence"], ".doc.json").read_bytes())
+    gone = evidence["samples"]["sha256"] if suffix == ".npy" else artifacts["evidence"]
+    run.store.path(gone, suffix).unlink()
+    wrong = problems(run)
+    assert any(gone[:12] in words and "missing" in words for words in wrong["artifacts"])
+    assert any("cannot be derived again" in words for words in wrong["p and q from evidence"])
+
+
+def test_a_changed_artifact_is_found_wherever_it_is_named(found: TracedRun, tmp_path: Path) -> None:
+    run = copied(found, tmp_path / "copy")
+    segment = next(s for t in tell(run.events) for s in t.steps if s.is_tool and s.head.step == "segment_lesions")
+    regions = json.loads(run.store.path(segment.artifacts["regions"], ".doc.json").read_bytes())
+    hidden = regions["probability"]["sha256"]
+    assert hidden not in segment.artifacts.values()
+    path = run.store.path(hidden, ".npy")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert any(hidden[:12] in words and "was changed" in words for words in problems(run)["artifacts"])
+
+
+def test_an_event_that_was_taken_out_is_found(found: TracedRun, tmp_path: Path) -> None:
+    run = copied(found, tmp_path / "copy")
+    lines = run.folder.trace.read_text().splitlines(keepends=True)
+    run.folder.trace.write_text("".join(lines[:5] + lines[6:]))
+    wrong = problems(open_run(run.folder.workspace, run.id))
+    assert list(wrong) == ["trace"]
+    assert "event 6 is numbered 7" in wrong["trace"][0]
+
+
+def test_a_trace_without_its_end_is_found(found: TracedRun, tmp_path: Path) -> None:
+    run = copied(found, tmp_path / "copy")
+    lines = run.folder.trace.read_text().splitlines(keepends=True)
+    run.folder.trace.write_text("".join(lines[:-1]))
+    assert "events are missing" in problems(open_run(run.folder.workspace, run.id))["trace"][0]
+
+
+def test_the_trace_of_another_run_is_found(found: TracedRun, strict: TracedRun, tmp_path: Path) -> None:
+    run = copied(found, tmp_path / "copy")
+    run.folder.trace.write_bytes(strict.folder.trace.read_bytes())
+    assert f"the trace is one of run `{strict.id}`" in problems(open_run(run.folder.workspace, run.id))["trace"]
+
+
+def test_a_forged_calibration_does_not_pass(found: TracedRun, tmp_path: Path, rewrite: Rewrite) -> None:
+    """Evidence of paper mode that claims conformal mode names no calibration and derives to something else."""
+    run = copied(found, tmp_path / "copy")
+    old = reject_step(run).artifacts
+    evidence = json.loads(run.store.path(old["evidence"], ".doc.json").read_bytes())
+    evidence["settings"]["permutations"] = 99
+    forged = run.store.put_json(evidence).sha256
+    one = canonical_json(json.loads(run.store.path(old["round"], ".doc.json").read_bytes())).decode()
+    document = json.loads(one.replace(old["evidence"], forged))
+    run = rewrite(run, old["round"], run.store.put_json(document).sha256)
+    assert "p is 0.001, the evidence gives 0.01" in problems(run)["p and q from evidence"][0]
+
+
+def test_verify_refuses_an_earlier_version(found: TracedRun) -> None:
+    old = tuple(event.model_copy(update={"schema_version": "1"}) for event in found.events)
+    with pytest.raises(InputError, match="version 1"):
+        verify_run(TracedRun(folder=found.folder, record=found.record, events=old))
