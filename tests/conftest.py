@@ -16,6 +16,8 @@ for _name in [name for name in os.environ if name.endswith(("_API_KEY", "_BASE_U
     del os.environ[_name]
 for _name in [name for name in os.environ if name.startswith(("R2SEG_PLANNER_", "LANGSMITH_", "LANGCHAIN_"))]:
     del os.environ[_name]
+# `auto` means the same whether or not this machine has weights; tests of it and of other segmenters say so themselves.
+os.environ["R2SEG_SEGMENTER"] = "contrast"
 os.environ["R2SEG_SETTINGS"] = os.devnull + "-no-settings.toml"
 
 settings.register_profile("r2seg", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.plugins import SEGMENTER_GROUP, made_by_plugin, plugins
@@ -72,12 +74,29 @@ FOLDERS_TOLD: Mapping[str, str] = {
 }
 
 
+AUTO: Final = "auto"
+DEFAULT_VARIABLE: Final = "R2SEG_SEGMENTER"
+"""Environment variable that names the segmenter which `auto` means, for those who always want the same one."""
+
+
+def default_segmenter() -> str:
+    """What `auto` means here: `$R2SEG_SEGMENTER`, else `lite-medsam` where its weights are, else `contrast`."""
+    from r2seg_agent.segment.weights import weights_path
+
+    named = os.environ.get(DEFAULT_VARIABLE, "").strip()
+    if named and named != AUTO:
+        return named
+    return "lite-medsam" if weights_path("lite-medsam") is not None else "contrast"
+
+
 def segmenter(spec: str) -> Segmenter:
     """The segmenter for `--segmenter`: a name, `KIND:WHAT` for a model folder, or `NAME[:OPTION]` of a plug-in.
 
-    A plug-in for single slices is lifted to volumes. Raises `InputError` that lists what there is, and what the
-    folder or plug-in itself raises.
+    `auto` is `default_segmenter`. A plug-in for single slices is lifted to volumes. Raises `InputError` that lists what
+    there is, and what the folder or plug-in itself raises.
     """
+    if spec == AUTO:
+        spec = default_segmenter()
     name, colon, what = spec.partition(":")
     if spec in SEGMENTERS:
         return SEGMENTERS[spec]()

@@ -186,7 +186,7 @@ class LiteMedSamVolumeSegmenter:
         info = self.slices.info
         settings = {
             **info.settings,
-            "proposed_in": "3D",
+            "lifted": "bodies proposed in 3D",
             "max_bodies": self.max_bodies,
             "max_sections": MAX_SECTIONS,
             "view_margin": VIEW_MARGIN,
@@ -317,14 +317,19 @@ def view_box(volume: Volume, around: Box) -> Box:
 
 
 def turned_axes(geometry: Geometry) -> tuple[bool, bool]:
-    """Whether the rows (y) and columns (x) of a slice run against +Posterior, +Left or +Superior, whichever is nearest.
+    """Whether the rows (y) and columns (x) of a slice run against +Posterior, +Left or −Superior, whichever is nearest.
 
     The network is shown every slice as radiologists look at it and as it was trained. So it does not matter how a file
     stores its axes, and a flipped image gets exactly the flipped answer.
     """
     direction = geometry.direction_matrix
-    along_x, along_y = direction[:, 0], direction[:, 1]
-    return (bool(along_y[np.argmax(np.abs(along_y))] < 0), bool(along_x[np.argmax(np.abs(along_x))] < 0))
+    return (_against(direction[:, 1]), _against(direction[:, 0]))
+
+
+def _against(along: NDArray[np.float64]) -> bool:
+    """Whether an axis, a unit vector in LPS, runs to the right, to the front or to the head."""
+    nearest = int(np.argmax(np.abs(along)))
+    return bool(along[nearest] > 0) if nearest == 2 else bool(along[nearest] < 0)
 
 
 def grey_window(volume: Volume, box: Box) -> Window:

@@ -20,7 +20,7 @@ from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.segment.lite_medsam.model import LiteMedSam
 from r2seg_agent.segment.lite_medsam.segmenter import LiteMedSamSegmenter, LiteMedSamVolumeSegmenter, turned_axes
-from r2seg_agent.segment.protocol import Prompt, Segmenter
+from r2seg_agent.segment.protocol import HasFeatures, Prompt, Segmenter
 from r2seg_agent.segment.slices import SliceBySlice
 from r2seg_agent.segment.tta import flip_prompt, flip_volume
 
@@ -244,8 +244,39 @@ def test_the_network_sees_slices_as_radiologists_do() -> None:
     ras = usual.model_copy(update={"direction": (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)})
     assert turned_axes(usual) == (False, False)
     assert turned_axes(ras) == (True, True)
-    coronal = usual.model_copy(update={"direction": (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0)})
-    assert turned_axes(coronal) == (True, False)
+    head_up = usual.model_copy(update={"direction": (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0)})
+    assert turned_axes(head_up) == (False, False)
+    head_down = usual.model_copy(update={"direction": (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0)})
+    assert turned_axes(head_down) == (True, False)
+
+
+def test_features_are_the_embedding_between_its_cells(organ) -> None:
+    """At the centre of a cell its own value; of the mirrored scan the same; and no prompt goes in."""
+    volume, mask, _ = organ
+    model = searching()
+    segmenter = LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=model))
+    assert isinstance(segmenter, HasFeatures)
+    assert segmenter.info.feature_names == ("image_embedding",)
+    whole = volume.geometry.full_box
+    window = (-150.0, 250.0)
+    voxels = np.argwhere(mask & (np.indices(SHAPE)[0] % 3 == 1))[::17]
+    got = segmenter.features_at(volume, whole, window, voxels)
+    assert got.shape == (len(voxels), TINY.embed_dim)
+    assert model.encoded == len(np.unique(voxels[:, 0]))
+    # The slice of 48 × 64 pixels fills the input of 64 × 64; a cell of the 16 × 16 grid is 4 × 4 pixels.
+    centres = np.array([[4, 4 * r + 1, 4 * c + 1] for r in range(3, 9) for c in range(2, 12)])
+    around = [
+        segmenter.features_at(volume, whole, window, centres + np.array([0, dy, dx])) for dy in (0, 1) for dx in (0, 1)
+    ]
+    one = segmenter.slices.encode(volume, Box(start=(4, 0, 0), stop=(5, 48, 64)))
+    cells = segmenter.slices.view(one, window).embedding[0].numpy()
+    expected = np.stack([cells[:, r, c] for r in range(3, 9) for c in range(2, 12)])
+    neighbours = np.abs(np.mean(around, axis=0) - expected).max()
+    assert neighbours < 0.35 * np.abs(cells).max()
+    assert np.corrcoef(np.mean(around, axis=0).ravel(), expected.ravel())[0, 1] > 0.95
+    mirrored = voxels.copy()
+    mirrored[:, 2] = SHAPE[2] - 1 - voxels[:, 2]
+    np.testing.assert_allclose(segmenter.features_at(flip_volume(volume, 2), whole, window, mirrored), got, atol=1e-4)
 
 
 def test_the_whole_search_with_a_tiny_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
