@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry, Index3
-from r2seg_agent.segment.folders.side_file import Orientation
-
-SIGNS: Final[dict[Orientation, Float3]] = {"LPS": (1.0, 1.0, 1.0), "RAS": (1.0, -1.0, -1.0)}
-"""Where the axes (z, y, x) grow to, +1: to Superior, Posterior, Left (LPS mm)."""
+from r2seg_agent.segment.folders.side_file import AXIS_OF, Orientation
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,12 @@ def turn_to(orientation: Orientation, geometry: Geometry) -> Turn:
     """How arrays on `geometry` become `orientation`: each axis goes to the patient axis that it runs along most."""
     if orientation == "as_stored":
         return Turn(axes=(0, 1, 2), flipped=(False, False, False))
-    # rows: patient axes z, y, x; columns: array axes z, y, x
-    along = geometry.direction_matrix[::-1, ::-1]
+    # rows: the network's axes z, y, x; columns: the scan's axes z, y, x; values: how far one runs along the other
+    along_patient = geometry.direction_matrix[::-1, ::-1]
+    wanted = [AXIS_OF[letter] for letter in reversed(orientation)]
+    along = np.stack([sign * along_patient[axis] for axis, sign in wanted])
     best = max(permutations(range(3)), key=lambda order: sum(abs(along[k, order[k]]) for k in range(3)))
-    signs = SIGNS[orientation]
-    a, b, c = (bool(along[k, best[k]] * signs[k] < 0) for k in range(3))
+    a, b, c = (bool(along[k, best[k]] < 0) for k in range(3))
     return Turn(axes=(best[0], best[1], best[2]), flipped=(a, b, c))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
@@ -16,10 +16,27 @@ from r2seg_agent.imaging.volume import Modality
 FILE_NAME: Final = "r2seg.json"
 MAX_BYTES: Final = 1_000_000
 
-Orientation = Literal["as_stored", "LPS", "RAS"]
-"""How a network wants its arrays: as the file stores them, or with x, y, z growing to Left, Posterior, Superior (the
-usual order of DICOM) or to Right, Anterior, Superior (nibabel's canonical order)."""
+AXIS_OF: Final[Mapping[str, tuple[int, float]]] = {
+    "L": (2, 1.0),
+    "R": (2, -1.0),
+    "P": (1, 1.0),
+    "A": (1, -1.0),
+    "S": (0, 1.0),
+    "I": (0, -1.0),
+}
+"""Letter → the patient's axis in (z, y, x) order (Superior, Posterior, Left) and the direction along it, in LPS."""
 
+
+def _orientation(text: str) -> str:
+    axes = sorted(AXIS_OF[letter][0] if letter in AXIS_OF else -1 for letter in text)
+    if text == "as_stored" or axes == [0, 1, 2]:
+        return text
+    raise ValueError("an orientation is `as_stored` or three letters such as LPS or RAS: where x, y and z grow to")
+
+
+Orientation = Annotated[str, AfterValidator(_orientation)]
+"""How a network wants its arrays: "as_stored" in the file, or three letters that say where the axes x, y, z grow to:
+LPS (to Left, Posterior, Superior: the usual order of DICOM), RAS (nibabel's canonical order), or any other."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
