@@ -77,6 +77,8 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
         case_gates=whole_case,
         calibration=context.calibration,
         identity=context.calibration_identity(state.original_plan),
+        segmenter=context.segmenter,
+        window=plan.window,
     )
     candidates = _candidates(stored, judge(evidence), number, state.round_index)
     context.progress("reject", 1, 1, "")
