@@ -44,7 +44,9 @@ def find_lung2() -> None:
     case = next(case for case in CASES if case.dataset == "lung2")
     scan = fetch("lung2")
     with tempfile.TemporaryDirectory() as folder:
-        done = run_measured([sys.executable, "-m", "r2seg_agent", *find_arguments(case, scan, Path(folder)), "--quiet"])
+        done = run_measured(
+            [sys.executable, "-m", "r2seg_agent", *find_arguments(case, scan, Path(folder), "contrast"), "--quiet"]
+        )
     _require(done.status == 0, done.output)
     print(f"| `find` lung2 (512×512×61) | {done.seconds:.1f} | {done.peak_gb:.2f} | 20 s, 2 GB |")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from r2seg_agent.errors import InputError
+
 
 class Case(NamedTuple):
     """A demo scan, what is asked of it, and where its anchors come from (None: the scan's own masks)."""
@@ -30,3 +32,11 @@ CASES: tuple[Case, ...] = (
 
 DEMO = ("lung1", "abdomen", "abdomen-synthetic")
 """The cases of `make demo`."""
+
+
+def case_named(dataset: str) -> Case:
+    """The case of `dataset`; `InputError` lists them."""
+    for case in CASES:
+        if case.dataset == dataset:
+            return case
+    raise InputError(f"there is no case `{dataset}`; there are: {', '.join(case.dataset for case in CASES)}")

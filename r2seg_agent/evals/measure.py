@@ -13,30 +13,44 @@ from typing import NamedTuple
 
 
 class Measured(NamedTuple):
-    """A finished command: exit status, wall seconds, peak resident memory in GB (10⁹ bytes) and its output."""
+    """A finished command: exit status, wall seconds, peak resident memory in GB (10⁹ bytes), output, CPU seconds."""
 
     status: int
     seconds: float
     peak_gb: float
     output: str
+    cpu_seconds: float = 0.0
 
 
 def run_measured(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Measured:
     """Run `command` to its end, measured by the kernel's own accounting of that one process (Linux, macOS)."""
+    return _run(command, {**os.environ, **(environment or {})}, quiet=True)
+
+
+def run_shown(command: Sequence[str]) -> Measured:
+    """The same with its output on this terminal, as it comes; `output` is empty."""
+    return _run(command, dict(os.environ), quiet=False)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], *, quiet: bool) -> Measured:
     started = time.perf_counter()
     process = subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
         text=True,
-        env={**os.environ, **(environment or {})},
+        env=environment,
     )
-    assert process.stdout is not None
-    output = process.stdout.read()
+    output = process.stdout.read() if process.stdout is not None else ""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return Measured(process.returncode, time.perf_counter() - started, usage.ru_maxrss * unit / 1e9, output)
+    return Measured(
+        status=process.returncode,
+        seconds=time.perf_counter() - started,
+        peak_gb=usage.ru_maxrss * (1 if platform.system() == "Darwin" else 1024) / 1e9,
+        output=output,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+    )
 
 
 def machine_line() -> str:
