@@ -23,9 +23,10 @@ from r2seg_agent.reason.anchors.choose import anchor_source
 from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.plan_file import load_plan
-from r2seg_agent.reject.calibration import Calibration
+from r2seg_agent.reject.calibration import Calibration, holds_case
 from r2seg_agent.reject.gates import GateSettings
-from r2seg_agent.reject.settings import RejectSettings, describe_mode
+from r2seg_agent.reject.scores import ScoreName
+from r2seg_agent.reject.settings import Mode, RejectSettings, describe_mode
 from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.segment.checks import check_channels, check_plan
 from r2seg_agent.segment.protocol import Segmenter
@@ -37,12 +38,14 @@ class RunOptions(Frozen):
     """Everything that `find` and `chat` take besides the request and the image; the defaults are the command line's.
 
     `store` is the URL of a checkpoint database; it may hold a password and is never written down. `channels` are
-    further images of the case, name → file.
+    further images of the case, name → file. `reject` auto is conformal with a calibration and paper without one;
+    `score` is that of the calibration where one is given.
     """
 
     anchors: str = "auto"
     segmenter: str = "contrast"
-    reject: Literal["paper", "conformal"] = "paper"
+    reject: Literal["auto", "paper", "conformal", "score"] = "auto"
+    score: ScoreName = "contrast_log_volume"
     calibration: Path | None = None
     alpha: float = 0.05
     plan: Path | None = None
@@ -101,7 +104,11 @@ def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Pre
         from r2seg_agent.reject.calibration_file import load_calibration
 
         calibration = load_calibration(options.calibration)
-    reject = RejectSettings(mode=options.reject, alpha=options.alpha)
+    mode: Mode = "paper" if calibration is None else "conformal"
+    if options.reject != "auto":
+        mode = options.reject
+    score = options.score if calibration is None else calibration.identity.score
+    reject = RejectSettings.model_validate({"mode": mode, "alpha": options.alpha, "score": score})
     describe_mode(reject, calibration)
     plans = load_plan(options.plan).plans if options.plan is not None else ()
     progress("read", 0, 1, "image")
@@ -115,6 +122,11 @@ def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Pre
         source.check(volume.modality, plan.anchors)
     truth = _read_truth(options.truth, volume) if options.truth is not None else None
     sha256 = volume_sha256(volume)
+    if mode == "conformal" and calibration is not None and holds_case(calibration, sha256):
+        raise InputError(
+            "this scan is one of the calibration's own lesion-free cases: it cannot be judged by itself",
+            "Calibrate without it, or use `--reject paper`.",
+        )
     progress("read", 1, 1, "image")
     info = ImageInfo(
         name=volume.name,

@@ -19,9 +19,9 @@ from r2seg_agent.preparation import RunOptions
 GEOMETRY = Geometry(shape=(24, 48, 48), spacing_mm=(3.0, 2.0, 2.0))
 
 
-def ball_volume(*, ball: bool = True) -> Volume:
+def ball_volume(*, ball: bool = True, seed: int = 2) -> Volume:
     """A uniform organ with correlated noise, and a dark ball of 5.6 ml in its middle unless `ball` is False."""
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(seed)
     z, y, x = np.indices(GEOMETRY.shape)
     inside = ((z - 12) * 3.0) ** 2 + ((y - 24) * 2.0) ** 2 + ((x - 26) * 2.0) ** 2 <= 11.0**2
     noise = ndimage.gaussian_filter(rng.standard_normal(GEOMETRY.shape), 1.0) * 25.0
@@ -30,14 +30,14 @@ def ball_volume(*, ball: bool = True) -> Volume:
     return Volume(array=grey, geometry=GEOMETRY, modality="CT", unit="HU")
 
 
-def write_case(folder: Path, *, ball: bool = True) -> tuple[Path, Path]:
+def write_case(folder: Path, *, ball: bool = True, seed: int = 2) -> tuple[Path, Path]:
     """The scan and its organ map (liver, with stomach and spleen beside it) as files in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     labels = np.zeros(GEOMETRY.shape, np.uint8)
     labels[2:-2, 6:-6, 6:-6] = 1
     labels[2:-2, 6:-6, 1:5] = 2
     labels[2:-2, 6:-6, -5:-1] = 3
-    write_volume(folder / "image.nii.gz", ball_volume(ball=ball))
+    write_volume(folder / "image.nii.gz", ball_volume(ball=ball, seed=seed))
     write_label_map(folder / "organs.nii.gz", labels, GEOMETRY, names={1: "liver", 2: "stomach", 3: "spleen"})
     return folder / "image.nii.gz", folder / "organs.nii.gz"
 

@@ -12,6 +12,7 @@ import typer
 class RejectMode(StrEnum):
     """How candidates are rejected (docs/user-guide.md)."""
 
+    auto = "auto"
     paper = "paper"
     conformal = "conformal"
 
@@ -41,7 +42,15 @@ Segmenter = Annotated[
         "doctor`.",
     ),
 ]
-Reject = Annotated[RejectMode, typer.Option("--reject", "-r", help="How candidates are rejected.")]
+Reject = Annotated[
+    RejectMode,
+    typer.Option(
+        "--reject",
+        "-r",
+        help="How candidates are rejected: `paper` (p-values not valid), `conformal` (valid, needs --calibration), or "
+        "`auto`: conformal where a calibration is given.",
+    ),
+]
 CalibrationFile = Annotated[
     Path | None, typer.Option("--calibration", help="Calibration file for `--reject conformal`.")
 ]

@@ -32,7 +32,7 @@ def chat_command(
     ] = None,
     anchors: options.Anchors = "auto",
     segmenter: options.Segmenter = "contrast",
-    reject: options.Reject = RejectMode.paper,
+    reject: options.Reject = RejectMode.auto,
     calibration: options.CalibrationFile = None,
     alpha: options.Alpha = 0.05,
     plan: options.PlanFile = None,

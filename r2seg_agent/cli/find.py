@@ -30,7 +30,7 @@ def find_command(
     ],
     anchors: options.Anchors = "auto",
     segmenter: options.Segmenter = "contrast",
-    reject: options.Reject = RejectMode.paper,
+    reject: options.Reject = RejectMode.auto,
     calibration: options.CalibrationFile = None,
     alpha: options.Alpha = 0.05,
     plan: options.PlanFile = None,

@@ -77,6 +77,7 @@ def write_run(
         mask_format=options.mask_format,
         image_path=Path(image),
         series=options.series,
+        pictures=context.reject.mode != "score",  # a calibration reads numbers alone
     )
     return Written(written.report, {name: file_sha256(folder / name) for name in sorted(written.files)})
 
@@ -96,7 +97,9 @@ def _target_report(target: TargetState, context: Context) -> TargetReport:
 def _warnings(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetReport, ...]) -> tuple[str, ...]:
     """What a reader must know before believing the answer."""
     found: list[str] = []
-    if not describe_mode(reject, prepared.calibration).valid:
+    if reject.mode == "score":
+        found.append("Reject mode `score`: nothing was decided, so no candidate can survive. It serves calibrations.")
+    elif not describe_mode(reject, prepared.calibration).valid:
         found.append(
             f"Reject mode `{reject.mode}`: p- and q-values are not FDR-valid; findings may be normal tissue. "
             "Calibrating on lesion-free scans is the cure (`--reject conformal`)."

@@ -64,7 +64,8 @@ def _gaps_at(z: Matrix, first: int, second: int) -> float:
     Halve a bracket of gap values until few gaps lie inside, then look at those: never at all N² of them.
     """
     low, below = 0.0, _pairs_within(z, 0.0)
-    high, upto = float(z[-1] - z[0]), len(z) * (len(z) - 1) // 2
+    pairs = len(z) * (len(z) - 1) // 2
+    high, upto = float(z[-1] - z[0]), pairs
     if second < below:
         return 0.0
     if first < below:
@@ -84,7 +85,9 @@ def _gaps_at(z: Matrix, first: int, second: int) -> float:
             has_next = after < len(z)
             return 0.5 * float((z[after - 1] - z).max() + (z[after[has_next]] - z[has_next]).min())
     inner = np.searchsorted(z, z + low, side="right")
-    lengths = np.searchsorted(z, z + high, side="right") - inner
+    # `z[0] + (z[-1] - z[0])` may round below `z[-1]`: a bracket that holds all pairs ends where the sample does.
+    end = np.searchsorted(z, z + high, side="right") if upto < pairs else np.full(len(z), len(z))
+    lengths = end - inner
     offset = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     gaps = z[np.repeat(inner, lengths) + offset] - np.repeat(z, lengths)
     gaps.partition((first - below, second - below))

@@ -114,16 +114,27 @@ class Calibration(Frozen):
         return tuple(case.scores[case.drawn] for case in self.cases if case.counted and case.drawn is not None)
 
 
-def build_calibration(identity: CalibrationIdentity, cases: Sequence[CaseScores], *, seed: int = 0) -> Calibration:
+def build_calibration(
+    identity: CalibrationIdentity,
+    cases: Sequence[CaseScores],
+    *,
+    seed: int = 0,
+    earlier: Calibration | None = None,
+) -> Calibration:
     """A calibration from lesion-free cases; does not depend on their order.
 
-    Raises ValueError without cases or for a case given twice.
+    `earlier` is one of the same identity whose cases stay in, so that a site can add to it over time; its seed is
+    kept. Raises ValueError without cases, for a case given twice, or for an earlier calibration of another identity.
     """
-    if not cases:
+    if earlier is not None and earlier.identity != identity:
+        raise ValueError("the earlier calibration was made for another set-up")
+    seed = seed if earlier is None else earlier.seed
+    known = () if earlier is None else tuple((c.case, c.patient, c.scores) for c in earlier.cases)
+    by_hash = sorted((*known, *((pseudonym(c.case), pseudonym(c.patient), c.scores) for c in cases)))
+    if not by_hash:
         raise ValueError("a calibration needs at least one lesion-free case")
-    if len({case.case for case in cases}) < len(cases):
+    if len({case for case, _, _ in by_hash}) < len(by_hash):
         raise ValueError("a case was given twice")
-    by_hash = sorted((pseudonym(c.case), pseudonym(c.patient), c.scores) for c in cases)
     of_patient: dict[str, list[str]] = {}
     for case, patient, _ in by_hash:
         of_patient.setdefault(patient, []).append(case)
@@ -215,9 +226,9 @@ def pseudonym(identifier: str) -> str:
     return _sha256(identifier)
 
 
-def holds_patient(calibration: Calibration, patient: str) -> bool:
-    """True when `patient` (the identifier, not its hash) is in the calibration: then it must not judge them."""
-    return any(case.patient == pseudonym(patient) for case in calibration.cases)
+def holds_case(calibration: Calibration, case: str) -> bool:
+    """True when `case` (its identifier, not its hash) is in the calibration: then it must not be judged by it."""
+    return any(one.case == pseudonym(case) for one in calibration.cases)
 
 
 def _draw(seed: int, key: str, among: int) -> int:

@@ -110,7 +110,7 @@ def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
         return ()
     settings = evidence.settings
     mmd2, permutation_p = _two_sample(list(evidence.xs), evidence.y, settings, evidence.seed, device)
-    if evidence.calibration is None:
+    if settings.mode == "paper":
         scores, p_values = mmd2, permutation_p
     else:
         checked, function = evidence.calibration, score_named(settings.score)
@@ -120,7 +120,7 @@ def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
             None if need and m is None else function(f, 0.0 if m is None else m)
             for f, m in zip(evidence.features, mmd2, strict=True)
         ]
-        p_values = [None if s is None else read(checked, s) for s in scores]
+        p_values = [None if s is None or checked is None else read(checked, s) for s in scores]
     whole_case = settings.mode == "conformal" and settings.reading == "case_maximum"
     closed = None if whole_case else next((g for g in evidence.case_gates if not g.passed), None)
     q_values = _family_q(p_values, evidence.gates, "none" if whole_case else settings.correction)
@@ -191,6 +191,8 @@ def _verdict(
     failed = next((g for g in gates if not g.passed), None)
     if failed is not None:
         return False, f"{failed.note} (gate {failed.name})"
+    if settings.mode == "score":
+        return False, "scored for a calibration; nothing is decided"
     if closed is not None:
         return False, f"the case counts as negative: {closed.note} (gate {closed.name})"
     if p is None or q is None:

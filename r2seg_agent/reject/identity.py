@@ -10,7 +10,7 @@ from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity, Scalar, cases_needed, mismatch
 from r2seg_agent.reject.features import feature_settings
 from r2seg_agent.reject.scores import USES_MMD2
-from r2seg_agent.reject.settings import Mode, RejectSettings, no_calibration
+from r2seg_agent.reject.settings import RejectSettings, no_calibration
 from r2seg_agent.segment.protocol import SegmenterInfo
 
 
@@ -39,11 +39,6 @@ def require_calibration(
             "Use a larger calibration, or a larger `alpha`.",
         )
     return calibration
-
-
-def default_mode(calibration: Calibration | None, identity: CalibrationIdentity) -> Mode:
-    """ "conformal" whenever a matching calibration exists, else "paper"."""
-    return "paper" if calibration is None or mismatch(calibration, identity) else "conformal"
 
 
 def run_identity(

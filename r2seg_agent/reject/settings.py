@@ -12,7 +12,8 @@ from r2seg_agent.reject.calibration import Calibration, smallest_p
 from r2seg_agent.reject.features import FeatureName
 from r2seg_agent.reject.scores import ScoreName
 
-Mode = Literal["paper", "conformal"]
+Mode = Literal["paper", "conformal", "score"]
+"""`score` decides nothing: every candidate gets its score, for a calibration on lesion-free cases."""
 Reading = Literal["case_maximum", "candidate"]
 Correction = Literal["bh", "by", "none"]
 
@@ -63,6 +64,8 @@ def describe_mode(settings: RejectSettings, calibration: Calibration | None = No
             "selected because they look abnormal, so normal tissue may survive far more often than alpha says.",
             valid=False,
         )
+    if settings.mode == "score":
+        return ModeGuarantee(mode="score", guarantee="Nothing was decided: candidates were only scored.", valid=False)
     if calibration is None:
         raise no_calibration()
     n, rounds = calibration.n_cases, calibration.identity.rounds
@@ -91,7 +94,7 @@ def no_calibration() -> InputError:
     return InputError(
         "conformal mode needs a calibration: the scores of lesion-free cases under the same segmenter, anchors, "
         "preprocessing and target; none was given",
-        "Give a calibration file made for this set-up (`r2seg_agent.reject.calibration.build_calibration` makes one "
-        "from 19 or more lesion-free patients for alpha 0.05), or use `--reject paper`, whose p-values are "
+        "Give a calibration file made for this set-up (`r2seg calibrate` makes one from lesion-free scans; alpha 0.05 "
+        "needs 19 patients), or use `--reject paper`, whose p-values are "
         f"{PAPER_LABEL}.",
     )

@@ -40,8 +40,9 @@ def write_results(
     mask_format: Literal["nifti", "same"],
     image_path: Path,
     series: str | None,
+    pictures: bool = True,
 ) -> Written:
-    """Write every file of a run to `folder`, each atomically, and complete the report."""
+    """Write every file of a run to `folder`, each atomically, and complete the report; an overlay with `pictures`."""
     files: list[str] = []
     labels = None
     for stale in folder.glob("lesions.*"):
@@ -61,7 +62,7 @@ def write_results(
     write_report_json(report, folder / "report.json")
     write_report_md(report, folder / "report.md")
     files += ["report.json", "report.md"]
-    if report.targets:
+    if report.targets and pictures:
         rejected = {c.id: candidate_mask(store, c) for target in report.targets for c in best_rejected(target)}
         draw_overlay(
             folder / "overlay.png", volume, report, anchors=anchors, labels=labels, truth=truth, rejected=rejected

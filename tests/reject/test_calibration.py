@@ -21,7 +21,7 @@ from r2seg_agent.reject.calibration import (
     cases_needed,
     contents_hash,
     guidance,
-    holds_patient,
+    holds_case,
     identity_hash,
     mismatch,
     pseudonym,
@@ -88,8 +88,20 @@ def test_a_patient_counts_once() -> None:
     assert calibration.n_cases == 2
     assert len(calibration.cases) == 6
     assert case_maximum_p(calibration, 8.0) == 2 / 3
-    assert holds_patient(calibration, "p1")
-    assert not holds_patient(calibration, "p2")
+    assert holds_case(calibration, "case-3")
+    assert not holds_case(calibration, "case-77")
+
+
+def test_cases_can_be_added_over_time() -> None:
+    first = build_calibration(IDENTITY, [case(i, float(i)) for i in range(10)], seed=5)
+    later = build_calibration(IDENTITY, [case(i, float(i)) for i in range(10, 20)], earlier=first)
+    assert later == build_calibration(IDENTITY, [case(i, float(i)) for i in range(20)], seed=5)
+    assert later.n_cases == 20
+    with pytest.raises(ValueError, match="twice"):
+        build_calibration(IDENTITY, [case(3, 1.0)], earlier=first)
+    other = IDENTITY.model_copy(update={"target": "spleen_lesion"})
+    with pytest.raises(ValueError, match="another set-up"):
+        build_calibration(other, [case(99, 1.0)], earlier=first)
 
 
 def test_order_of_cases_does_not_matter_and_names_are_not_stored(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity, CaseScores, build_calibration
 from r2seg_agent.reject.decide import Decided, decide
 from r2seg_agent.reject.gates import GateResult
-from r2seg_agent.reject.identity import default_mode, require_calibration, run_identity
+from r2seg_agent.reject.identity import require_calibration, run_identity
 from r2seg_agent.reject.settings import PAPER_LABEL, RejectSettings, describe_mode
 from r2seg_agent.segment.candidates import CandidateFeatures, Region
 from r2seg_agent.segment.protocol import SegmenterInfo
@@ -203,7 +203,7 @@ def test_no_candidates() -> None:
 def test_conformal_mode_without_a_calibration_says_how_to_get_one() -> None:
     with pytest.raises(InputError, match="needs a calibration") as raised:
         run(CONFORMAL)
-    assert "build_calibration" in raised.value.hint
+    assert "r2seg calibrate" in raised.value.hint
     assert "--reject paper" in raised.value.hint
 
 
@@ -222,12 +222,6 @@ def test_a_calibration_too_small_for_alpha_is_refused_before_work() -> None:
         require_calibration(CONFORMAL, calibration(18), identity())
     with pytest.raises(ValueError, match="identity"):
         require_calibration(CONFORMAL, calibration(19), None)
-
-
-def test_the_default_mode_is_conformal_when_a_calibration_matches() -> None:
-    assert default_mode(calibration(), identity()) == "conformal"
-    assert default_mode(calibration(), identity(plan=PLAN.model_copy(update={"padding_mm": 1.0}))) == "paper"
-    assert default_mode(None, identity()) == "paper"
 
 
 def test_settings_of_the_statistic_matter_only_to_scores_that_read_it() -> None:

@@ -299,3 +299,9 @@ def test_voxel_permutation_fails_on_correlated_noise() -> None:
     white_share, smooth_share = np.mean(rejected, axis=0)
     assert white_share <= 0.2
     assert smooth_share >= 0.6
+
+
+def test_the_median_gap_of_two_values_whose_difference_rounds_down() -> None:
+    """-1 + (0.900391 - -1) rounds below 0.900391: the largest gap must still be counted."""
+    pooled = np.array([0.900391, -1.0, 0.900391, -1.0])
+    assert median_bandwidth(pooled) == pytest.approx(1.900391)
