@@ -252,8 +252,10 @@ class _Reader:
     def _show(self) -> tuple[Intent, ...]:
         picture = cues.PICTURE.search(self.words) is not None
         draws = cues.DRAW.match(self.core) is not None
-        lists = cues.LISTING.search(self.words) or cues.SIZE.search(self.words)
-        if not (picture or (draws and not lists)) or (self.fresh and not picture):
+        listed = cues.LISTING.search(self.words) and not is_numbered(self.words, self.table)
+        lists = listed or cues.SIZE.search(self.words)
+        refers = names_one(self.words, self.table) and not (self.names_place or self.names_lesion)
+        if not (picture or (draws and not lists)) or (self.fresh and not (picture or refers)):
             return ()
         if cues.PLACE.match(self.core) or (
             not draws and cues.FIND.match(self.core) and (self.names_place or self.names_lesion)
@@ -289,7 +291,8 @@ class _Reader:
 
     def _asked(self, kind: type[Describe] | type[Locate]) -> tuple[Intent, ...]:
         which = self._which()
-        if which.missing and not self._is_searched():
+        refers = self.table.findings and names_one(self.words, self.table)
+        if which.missing and not self._is_searched() and not refers:
             more = (kind(Which()),) if cues.SIZE.search(self.words) or cues.PLACE.search(self.words) else ()
             return (Find(self.clause.typed), *more) if self.names_place else (_missing(which),)
         return (_missing(which),) if which.missing else (kind(which),)

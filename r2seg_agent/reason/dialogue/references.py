@@ -105,7 +105,7 @@ def which_rejected(words: str, typed: str, table: Table) -> Which:
         return Which("rejected", (min(table.rejected, key=lambda r: (r.volume_ml, r.number)).number,))
     if len(table.rejected) == 1:
         return Which("rejected", (1,))
-    if _PLURAL.search(typed) or _ALL.search(words) or not _IT.search(words):
+    if not table.rejected or _PLURAL.search(typed) or _ALL.search(words) or not _IT.search(words):
         return Which("rejected")
     return Which("rejected", tuple(row.number for row in table.rejected), unsure=True)
 
