@@ -61,7 +61,10 @@ def step_line(step: Step) -> Text:
     kind = step.head.kind
     name = step.head.step if step.is_tool or kind in ("referee", "budget") else _WORDS.get(kind, kind.replace("_", " "))
     style = "red" if step.error else _STYLES.get(kind, "cyan" if step.is_tool else "")
-    line = Text.assemble((f"{step.number:>3} ", "dim"), (name, style or "magenta"), "  ", clean(sentence(step)))
+    quiet = kind == "referee" and not step.is_tool
+    line = Text.assemble(
+        (f"{step.number:>3} ", "dim"), (name, style or "magenta"), "  ", (clean(sentence(step)), "dim" if quiet else "")
+    )
     if step.seconds >= 0.0005:
         line.append(f"  {format_seconds(step.seconds)}", style="dim")
     if who(step):

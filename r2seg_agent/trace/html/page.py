@@ -11,6 +11,7 @@ from r2seg_agent.report.format import plural
 from r2seg_agent.report.models import DISCLAIMER, Report
 from r2seg_agent.trace.html.sections import (
     OUTCOME_KIND,
+    answer_html,
     events_section,
     findings_section,
     settings_section,
@@ -61,11 +62,7 @@ def _header(run: TracedRun, report: Report | None, asked: list[Turn]) -> str:
     state = pill(outcome, OUTCOME_KIND[outcome]) if outcome else pill(run.record.status if run.record else "", "warn")
     when = run.record.created[:16].replace("T", " ") + " UTC" if run.record else ""
     last = next((step for turn in reversed(asked) for step in turn.steps if step.head.kind == "answer"), None)
-    answer = ""
-    if last is not None:
-        comment = str(last.head.data.get("words", ""))
-        said = f'<span class="words">The model adds: {esc(comment)}</span>' if comment else ""
-        answer = f'<p class="answer">{esc(last.head.data.get("answer", ""))}{said}</p>'
+    answer = answer_html(last) if last is not None and len(asked) == 1 else ""
     warnings = "".join(f"<li>{esc(text)}</li>" for text in (report.warnings if report else ()))
     links = [("findings", "Findings")] if report is not None and report.targets else []
     links += [(f"turn{turn.index}", f"Turn {turn.index}" if len(asked) > 1 else "What was done") for turn in asked]

@@ -74,6 +74,8 @@ def turn_section(run: TracedRun, turn: Turn, *, several: bool) -> str:
     steps = [step for step in turn.steps if step.head.kind != "user_message"]
     title = f"Turn {turn.index}" if several else "What was done"
     asked = f'<p class="said">{esc(turn.text)}</p>' if turn.text else ""
+    if several:
+        asked += "".join(answer_html(step) for step in steps if step.head.kind == "answer")
     drawn = timeline(steps)
     key = (
         '<p class="key"><i style="background:var(--tool)"></i>tool<i style="background:var(--planner)"></i>planner</p>'
@@ -81,6 +83,13 @@ def turn_section(run: TracedRun, turn: Turn, *, several: bool) -> str:
     times = f'<h3>Timeline</h3><div class="wide">{drawn}</div>{key}' if drawn else ""
     items = "".join(_step(run, step) for step in steps)
     return f'<section id="turn{turn.index}"><h2>{title}</h2>{asked}<ol class="steps">{items}</ol>{times}</section>'
+
+
+def answer_html(step: Step) -> str:
+    """The answer of a turn, and the model's comment apart from it."""
+    comment = str(step.head.data.get("words", ""))
+    said = f'<span class="words">The model adds: {esc(comment)}</span>' if comment else ""
+    return f'<p class="answer">{esc(step.head.data.get("answer", ""))}{said}</p>'
 
 
 def settings_section(run: TracedRun, report: Report | None) -> str:
@@ -125,6 +134,7 @@ def _step(run: TracedRun, step: Step) -> str:
     name = step.head.step if step.is_tool or kind in ("referee", "budget") else _NAMES.get(kind, kind.replace("_", " "))
     css = "refused" if step.error else "tool" if step.is_tool else "planner" if kind == "model_call" else ""
     css = "end" if kind in ("answer", "run_finished") else css
+    css = "quiet" if kind == "referee" and not step.is_tool else css
     took = f'<span class="took">{format_seconds(step.seconds)}</span>' if step.seconds >= 0.0005 else ""
     why = f'<span class="why">{esc(who(step))}</span>' if who(step) else ""
     one = round_of(run, step)
