@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 from langchain_core.tools import BaseTool
 from pydantic import JsonValue
 
-from r2seg_agent.graphs.state_summary import state_summary
+from r2seg_agent.graphs.state_summary import OTHER_ORGAN, foreign_names, state_summary
 from r2seg_agent.prompts import PromptFile
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.tools.state import SearchState, Turn
@@ -57,12 +57,13 @@ def planner_messages(
     candidates that `search` refers to; without it the state names neither.
     """
     messages: list[AnyMessage] = [SystemMessage(prompt.text)]
+    foreign = foreign_names(search)
     open_turn = search.turns[-1] if search.turns else Turn(index=1, text=search.request)
     for turn in [turn for turn in search.turns[:-1] if not turn.undone][-MAX_EARLIER_TURNS:]:
         messages.append(HumanMessage(wrap_user(turn.text, MAX_EARLIER_CHARS)))
-        messages.append(AIMessage(_cut(turn.answer, MAX_EARLIER_CHARS) or "(no answer)"))
+        messages.append(AIMessage(_cut(_without(foreign, turn.answer), MAX_EARLIER_CHARS) or "(no answer)"))
     messages.append(HumanMessage(_question(search, open_turn, offered, store)))
-    messages.extend(_open_turn(history))
+    messages.extend(_open_turn(history, foreign))
     return _join_neighbours(messages)
 
 
@@ -139,7 +140,7 @@ def _question(search: SearchState, turn: Turn, offered: Sequence[BaseTool], stor
     return "\n".join(parts)
 
 
-def _open_turn(history: Sequence[AnyMessage]) -> list[AnyMessage]:
+def _open_turn(history: Sequence[AnyMessage], foreign: Sequence[str]) -> list[AnyMessage]:
     """The planner's calls since the user's message with their results, and what the referee said to it."""
     start = next(
         (i for i in reversed(range(len(history))) if _is_users(history[i])),
@@ -156,7 +157,7 @@ def _open_turn(history: Sequence[AnyMessage]) -> list[AnyMessage]:
             if text or message.tool_calls:
                 told.append(AIMessage(content=text, tool_calls=message.tool_calls))
         elif isinstance(message, ToolMessage) and message.tool_call_id in calls:
-            content = _cut(plain_text(message.text), MAX_RESULT_CHARS)
+            content = _cut(_without(foreign, plain_text(message.text)), MAX_RESULT_CHARS)
             told.append(
                 ToolMessage(
                     content=content, tool_call_id=message.tool_call_id, name=message.name, status=message.status
@@ -190,6 +191,12 @@ def _join_neighbours(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
         else:
             joined.append(message)
     return joined
+
+
+def _without(foreign: Sequence[str], text: str) -> str:
+    for name in foreign:
+        text = text.replace(name, OTHER_ORGAN)
+    return text
 
 
 def _cut(text: str, limit: int) -> str:

@@ -18,6 +18,7 @@ from r2seg_agent.tools.state import SearchState, TargetState
 MAX_LISTED = 20
 """Findings, candidates and organs that are listed for one target; what is left out is counted."""
 MAX_REASON_CHARS = 200
+OTHER_ORGAN = "another organ"
 
 _PLAIN_NAME = re.compile(r"[a-z0-9_]{1,40}")
 
@@ -86,8 +87,16 @@ def _rejected(candidate: Candidate) -> dict[str, JsonValue]:
     }
 
 
+def foreign_names(search: SearchState) -> tuple[str, ...]:
+    """Labels of the user's own masks that are in no table of ours: free text, which no model is told. Longest first."""
+    named = {name for target in search.targets for name in (*target.anchors_ml, *target.plan.anchors)}
+    foreign = [name for name in named if name not in organs()]
+    spelled = {spelling for name in foreign for spelling in (name, name.replace("_", " ")) if spelling.strip()}
+    return tuple(sorted(spelled, key=lambda name: (-len(name), name)))
+
+
 def _names(names: Iterable[str]) -> list[str]:
-    """Names of the organ table. The labels of a user's own masks are free text: others are told as "another organ"."""
+    """Names of the organ table. The labels of a user's own masks are free text: others are told as `OTHER_ORGAN`."""
     known = organs()
-    plain = [name if name in known and _PLAIN_NAME.fullmatch(name) else "another organ" for name in names]
+    plain = [name if name in known and _PLAIN_NAME.fullmatch(name) else OTHER_ORGAN for name in names]
     return list(dict.fromkeys(plain))[:MAX_LISTED]

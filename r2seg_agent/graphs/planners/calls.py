@@ -20,7 +20,7 @@ MAX_NAME_CHARS = 60
 ONLY_THE_USERS = {"change_alpha": "alpha"}
 """Numbers that only the user may set: a model may pass on what stands in the current message, not choose."""
 
-_NUMBER = re.compile(r"(?<![\w.])\d*[.,]?\d+(?:e-?\d+)?\s*%?", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\w.-])-?\d*[.,]?\d+(?:e-?\d+)?\s*%?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,20 @@ class Offer:
             size = len(json.dumps(args, allow_nan=False))
         except (TypeError, ValueError, RecursionError):
             return f"The arguments of `{name}` are not plain JSON values."
+        if not _storable(args):
+            return f"A number in the arguments of `{name}` is too large."
         if size > MAX_ARGS_CHARS:
             return f"The arguments of `{name}` have {size} characters; at most {MAX_ARGS_CHARS} are allowed."
         return ToolCall(name=name, args=cast(dict[str, object], args), id=f"call-{name}")
+
+
+def _storable(value: object) -> bool:
+    """False for whole numbers beyond 53 bits: neither JSON's readers nor the checkpoints keep them."""
+    if isinstance(value, dict):
+        return all(_storable(inner) for inner in value.values())
+    if isinstance(value, list):
+        return all(_storable(inner) for inner in value)
+    return not isinstance(value, int) or abs(value) <= 2**53
 
 
 def _unsaid(call: ToolCall, said: str) -> str:

@@ -161,7 +161,7 @@ class ChatModelPlanner:
         read = read_text(message.text, offer)
         if optional and any(call.name == NO_TOOL for call in read.calls):
             return self._reply(None, usage, text=read.words)
-        calls = [call for call in read.calls if way == "json_schema" or not _is_quoted(call, messages, offer)]
+        calls = [call for call in read.calls if not _is_quoted(call, messages, offer)]
         call, problem = offer.pick(calls, user_text(messages))
         if call is not None:
             if way == "native":

@@ -12,6 +12,7 @@ from r2seg_agent.errors import PlannerRefusedError, PlannerUnavailableError
 from r2seg_agent.graphs.planner import Planner, PlannerReply
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
 from r2seg_agent.graphs.prompting import wrap_user
+from r2seg_agent.tools.change_alpha import change_alpha
 from r2seg_agent.tools.explain_candidate import explain_candidate
 from r2seg_agent.tools.locate_finding import locate_finding
 from r2seg_agent.tools.plan_search import plan_search
@@ -201,3 +202,25 @@ def test_absurd_token_counts_do_not_become_negative() -> None:
     message = call("plan_search", **LIVER)
     message.usage_metadata = usage(-5, 10)
     assert _ask(scripted_planner(message)).tokens_in >= 0
+
+
+@pytest.mark.parametrize(
+    ("said", "alpha", "legal"),
+    [
+        ("use alpha 0.01", 0.01, True),
+        ("use alpha .01", 0.01, True),
+        ("use alpha 0,01", 0.01, True),
+        ("be stricter, 1 %", 0.01, True),
+        ("use alpha 1e-3 please", 0.001, True),
+        ("be stricter", 0.01, False),
+        ("find a liver lesion", 0.99, False),
+        ("use alpha 0.01", 0.1, False),
+        ("use alpha 10.01", 0.01, False),
+    ],
+)
+def test_the_level_is_the_users_to_set(said: str, alpha: float, legal: bool) -> None:
+    planner = scripted_planner(call("change_alpha", alpha=alpha))
+    messages: list[AnyMessage] = [SystemMessage("rules"), HumanMessage(wrap_user(said))]
+    reply = planner.ask(messages, [plan_search, change_alpha], optional=False)
+    assert (reply.call is not None) == legal
+    assert legal or "for the user to set" in reply.problem
