@@ -33,7 +33,7 @@ def plan_line(plan: Data) -> str:
 def _locate_organs(result: Data) -> str:
     volumes = result.get("anchors_ml")
     seen = [
-        f"{name.replace('_', ' ')} {format_ml(ml) if isinstance(ml, int | float) and ml > 0 else 'not in view'}"
+        f"{_organ(name)} {format_ml(ml) if isinstance(ml, int | float) and ml > 0 else 'not in view'}"
         for name, ml in (volumes.items() if isinstance(volumes, dict) else ())
     ]
     stand_in = " (a stand-in)" if result.get("stand_in") else ""
@@ -150,7 +150,14 @@ TOOL_SENTENCES: Mapping[str, Callable[[Data], str]] = MappingProxyType(
 
 def organs(names: JsonValue) -> str:
     """Organ names as words: "left lung", from the canonical `lung_left`."""
-    return ", ".join(name.replace("_", " ") for name in strings(names)) or "nothing"
+    return ", ".join(_organ(name) for name in strings(names)) or "nothing"
+
+
+def _organ(name: str) -> str:
+    for side in ("left", "right"):
+        if name.endswith(f"_{side}"):
+            name = f"{side}_{name.removesuffix(f'_{side}')}"
+    return name.replace("_", " ")
 
 
 def plain(data: Data) -> str:

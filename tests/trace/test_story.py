@@ -136,7 +136,7 @@ def test_a_trace_of_version_1_is_shown_and_what_it_lacks_is_said(tmp_path: Path)
     text = printed(run_tree(run))
     assert "trace of version 1" in text
     assert "turn 1: find the lung nodule" in text
-    assert "lung left 900 ml" in text
+    assert "left lung 900 ml" in text
     with pytest.raises(InputError, match="`verify` needs version 2"):
         run.need_current("verify")
 
