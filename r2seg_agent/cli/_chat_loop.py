@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from r2seg_agent.progress import Progress
 
 
+UNFINISHED = "/continue goes on with the request, /fork {turn} goes back to before it."
+
+
 def hold_chat(open_session: Callable[[Progress], Session], workspace: Path, pictures: Pictures) -> None:
     """Open a session and talk until the person leaves; then write its report.
 
@@ -100,11 +103,7 @@ class Chat:
         if waiting is not None:
             text = choose(text, waiting.choices)
         elif self.session.unfinished:
-            turn = len(self.session.search.turns)
-            raise InputError(
-                "the last request is not finished",
-                f"/continue goes on with it, /fork {turn} starts again from before it.",
-            )
+            raise InputError("the last request is not finished")
         self._follow(self.session.say(text))
 
     def go_on(self) -> bool:
@@ -184,18 +183,21 @@ class Chat:
             if not self.interactive:
                 raise
             self.view.line(error.message, "yellow")
-            hint = "/continue goes on with it." if isinstance(error, BudgetError) else error.hint
-            if hint:
-                self.view.line(f"  → {hint}", "dim")
+            self._hint("" if isinstance(error, BudgetError) else error.hint)
         except Leave:
             raise
         except Exception as error:
             if not self.interactive or os.environ.get("R2SEG_DEBUG"):
                 raise
             self.view.line(f"unexpected {type(error).__name__}: {error}", "red")
-            self.view.line(
-                f"  → This is a bug; the session is kept. /fork {len(self.session.search.turns)} goes back.", "dim"
-            )
+            self._hint("This is a bug; the session is kept.")
+
+    def _hint(self, hint: str) -> None:
+        """What to do next, after an error."""
+        if self.session.unfinished:
+            hint = f"{hint} {UNFINISHED.format(turn=len(self.session.search.turns))}".strip()
+        if hint:
+            self.view.line(f"  → {hint}", "dim")
 
 
 @contextmanager

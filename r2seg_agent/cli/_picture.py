@@ -179,17 +179,21 @@ def _panel(path: Path) -> Image:
     drawn = (pixels != pixels[0, 0]).any(axis=2)
     if not drawn.any():
         return image
-    left, right = _span(drawn.any(axis=0))
-    rows = drawn[:, left:right].mean(axis=1) > 0.5
-    top, bottom = _span(rows if rows.any() else drawn.any(axis=1))
-    columns = drawn[top:bottom].mean(axis=0) > 0.5
-    left, right = _span(columns if columns.any() else drawn.any(axis=0))
+    left, right = _longest_run(drawn.any(axis=0))
+    top, bottom = _longest_run(drawn[:, left:right].mean(axis=1) > 0.5)
+    left, right = _longest_run(drawn[top:bottom].mean(axis=0) > 0.5)
     return image.crop((left, top, right, bottom))
 
 
-def _span(flags: NDArray[np.bool_]) -> tuple[int, int]:
-    set_at = flags.nonzero()[0]
-    return int(set_at[0]), int(set_at[-1]) + 1
+def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
+    """Start and stop of the longest run of true flags, of all of them where none is true."""
+    import numpy as np
+
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    if not len(edges):
+        return 0, len(flags)
+    longest = 2 * int((edges[1::2] - edges[::2]).argmax())
+    return int(edges[longest]), int(edges[longest + 1])
 
 
 def _by_environment(environment: Mapping[str, str]) -> Pictures | None:

@@ -8,6 +8,7 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 from pydantic import Field
 
+from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.offline import plan_request
 from r2seg_agent.reason.plan import AnatomyPlan, PlanSet
@@ -57,10 +58,7 @@ def plan_search(
     if merged.question is not None:
         search = search.model_copy(update={"question": merged.question, "choices": merged.choices})
     else:
-        for plan in merged.plans:
-            # Missing weights or an impossible modality end the run here, before long work.
-            check_plan(context.segmenter, plan)
-            context.anchor_source.check(context.volume.modality, plan.anchors)
+        _check(merged.plans, context)
         for plan in merged.plans:
             search = _with_plan(search, plan)
         excluded = dict.fromkeys((*search.excluded, *merged.excluded))
@@ -69,6 +67,19 @@ def plan_search(
             note = f"{named} The image was searched all the same: nobody could be asked."
             search = search.model_copy(update={"notes": (*search.notes, note)})
     return answer(runtime, search, merged, "plan_search", say=_understood(merged) if context.converse else "")
+
+
+def _check(plans: tuple[AnatomyPlan, ...], context: Context) -> None:
+    """Missing weights, an organ that cannot be located: a single run ends here, before long work; a conversation
+    goes on with what was there."""
+    try:
+        for plan in plans:
+            check_plan(context.segmenter, plan)
+            context.anchor_source.check(context.volume.modality, plan.anchors)
+    except R2SegError as error:
+        if not context.converse:
+            raise
+        raise ToolUseError(f"{error.message} {error.hint}".strip()) from error
 
 
 def _understood(planned: PlanSearchResult) -> str:

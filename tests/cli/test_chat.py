@@ -118,6 +118,14 @@ def test_a_level_is_changed_and_taken_back(talk: Talk) -> None:
     assert levels == ["0.01", "0.05"]
 
 
+def test_what_cannot_be_located_is_said_and_the_conversation_goes_on(talk: Talk, scan: Scan) -> None:
+    given = (scan["ct"], "--anchors", "hounsfield", "--modality", "CT")
+    ran = talk("find a liver lesion", "what did you do so far?", arguments=given)
+    assert ran.status == 0, ran.err
+    assert "That is not possible: HU anchors cannot find `liver`" in ran.after("find a liver lesion")
+    assert "You asked: “find a liver lesion”" in ran.after("what did you do so far?")
+
+
 def test_a_session_goes_on_where_it_was(talk: Talk) -> None:
     first = talk("find a liver lesion")
     assert f"r2seg chat --resume {first.session} goes on" in first.out

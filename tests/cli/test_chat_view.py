@@ -82,6 +82,7 @@ class PlayedSession:
         self.question = None
         for event in self.plays.pop(0):
             if isinstance(event, Exception):
+                self.unfinished = isinstance(event, BudgetError)
                 raise event
             if isinstance(event, Asked):
                 self.question = event
@@ -218,11 +219,10 @@ def test_a_stopped_turn_is_kept_and_goes_on() -> None:
     session = PlayedSession([Said("Looking."), BudgetError("stopped by you")], [Said("Done."), END])
     view, typed = make_view(), Typed("find it")
     chat = Chat(session, view, interactive=True)  # type: ignore[arg-type]
+    session.search.turns.append(SimpleNamespace(index=1, text="find it", answer="", undone=False))
     chat.run(typed)
     assert "stopped by you" in out(view)
-    assert "/continue goes on" in out(view)
-    session.unfinished = True
-    session.search.turns.append(SimpleNamespace(index=1, text="find it", answer="", undone=False))
+    assert "/continue goes on with the request, /fork 1 goes back" in out(view)
     with pytest.raises(InputError, match="not finished"):
         chat.say("how big is it?")
     chat.run(Typed())  # coming back: it goes on by itself

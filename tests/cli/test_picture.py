@@ -37,7 +37,7 @@ def page(tmp_path: Path, slice_image: Image.Image) -> Path:
     """The slice on a dark page with a title, as `draw_slice` writes it."""
     sheet = Image.new("RGB", (200, 120), "#0d1014")
     sheet.paste(slice_image, (10, 40))
-    sheet.paste("white", (12, 10, 40, 14))
+    sheet.paste("white", (12, 10, 95, 14))  # a title nearly as wide as the slice
     path = tmp_path / "slice.png"
     sheet.save(path)
     return path
