@@ -22,21 +22,23 @@ from r2seg_agent.cli._chat_input import ANSWER_PROMPT, PROMPT
 from r2seg_agent.data.fetch import fetch
 from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.evals.terminal import Terminal, plain_environment, r2seg_command
+from r2seg_agent.evals.terminal_picture import write_picture
 from r2seg_agent.imaging.itk import write_itk
 
 PAGE = Path("docs/conversation.md")
+PICTURE = Path("docs/images/chat.png")
 TINY_WEIGHTS = Path("tests/data/tiny_totalseg")
-PHANTOM_SEED = 200001
-"""Not seen when the tiny network was trained."""
+PHANTOM_SEED = 200003
+"""One of the three phantoms that the tests search; none was seen when the tiny network was trained."""
 PANCREAS_LESION = LesionSpec("pancreas", volume_ml=2.0, contrast=-60.0)
 TURN_SECONDS = 300.0
 
 LUNG = (
     "find the lung nodule",
     "how big is it?",
+    "1",
     "where exactly?",
     "why did you reject the second one?",
-    "/rejected",
     "show me the slice",
     "use alpha 0.01",
     "undo that",
@@ -48,17 +50,19 @@ PANCREAS = (
     "how big is it?",
     "where exactly?",
     "why did you reject the second one?",
+    "/rejected",
     "look wider",
     "include the duodenum",
     "what about the liver?",
     "use alpha 0.01",
     "show me the slice",
+    "1",
     "undo that",
     "what did you do so far?",
     "/plan",
-    "/findings",
 )
-QUESTION = ("find it", "1", "how big is finding 1?", "/fork 1")
+QUESTION = ("find it", "3", "how big is it?", "/fork 1", "/findings", "any lesion in the spleen?")
+SLICE = ("find the pancreatic lesion", "show me the slice")
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,14 @@ class Recording:
     arguments: tuple[str, ...]
     lines: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    picture: Path | None = None
 
 
 def record(recording: Recording, folder: Path) -> str:
-    """The transcript of `recording`, played in `folder`, with the command as its first line."""
+    """The transcript of `recording`, played in `folder`, with the command as its first line.
+
+    Where the recording names a picture, the terminal is drawn into it, colours included.
+    """
     command = r2seg_command("chat", *recording.arguments)
     environment = plain_environment(**recording.environment)
     with Terminal(command, environment=environment, folder=folder) as terminal:
@@ -85,6 +93,8 @@ def record(recording: Recording, folder: Path) -> str:
         status = terminal.wait_end(TURN_SECONDS)
         if status != 0:
             raise SystemExit(f"the session ended with status {status}:\n{terminal.transcript()}")
+        if recording.picture is not None:
+            write_picture(terminal.cells(), recording.picture)
         return f"$ r2seg chat {' '.join(recording.arguments)}\n{terminal.transcript()}"
 
 
@@ -120,6 +130,15 @@ def recordings(folder: Path) -> list[Recording]:
             QUESTION,
             tiny,
         ),
+        Recording(
+            "A slice in the terminal",
+            "`--pictures blocks` draws the slice in half blocks, for terminals in true colour without graphics; kitty, "
+            "iTerm2 and sixel terminals show the picture itself.",
+            (*on_phantom, "--pictures", "blocks"),
+            SLICE,
+            tiny,
+            PICTURE,
+        ),
     ]
 
 
@@ -133,7 +152,10 @@ def page(transcripts: list[tuple[Recording, str]]) -> str:
         "stand-in for a language model; every number and every sentence of an answer is written by code.",
     ]
     for recording, text in transcripts:
-        blocks += [f"## {recording.title}", recording.about, f"```text\n{text}\n```"]
+        shown = f"```text\n{text}\n```"
+        if recording.picture is not None:
+            shown = f"![{recording.title}](images/{recording.picture.name})"
+        blocks += [f"## {recording.title}", recording.about, shown]
     return "\n\n".join(blocks) + "\n"
 
 

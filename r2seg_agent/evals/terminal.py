@@ -17,6 +17,8 @@ from types import TracebackType
 
 import pyte
 
+from r2seg_agent.evals.terminal_picture import Row, rows_of
+
 COLUMNS, ROWS = 100, 40
 HISTORY_LINES = 100_000
 QUIET_SECONDS = 0.25
@@ -110,13 +112,13 @@ class Terminal:
         """What stands on the screen now."""
         return "\n".join(line.rstrip() for line in self._screen.display)
 
+    def cells(self) -> list[Row]:
+        """All that was ever shown and not wiped out again, cell by cell."""
+        return rows_of(self._screen)
+
     def transcript(self) -> str:
-        """All that was ever shown and not wiped out again, from the first line."""
-        past = ["".join(line[x].data for x in range(self._screen.columns)) for line in self._screen.history.top]
-        lines = [line.rstrip() for line in (*past, *self._screen.display)]
-        while lines and not lines[-1]:
-            lines.pop()
-        return "\n".join(lines)
+        """All that was ever shown and not wiped out again, as text."""
+        return "\n".join("".join(cell.data for cell in row).rstrip() for row in self.cells())
 
     def _until(self, reached: Callable[[], bool], what: str, seconds: float) -> None:
         end = time.monotonic() + seconds
