@@ -11,10 +11,10 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit data bench validate results eval-planner picture conversation bench-agent clean
+.PHONY: help setup demo test lint format types unit data bench validate results eval-planner picture conversation bench-agent bench-segmenters clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 setup: $(STAMP) ## make the virtual environment with pinned versions
 
@@ -73,6 +73,9 @@ conversation: setup ## record sessions of `r2seg chat` in a terminal; writes doc
 
 bench-agent: setup ## time that the agent adds around its tools, and to its first words
 	@$(BIN)/python -m r2seg_agent.evals.bench_agent
+
+bench-segmenters: setup ## time and memory of the ported networks, on CPU and, where there is one, on a GPU
+	@$(BIN)/python -m r2seg_agent.evals.bench_segmenters
 
 validate: setup ## slow proofs, by hand; figures go to docs/validity.md
 	@$(BIN)/python -m r2seg_agent.evals.validate
