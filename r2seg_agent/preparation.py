@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from r2seg_agent import __version__
 from r2seg_agent.errors import InputError
@@ -24,12 +24,15 @@ from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.plan_file import load_plan
 from r2seg_agent.reject.calibration import Calibration, holds_case
+from r2seg_agent.reject.features import FeatureName, check_feature
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.scores import ScoreName
 from r2seg_agent.reject.settings import Mode, RejectSettings, describe_mode
 from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.segment.checks import check_channels, check_plan
+from r2seg_agent.segment.orientations import ThreeOrientations
 from r2seg_agent.segment.protocol import Segmenter
+from r2seg_agent.segment.registry import AUTO, default_segmenter
 from r2seg_agent.segment.registry import segmenter as segmenter_named
 from r2seg_agent.store.artifacts import recipe_sha256
 
@@ -43,9 +46,11 @@ class RunOptions(Frozen):
     """
 
     anchors: str = "auto"
-    segmenter: str = "contrast"
+    segmenter: Annotated[str, Field(validate_default=True)] = AUTO
+    orientations: int = 1
     reject: Literal["auto", "paper", "conformal", "score"] = "auto"
     score: ScoreName = "contrast_log_volume"
+    feature: FeatureName = "intensity"
     calibration: Path | None = None
     alpha: float = 0.05
     plan: Path | None = None
@@ -68,6 +73,19 @@ class RunOptions(Frozen):
     interactive: bool = False
     synthetic: bool = False
     gates: GateSettings = GateSettings()
+
+    @field_validator("segmenter")
+    @classmethod
+    def _what_auto_means(cls, name: str) -> str:
+        """Settled once, here: a run that goes on elsewhere goes on with the segmenter that it began with."""
+        return default_segmenter() if name == AUTO else name
+
+    @field_validator("orientations")
+    @classmethod
+    def _one_or_three(cls, number: int) -> int:
+        if number not in (1, 3):
+            raise InputError(f"`--orientations` is 1 or 3, got {number}")
+        return number
 
 
 @dataclass(frozen=True)
@@ -98,6 +116,9 @@ def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Pre
     if not 0 < options.alpha < 1:
         raise InputError(f"--alpha must lie between 0 and 1, got {options.alpha:g}")
     segmenter = segmenter_named(options.segmenter)
+    if options.orientations == 3:
+        segmenter = ThreeOrientations(segmenter)
+    check_feature(options.feature, segmenter)
     source = anchor_source(options.anchors)
     calibration = None
     if options.calibration is not None:
@@ -108,7 +129,9 @@ def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Pre
     if options.reject != "auto":
         mode = options.reject
     score = options.score if calibration is None else calibration.identity.score
-    reject = RejectSettings.model_validate({"mode": mode, "alpha": options.alpha, "score": score})
+    reject = RejectSettings.model_validate(
+        {"mode": mode, "alpha": options.alpha, "score": score, "feature": options.feature}
+    )
     describe_mode(reject, calibration)
     plans = load_plan(options.plan).plans if options.plan is not None else ()
     progress("read", 0, 1, "image")

@@ -17,6 +17,14 @@ class RejectMode(StrEnum):
     conformal = "conformal"
 
 
+class FeatureKind(StrEnum):
+    """What the rejection test sees of a voxel (docs/architecture.md)."""
+
+    intensity = "intensity"
+    multiscale = "multiscale"
+    segmenter = "segmenter"
+
+
 class MaskFormat(StrEnum):
     """File family of the lesion mask."""
 
@@ -38,9 +46,19 @@ Segmenter = Annotated[
     typer.Option(
         "--segmenter",
         "-s",
-        help="Segmenter by name, or a model of your own: `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`; see `r2seg "
-        "doctor`.",
+        help="Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), or a model of your own: "
+        "`nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`; see `r2seg doctor`.",
     ),
+]
+Orientations = Annotated[
+    int,
+    typer.Option(
+        "--orientations", min=1, max=3, help="1, or 3: a model of slices looks from three sides; slower, fused."
+    ),
+]
+Feature = Annotated[
+    FeatureKind,
+    typer.Option("--feature", help="What the rejection test compares: grey values, several scales, the model's maps."),
 ]
 Reject = Annotated[
     RejectMode,

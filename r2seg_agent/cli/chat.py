@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2seg_agent.cli import _options as options
-from r2seg_agent.cli._options import MaskFormat, RejectMode
+from r2seg_agent.cli._options import FeatureKind, MaskFormat, RejectMode
 from r2seg_agent.cli._picture import Pictures
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ def chat_command(
         str | None, typer.Option("--resume", help="Go on with this session: its id, or how it begins.", metavar="ID")
     ] = None,
     anchors: options.Anchors = "auto",
-    segmenter: options.Segmenter = "contrast",
+    segmenter: options.Segmenter = "auto",
+    orientations: options.Orientations = 1,
     reject: options.Reject = RejectMode.auto,
+    feature: options.Feature = FeatureKind.intensity,
     calibration: options.CalibrationFile = None,
     alpha: options.Alpha = 0.05,
     plan: options.PlanFile = None,
@@ -94,7 +96,9 @@ def chat_command(
         chosen = RunOptions(
             anchors=anchors,
             segmenter=segmenter,
+            orientations=orientations,
             reject=reject.value,
+            feature=feature.value,
             calibration=calibration,
             alpha=alpha,
             plan=plan,

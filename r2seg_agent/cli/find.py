@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2seg_agent.cli import _options as options
-from r2seg_agent.cli._options import MaskFormat, RejectMode
+from r2seg_agent.cli._options import FeatureKind, MaskFormat, RejectMode
 
 if TYPE_CHECKING:
     from r2seg_agent.graphs.session import Session
@@ -29,8 +29,10 @@ def find_command(
         ),
     ],
     anchors: options.Anchors = "auto",
-    segmenter: options.Segmenter = "contrast",
+    segmenter: options.Segmenter = "auto",
+    orientations: options.Orientations = 1,
     reject: options.Reject = RejectMode.auto,
+    feature: options.Feature = FeatureKind.intensity,
     calibration: options.CalibrationFile = None,
     alpha: options.Alpha = 0.05,
     plan: options.PlanFile = None,
@@ -70,7 +72,9 @@ def find_command(
         chosen = RunOptions(
             anchors=anchors,
             segmenter=segmenter,
+            orientations=orientations,
             reject=reject.value,
+            feature=feature.value,
             calibration=calibration,
             alpha=alpha,
             plan=plan,
