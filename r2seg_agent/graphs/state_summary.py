@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 
 from pydantic import JsonValue
 
-from r2seg_agent.graphs.answer import rounds_of
 from r2seg_agent.reason.anatomy import organs
 from r2seg_agent.report.models import Candidate, Finding
 from r2seg_agent.store.artifacts import ArtifactStore
-from r2seg_agent.tools.measure_finding import FINDINGS
-from r2seg_agent.tools.state import SearchState, TargetState
+from r2seg_agent.tools.evidence import findings_of, rejected_in
+from r2seg_agent.tools.on_table import target_of
+from r2seg_agent.tools.state import SearchState
 
 MAX_LISTED = 20
 """Findings, candidates and organs that are listed for one target; what is left out is counted."""
@@ -36,11 +35,12 @@ def state_summary(search: SearchState, store: ArtifactStore | None = None) -> di
     if search.question is not None:
         state["open_question"] = search.question
         state["choices"] = list(search.choices)
-    state["targets"] = [_target(number, target, store) for number, target in enumerate(search.targets, start=1)]
+    state["targets"] = [_target(number, search, store) for number in range(1, len(search.targets) + 1)]
     return state
 
 
-def _target(number: int, target: TargetState, store: ArtifactStore | None) -> dict[str, JsonValue]:
+def _target(number: int, search: SearchState, store: ArtifactStore | None) -> dict[str, JsonValue]:
+    target = search.targets[number - 1]
     told: dict[str, JsonValue] = {
         "number": number,
         "name": target.plan.target_name,
@@ -55,14 +55,14 @@ def _target(number: int, target: TargetState, store: ArtifactStore | None) -> di
         in_view = {name: ml for name, ml in target.anchors_ml.items() if ml > 0 and name in _names(target.anchors_ml)}
         told["organs_ml"] = {name: round(ml, 1) for name, ml in in_view.items()}
     if store is not None and target.findings is not None:
-        findings = FINDINGS.validate_python(json.loads(store.json(target.findings))["findings"])
+        findings = findings_of(store, target)
         told["findings"] = [_finding(finding) for finding in findings[:MAX_LISTED]]
         told["findings_left_out"] = max(0, len(findings) - MAX_LISTED)
     if store is not None and target.rounds:
-        rounds = rounds_of(target, store)
-        rejected = [c for one in rounds for c in one.candidates if c.decision == "rejected"]
+        # Numbered as the user counts them, over all targets: "the second one" is number 2.
+        rejected = [(rank, c) for rank, c in enumerate(rejected_in(store, search), start=1) if target_of(c) == number]
         told["survivors"] = list(target.survivors[:MAX_LISTED])
-        told["rejected"] = [_rejected(candidate) for candidate in rejected[:MAX_LISTED]]
+        told["rejected"] = [_rejected(rank, candidate) for rank, candidate in rejected[:MAX_LISTED]]
         told["rejected_left_out"] = max(0, len(rejected) - MAX_LISTED)
     return told
 
@@ -79,8 +79,9 @@ def _finding(finding: Finding) -> dict[str, JsonValue]:
     }
 
 
-def _rejected(candidate: Candidate) -> dict[str, JsonValue]:
+def _rejected(number: int, candidate: Candidate) -> dict[str, JsonValue]:
     return {
+        "number": number,
         "candidate": candidate.id,
         "volume_ml": round(candidate.features.volume_mm3 / 1000.0, 2),
         "reason": candidate.reason[:MAX_REASON_CHARS],
