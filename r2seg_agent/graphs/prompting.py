@@ -40,6 +40,7 @@ USER_TAG = "user_message"
 STATE_TAG = "search_state"
 
 _TAGS = re.compile(rf"<\s*/?\s*(?:{USER_TAG}|{STATE_TAG})\b[^>]*>?", re.IGNORECASE)
+_HASH = re.compile(r"\b[0-9a-f]{64}\b")
 _USER = re.compile(rf"<{USER_TAG}>\n(.*?)\n</{USER_TAG}>", re.DOTALL)
 
 
@@ -157,10 +158,13 @@ def _open_turn(history: Sequence[AnyMessage], foreign: Sequence[str]) -> list[An
             if text or message.tool_calls:
                 told.append(AIMessage(content=text, tool_calls=message.tool_calls))
         elif isinstance(message, ToolMessage) and message.tool_call_id in calls:
-            content = _cut(_without(foreign, plain_text(message.text)), MAX_RESULT_CHARS)
+            content = _HASH.sub("[hash]", _without(foreign, plain_text(message.text)))
             told.append(
                 ToolMessage(
-                    content=content, tool_call_id=message.tool_call_id, name=message.name, status=message.status
+                    content=_cut(content, MAX_RESULT_CHARS),
+                    tool_call_id=message.tool_call_id,
+                    name=message.name,
+                    status=message.status,
                 )
             )
         elif isinstance(message, HumanMessage):
