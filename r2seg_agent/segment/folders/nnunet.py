@@ -90,6 +90,7 @@ class NnUNetFolder:
         self._spec = spec
         self._folder = Path(spec.place).expanduser()
         self._loaded: NnUNetPredictor | None = None
+        self._answer: tuple[Volume, Mapping[str, FloatArray]] | None = None
 
     @cached_property
     def dataset(self) -> DatasetJson:
@@ -208,11 +209,18 @@ class NnUNetFolder:
         _ = (self.checkpoints, self.table, self.channels)
 
     def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
-        """What nnU-Net's own predictor says, on the ROI grid."""
+        """What nnU-Net's own predictor says, on the ROI grid. An answer for a whole scan is kept for its other ROIs."""
         if self._loaded is None:
             from r2seg_agent.segment.folders.nnunet_run import NnUNetPredictor
 
             self._loaded = NnUNetPredictor(self.name, self._folder, self.checkpoints, mirror=self._spec.mirror)
+        if not self._loaded.needs_whole:
+            return self._predicted(self._loaded, volume, roi)
+        if self._answer is None or self._answer[0] is not volume:
+            self._answer = (volume, self._predicted(self._loaded, volume, volume.geometry.full_box))
+        return {name: found[roi.slices] for name, found in self._answer[1].items()}
+
+    def _predicted(self, predictor: NnUNetPredictor, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
         picked = pick_channels(volume, self.channels, self.name)
         if volume.unit != "HU" and any(name.casefold() == "ct" for name in self.dataset.channel_names):
             raise InputError(
@@ -220,7 +228,7 @@ class NnUNetFolder:
                 "Read the original DICOM or a NIfTI in HU.",
             )
         wanted = {c.name: self.dataset.outputs().index(c.name) for c in self.table.wanted}
-        return self._loaded.probabilities(volume.geometry, picked.arrays, roi, self.orientation, wanted)
+        return predictor.probabilities(volume.geometry, picked.arrays, roi, self.orientation, wanted)
 
     def _check_folder(self) -> None:
         if not self._folder.is_dir():

@@ -53,7 +53,7 @@ class NnUNetPredictor:
         the whole scan where its normalisation depends on that.
         """
         turn = turn_to(orientation, geometry)
-        region = geometry.full_box if self._needs_whole() else with_context(roi, self._context_mm(turn), geometry)
+        region = geometry.full_box if self.needs_whole else with_context(roi, self._context_mm(turn), geometry)
         image = np.stack([turn.apply(channel[region.slices]).astype(np.float32) for channel in channels])
         spacing = list(turn.triple(geometry.spacing_mm))
         if geometry.is_2d:
@@ -68,7 +68,9 @@ class NnUNetPredictor:
             for name, at in wanted.items()
         }
 
-    def _needs_whole(self) -> bool:
+    @property
+    def needs_whole(self) -> bool:
+        """True where the normalisation depends on the scan: then the answer for the whole scan serves all ROIs."""
         return not set(self._predictor.configuration_manager.normalization_schemes) <= FIXED_SCALES
 
     def _context_mm(self, turn: Any) -> Float3:

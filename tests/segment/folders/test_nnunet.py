@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -259,3 +261,58 @@ def test_a_copy_elsewhere_is_the_same_model(tmp_path: Path) -> None:
     one, other = (ClassSegmenter(NnUNetFolder(parse_spec(str(tmp_path / n), "nnunet"))).info for n in ("here", "there"))
     assert one == other
     assert str(tmp_path) not in one.model_dump_json()
+
+
+def test_a_whole_scan_is_answered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _folder(
+        tmp_path / "m", schemes=["ZScoreNormalization"], channels=("T1",), labels={"background": 0, "brain tumor": 1}
+    )
+    first, second = _scan(seed=1), _scan(seed=2)
+    network = NnUNetFolder(parse_spec(f"{folder}#0", "nnunet"))
+    asked: list[Box] = []
+    predicted = NnUNetFolder._predicted
+
+    def counted(self: NnUNetFolder, predictor: Any, volume: Volume, roi: Box) -> Any:
+        asked.append(roi)
+        return predicted(self, predictor, volume, roi)
+
+    monkeypatch.setattr(NnUNetFolder, "_predicted", counted)
+    left, right = Box(start=(0, 0, 0), stop=(9, 9, 9)), Box(start=(2, 2, 10), stop=(9, 9, 20))
+    one, two = network.probabilities(first, left), network.probabilities(first, right)
+    assert asked == [first.geometry.full_box]
+    assert one["brain tumor"].shape == (9, 9, 9)
+    assert two["brain tumor"].shape == (7, 7, 10)
+    assert not np.allclose(network.probabilities(second, left)["brain tumor"], one["brain tumor"])
+    assert len(asked) == 2
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide")  # nnU-Net's deep supervision of two stages
+def test_a_checkpoint_as_nnunets_trainer_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its optimiser, its log of NumPy numbers, its plans and device: all of it loads as plain weights."""
+    module = importlib.import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+
+    monkeypatch.setattr(module, "nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    monkeypatch.setattr(module, "nnUNet_results", str(tmp_path / "results"))
+    plan = plans((3.0, 3.0, 3.0), (16, 16, 16), ["CTNormalization"])
+    dataset = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "liver": 1, "tumor": 2},
+        "numTraining": 0,
+        "file_ending": ".nii.gz",
+    }
+    cases = tmp_path / "preprocessed" / plan["dataset_name"] / "nnUNetPlans_3d_fullres"
+    cases.mkdir(parents=True)
+    np.savez(cases / "case.npz", data=np.zeros(1))
+    trainer = module.nnUNetTrainer(plan, "3d_fullres", 0, dataset, device=torch.device("cpu"))
+    trainer.initialize()
+    trainer.logger.log("mean_fg_dice", np.float64(0.5), 0)
+    trainer._best_ema = np.float64(0.5)
+    fold = Path(trainer.output_folder)
+    trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
+    assert "optimizer_state" in torch.load(fold / "checkpoint_final.pth", weights_only=False)
+    (fold.parent / "plans.json").write_text(json.dumps(plan))
+    (fold.parent / "dataset.json").write_text(json.dumps(dataset))
+    scan = _scan()
+    found = NnUNetFolder(parse_spec(str(fold.parent), "nnunet")).probabilities(scan, scan.geometry.full_box)
+    theirs = _nnunet_says(fold.parent, scan.float32()[None], scan.geometry.spacing_mm, (0,))
+    np.testing.assert_allclose(found["tumor"], theirs[2], atol=1e-6)
