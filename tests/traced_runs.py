@@ -32,7 +32,12 @@ class ScriptedPlanner:
         self.asked += 1
         if self.asked == 1:
             return PlannerReply(
-                call=None, text="I see a lesion of 99 mm", problem="no call", road="none", tokens_in=11, tokens_out=5
+                call=None,
+                text="On 2024-03-01 Mr. Doe had a lesion of 99 mm",
+                problem="no call",
+                road="none",
+                tokens_in=11,
+                tokens_out=5,
             )
         call = ToolCall(name="plan_search", args={"targets": ["liver lesion"]}, id="x")
         return PlannerReply(call=call, text="", road="native", tokens_in=21, tokens_out=7, cost_usd=0.0004, requests=1)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
@@ -40,6 +41,7 @@ from r2seg_agent.tools import ALL_TOOLS
 from r2seg_agent.tools._use import ToolUseError
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import GraphState, SearchState, dump_search, load_search
+from r2seg_agent.trace.redact import redact
 
 SearchGraph = CompiledStateGraph[GraphState, Context, GraphState, GraphState]
 
@@ -121,6 +123,8 @@ def _planner_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
         reply = _looking_at(planner, search, context, state["messages"]).ask(
             messages, offered, optional=ruling.optional
         )
+        # The trace keeps a model's words redacted; the run goes on with the same words, so that it can be replayed.
+        reply = replace(reply, text=redact(reply.text))
         context.recorder.record(
             "model_call", planner.name, model_call_event(planner, prompt, messages, [t.name for t in offered], reply)
         )
