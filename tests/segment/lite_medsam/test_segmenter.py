@@ -309,3 +309,43 @@ def test_the_whole_search_with_a_tiny_network(tmp_path: Path, monkeypatch: pytes
         "find a liver lesion", str(tmp_path / "ct.nrrd"), options.model_copy(update={"workspace": tmp_path / "ws2"})
     )
     assert (again.folder / "report.json").read_bytes() == (result.folder / "report.json").read_bytes()
+
+
+def test_the_whole_search_from_three_sides_judged_by_the_networks_own_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesion = LesionSpec("liver", volume_ml=12.0, contrast=-70.0)
+    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(lesion,))
+    write_itk(tmp_path / "ct.nrrd", phantom.volume.array, phantom.volume.geometry)
+    write_label_map(tmp_path / "organs.nrrd", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
+    monkeypatch.setattr(
+        preparation, "segmenter_named", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
+    )
+    options = FindOptions(
+        anchors=str(tmp_path / "organs.nrrd"),
+        workspace=tmp_path / "ws",
+        modality="CT",
+        segmenter="lite-medsam",
+        orientations=3,
+        feature="segmenter",
+        rounds=1,
+    )
+    report = run_find("find a liver lesion", str(tmp_path / "ct.nrrd"), options).report
+    assert report.segmenter is not None
+    assert report.segmenter.settings["orientations"] == 3
+    assert report.reject is not None
+    assert report.reject.feature == "segmenter"
+    candidates = [c for target in report.targets for one in target.rounds for c in one.candidates]
+    assert candidates
+    assert all(c.p is not None and 0 < c.p <= 1 for c in candidates)
+
+
+def test_options_that_do_not_fit_the_segmenter_end_before_long_work(tmp_path: Path) -> None:
+    scan = str(tmp_path / "ct.nrrd")
+    with pytest.raises(InputError, match="maps"):
+        run_find("find a liver lesion", scan, FindOptions(segmenter="contrast", feature="segmenter"))
+    with pytest.raises(InputError, match="slices"):
+        run_find("find a liver lesion", scan, FindOptions(segmenter="contrast", orientations=3))
+    with pytest.raises(InputError, match="1 or 3"):
+        FindOptions(orientations=2)
+    assert FindOptions().segmenter == "contrast"  # settled when the options are made; tests pin what `auto` means
