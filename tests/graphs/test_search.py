@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import AnyMessage, ToolCall
-from langchain_core.tools import BaseTool
+from langchain_core.messages import AIMessage
+from scripted import ScriptedChatModel, call, planner_of, usage
 from small_case import small_options, write_case
 
 from r2seg_agent.graphs.checkpoints import checkpoints
-from r2seg_agent.graphs.planner import Planner, PlannerKind, PlannerReply
+from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
 from r2seg_agent.graphs.search import build_search_graph
 from r2seg_agent.pipeline import FindResult, run_find
 from r2seg_agent.tools import ALL_TOOLS
 from r2seg_agent.trace.events import Event
 from r2seg_agent.trace.recorder import read_trace
-
-Call = tuple[str, dict[str, Any]]
-
-
-class ScriptedPlanner:
-    """A model's seat without a model: gives the scripted calls in order (the last one again and again)."""
-
-    name = "scripted"
-    kind: PlannerKind = "model"
-
-    def __init__(self, *script: Call | str) -> None:
-        self.script = script
-        self.offers: list[tuple[str, ...]] = []
-        self.seen: list[list[AnyMessage]] = []
-
-    def ask(self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], *, optional: bool) -> PlannerReply:
-        self.offers.append(tuple(tool.name for tool in tools))
-        self.seen.append(list(messages))
-        said = self.script[min(len(self.seen), len(self.script)) - 1]
-        if isinstance(said, str) or said[0] not in self.offers[-1]:
-            return PlannerReply(call=None, text=str(said), problem="no such call", tokens_in=100, tokens_out=10)
-        call = ToolCall(name=said[0], args=said[1], id=f"call-{len(self.seen)}")
-        return PlannerReply(call=call, road="native", tokens_in=100, tokens_out=10, requests=1)
 
 
 @pytest.fixture(scope="module")
@@ -71,44 +47,44 @@ def test_the_offline_planner_plans_and_the_referee_does_the_rest(case: Path, tmp
 
 
 def test_a_model_is_offered_only_what_is_legal_and_told_its_limits(case: Path, tmp_path: Path) -> None:
-    planner = ScriptedPlanner(("plan_search", {"targets": ["liver lesion"]}))
-    result, _ = _run(case, tmp_path, planner)
+    model = ScriptedChatModel(script=(call("plan_search", targets=["liver lesion"]),))
+    result, _ = _run(case, tmp_path, planner_of(model))
     assert result.report.outcome == "lesions_found"
-    assert planner.offers == [("plan_search",)]
-    system = planner.seen[0][0]
+    assert model.offered == [("plan_search",)]
+    system = model.seen[0][0]
     assert system.type == "system"
     assert "do not decide" in str(system.content)
 
 
 @pytest.mark.parametrize(
     "reply",
-    ["I found a huge tumour, trust me.", ("reject_candidates", {"target": 1}), ("delete_everything", {"path": "/"})],
+    [AIMessage("I found a huge tumour, trust me."), call("reject_candidates", target=1), call("rm", path="/")],
     ids=["talk", "illegal now", "no such tool"],
 )
 def test_a_model_that_makes_no_valid_call_is_overruled_after_two_tries(
-    case: Path, tmp_path: Path, reply: Call | str
+    case: Path, tmp_path: Path, reply: AIMessage
 ) -> None:
-    planner = ScriptedPlanner(reply)
-    result, events = _run(case, tmp_path, planner)
+    model = ScriptedChatModel(script=(reply,))
+    result, events = _run(case, tmp_path, planner_of(model))
     assert result.report.outcome == "lesions_found"
-    assert len(planner.seen) == 2
+    assert len(model.seen) == 2
     assert _calls(events)[0][:2] == ("plan_search", "offline fallback")
     assert any("no valid call" in warning for warning in result.report.warnings)
 
 
 def test_malformed_arguments_go_back_to_the_model_with_what_is_wrong(case: Path, tmp_path: Path) -> None:
-    planner = ScriptedPlanner(("plan_search", {"targets": 7}), ("plan_search", {"targets": ["liver lesion"]}))
-    result, _ = _run(case, tmp_path, planner)
+    model = ScriptedChatModel(script=(call("plan_search", targets=7), call("plan_search", targets=["liver lesion"])))
+    result, _ = _run(case, tmp_path, planner_of(model))
     assert result.report.outcome == "lesions_found"
-    assert "targets" in str(planner.seen[1][-1].content)
+    assert "targets" in str(model.seen[1][-1].content)
 
 
 @pytest.mark.parametrize(("budget", "value"), [("tokens", 100), ("model_calls", 0)])
 def test_a_used_up_model_budget_leaves_the_run_to_the_rules(
     case: Path, tmp_path: Path, budget: str, value: int
 ) -> None:
-    planner = ScriptedPlanner("hm")
-    result, events = _run(case, tmp_path, planner, **{budget: value})
+    model = ScriptedChatModel(script=(AIMessage("hm", usage_metadata=usage()),))
+    result, events = _run(case, tmp_path, planner_of(model), **{budget: value})
     assert result.report.outcome == "lesions_found"
     assert [event.step for event in events if event.kind == "budget"] == [budget]
     assert any(budget in warning for warning in result.report.warnings)
