@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -32,9 +32,24 @@ _OPTIONAL = {
 }
 
 
-def examine() -> tuple[Part, ...]:
-    """Look at everything; loads no weights and needs no network."""
-    return tuple(_parts())
+def examine(models: Sequence[str] = ()) -> tuple[Part, ...]:
+    """Look at everything; loads no weights and needs no network. With `models` (as `--segmenter` takes them), only at
+    these: what is wrong with a folder, and what its classes stand for.
+    """
+    return tuple(_model(spec) for spec in models) if models else tuple(_parts())
+
+
+def _model(spec: str) -> Part:
+    from r2seg_agent.segment.registry import segmenter
+
+    try:
+        found = segmenter(spec)
+        part = _checked(found.info.name, "segmenter", found, f"version {found.info.version}")
+    except R2SegError as error:
+        return Part(name=spec.partition(":")[0], kind="segmenter", ready=False, detail=error.message, fix=error.hint)
+    classes = found.info.settings.get("classes")
+    told = f"{part.detail}; classes: {classes}" if part.ready and classes else part.detail
+    return part.model_copy(update={"detail": told})
 
 
 def _parts() -> Iterator[Part]:

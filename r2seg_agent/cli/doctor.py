@@ -9,12 +9,18 @@ import typer
 
 
 def doctor_command(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Look at these only, as `--segmenter` takes them: nnunet:PATH, bundle:PATH, totalseg:TASK."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """List segmenters, anchor sources, weights, devices and optional parts; say how to get what is missing."""
     from r2seg_agent.doctor import examine
 
-    parts = examine()
+    parts = examine(models or ())
     if as_json:
         import json
 

@@ -12,6 +12,7 @@ import pytest
 from bundle_models import Pointwise, write_bundle
 from folder_models import bright_detector, build, plans, write_nnunet
 
+from r2seg_agent.doctor import examine
 from r2seg_agent.errors import InputError
 from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.channels import with_channels
@@ -211,3 +212,12 @@ def test_a_missing_channel_is_named_and_a_useless_one_told(brain: Path, tmp_path
         _find_in_brain(brain, tmp_path / "ws", channels={})
     report = _find_in_brain(brain, tmp_path / "ws", segmenter="contrast")
     assert any("cannot use the further channels (T2-FLAIR)" in warning for warning in report.warnings)
+
+
+def test_doctor_looks_at_a_folder(case: Case, tmp_path: Path) -> None:
+    good, bad = _with_nnunet(tmp_path, case), f"bundle:{tmp_path}"
+    ready, missing = examine([good, bad])
+    assert ready.ready
+    assert "tumor (liver_lesion)" in ready.detail
+    assert not missing.ready
+    assert "bundle.json" in missing.detail
