@@ -25,8 +25,13 @@ class Answer(Frozen):
     seconds: float = 0.0
     calls: int = 0
     """Model calls; 0 for a planner without a model."""
+    tokens: int = 0
+    road: str = "rules"
+    """How the model's call came (`graphs.planner.Road`)."""
+    phrases: tuple[str, ...] = ()
+    """What the model handed to `plan_search`."""
     referee: bool = False
-    """The referee planned, because the model made no valid call."""
+    """The offline rules planned, because the model made no valid call: right for the user, wrong for the model."""
 
 
 class Verdict(Frozen):
@@ -38,6 +43,8 @@ class Verdict(Frozen):
     answer: Answer
     exact: bool
     targets: bool
+    served: bool
+    """`exact`, with the plans of the referee counted where the model made no valid call."""
 
 
 class Rate(NamedTuple):
@@ -69,19 +76,16 @@ def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
 
 def judge(case: Case, answer: Answer) -> Verdict:
     """Compare with every right answer; the order of plans, repeats and the wording of a question do not count."""
-    if answer.failure is not None:
-        return Verdict(case=case, answer=answer, exact=False, targets=False)
     if answer.question is not None:
-        return Verdict(case=case, answer=answer, exact=case.asks, targets=case.asks)
-    right = [plans for plans in case.accept if plans is not None]
-    got = {_key(p.target, p.laterality, p.anchors) for p in answer.plans}
-    named = {p.target for p in answer.plans}
-    return Verdict(
-        case=case,
-        answer=answer,
-        exact=any(got == _keys(plans) for plans in right),
-        targets=any(named == {p.target for p in plans} for plans in right),
-    )
+        exact = targets = case.asks
+    else:
+        right = [plans for plans in case.accept if plans is not None]
+        got = {_key(p.target, p.laterality, p.anchors) for p in answer.plans}
+        named = {p.target for p in answer.plans}
+        exact = answer.failure is None and any(got == _keys(plans) for plans in right)
+        targets = answer.failure is None and any(named == {p.target for p in plans} for plans in right)
+    own = not answer.referee
+    return Verdict(case=case, answer=answer, exact=exact and own, targets=targets and own, served=exact)
 
 
 def rate(verdicts: Iterable[Verdict], half: Half, category: str | None = None, *, targets: bool = False) -> Rate:
