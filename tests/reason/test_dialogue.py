@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ def test_no_text_breaks_the_rules_or_names_a_finding_that_does_not_exist_unasked
 
 
 def test_it_is_the_finding_that_was_spoken_of_last() -> None:
-    table = TABLES["lung"].model_copy(update={"focus": 3})
+    table = replace(TABLES["lung"], focus=3)
     assert [compact(i) for i in read_message("how big is it, and where are the others?", table)] == [
         "describe 3",
         "locate 1 2",
@@ -143,8 +144,8 @@ def test_it_is_the_finding_that_was_spoken_of_last() -> None:
 
 
 def test_equally_large_findings_are_asked_back() -> None:
-    rows = tuple(row.model_copy(update={"volume_ml": 1.0}) for row in TABLES["lung"].findings)
-    table = TABLES["lung"].model_copy(update={"findings": rows})
+    rows = tuple(replace(row, volume_ml=1.0) for row in TABLES["lung"].findings)
+    table = replace(TABLES["lung"], findings=rows)
     assert compact(read_message("show the biggest one", table)[0]) == "show 1 2 3 ?"
 
 

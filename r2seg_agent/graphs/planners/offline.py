@@ -115,7 +115,8 @@ class _Turn:
         before = search
         if turn is not None and turn.before is not None:
             before = SearchState.model_validate_json(store.json(turn.before))
-        asks = read_asks(self._message, table_of(before, store))
+        unchanged = before.targets == search.targets and before.focus == search.focus
+        asks = read_asks(self._message, self._table if unchanged else table_of(before, store))
         if turn is not None and turn.index == 1 and before.targets:
             # The search was planned by hand and is done by now: the message only said so.
             asks = tuple(ask for ask in asks if not isinstance(ask.intent, Find))

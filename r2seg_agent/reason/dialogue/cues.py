@@ -63,3 +63,5 @@ SIZE, LISTING, OPEN = _cue("size"), _cue("listing"), _cue("open")
 PLACE, IS_IT_IN = _cue("place"), _cue("is_it_in")
 WIDEN, INCLUDE, ALSO_INCLUDE = _cue("widen"), _cue("include"), _cue("also_include")
 WHAT_ABOUT, FIND = _cue("what_about"), _cue("find")
+SEARCHES = _cue("searches")
+"""Begins so: a search, even for something unknown, which the planning rules ask back about."""

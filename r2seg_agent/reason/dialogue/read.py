@@ -66,6 +66,8 @@ def read_asks(message: str, table: Table) -> tuple[Ask, ...]:
     for clause in clauses_of(message):
         for intent in _Reader(clause, table).intents():
             last = read[-1] if read else None
+            if last is not None and clause.words in ("why", "why not") and isinstance(last[1], Explain):
+                continue  # "what about the third one, why not?"
             if last is not None and isinstance(last[1], Find) and isinstance(intent, Find):
                 whole = message[last[0].start : clause.stop]
                 joined = Clause(f"{last[0].words} {clause.words}", whole, last[0].start, clause.stop)
@@ -144,7 +146,7 @@ class _Reader:
             found = rule()
             if found:
                 return found
-        return (Find(self.clause.typed),) if self.fresh else (Remark("unknown", self.clause.typed),)
+        return (Remark("unknown", self.clause.typed),)
 
     def _polite(self) -> tuple[Intent, ...]:
         topics: tuple[tuple[Topic, re.Pattern[str]], ...] = (
@@ -153,7 +155,7 @@ class _Reader:
             ("bye", cues.BYE),
         )
         for topic, pattern in topics:
-            if pattern.fullmatch(self.words):
+            if pattern.fullmatch(self.words.replace(" ,", "")):
                 return (Remark(topic, self.clause.typed),)
         return () if self.core or "again" in self.words else (Remark("thanks", self.clause.typed),)
 
@@ -284,7 +286,8 @@ class _Reader:
             return ()
         if sizes and self.places and not self.names_lesion and not names_one(self.words, self.table):
             return (Remark("organ", self.clause.typed),)
-        about_all = cues.OPEN.search(self.words) or not names_one(self.words, self.table)
+        sided = any(item.role == "side" for item in self.items)
+        about_all = cues.OPEN.search(self.words) or not (sided or names_one(self.words, self.table))
         if about_all and not sizes and not self.names_place and not is_numbered(self.words, self.table):
             return (Describe(Which()),)
         return self._asked(Describe)
@@ -312,7 +315,8 @@ class _Reader:
         return (_missing(which),) if which.missing else (Same(which),)
 
     def _find(self) -> tuple[Intent, ...]:
-        return (Find(self.clause.typed),) if self.names_place or (self.fresh and self.names_lesion) else ()
+        searched_for = cues.SEARCHES.match(self.core) and not names_one(self.words, self.table)
+        return (Find(self.clause.typed),) if self.names_place or searched_for or self.fresh else ()
 
     def _which(self) -> Which:
         if not self.table.findings:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from r2seg_agent.frozen import Frozen
+from dataclasses import dataclass
+
 from r2seg_agent.imaging.volume import Modality
 
 
-class FindingRow(Frozen):
+@dataclass(frozen=True, slots=True)
+class FindingRow:
     """A finding as users refer to it. `target` is the number of its target, `place` is in patient terms."""
 
     number: int
@@ -18,7 +20,8 @@ class FindingRow(Frozen):
     volume_ml: float
 
 
-class RejectedRow(Frozen):
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
     """A rejected candidate; `number` counts in the order in which the user is shown them."""
 
     number: int
@@ -28,7 +31,8 @@ class RejectedRow(Frozen):
     why: str
 
 
-class TargetRow(Frozen):
+@dataclass(frozen=True, slots=True)
+class TargetRow:
     """A target of the search. `outcome` is "" while its search is under way."""
 
     number: int
@@ -39,7 +43,8 @@ class TargetRow(Frozen):
     rounds: int = 0
 
 
-class Table(Frozen):
+@dataclass(frozen=True, slots=True)
+class Table:
     """Everything that "it", "the second one" or "the liver" may mean. `focus` is the finding spoken of last."""
 
     modality: Modality = "unknown"
