@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.segment.protocol import Encoded, KnowsTargets, NeedsChannels, Prompt, Segmenter, SegmenterInfo
+from r2seg_agent.reason.plan import AnatomyPlan, Window
+from r2seg_agent.segment.protocol import (
+    Encoded,
+    HasFeatures,
+    KnowsTargets,
+    NeedsChannels,
+    Prompt,
+    Segmenter,
+    SegmenterInfo,
+)
 
 
 @runtime_checkable
@@ -73,6 +82,14 @@ class SliceBySlice:
     def channels(self) -> tuple[str, ...]:
         """The 2D segmenter's; () where it takes the scan alone."""
         return self.segmenter.channels if isinstance(self.segmenter, NeedsChannels) else ()
+
+    def features_at(
+        self, volume: Volume, around: Box, window: Window | None, voxels: NDArray[np.int64]
+    ) -> NDArray[np.floating[Any]]:
+        """The 2D segmenter's maps of the slices (`HasFeatures`; `info.feature_names` says whether it has any)."""
+        if not isinstance(self.segmenter, HasFeatures):
+            raise TypeError(f"`{self.segmenter.info.name}` has no maps to offer")
+        return self.segmenter.features_at(volume, around, window, voxels)
 
     def encode(self, volume: Volume, roi: Box) -> EncodedSlices:
         """The slices of `roi`, each a box of one slice, to be encoded when they are needed."""

@@ -137,6 +137,7 @@ class BiomedParseSegmenter:
             stand_in=self._given is not None,
             modalities=MODALITIES,
             weights_sha256=self._sha256,
+            feature_names=("res2", "res3"),
             settings=settings,
         )
 
@@ -169,6 +170,25 @@ class BiomedParseSegmenter:
                 "Lift it to volumes with `SliceBySlice`.",
             )
         return EncodedSlice(roi=roi, pixels=volume.array[roi.slices][0])
+
+    def features_at(
+        self, volume: Volume, around: Box, window: Window | None, voxels: NDArray[np.int64]
+    ) -> NDArray[np.floating[Any]]:
+        """(k, 576) res2 and res3 of the slices of `around` at `voxels` (`HasFeatures`); no text goes in."""
+        from r2seg_agent.segment.biomedparse.maps import at_pixels, early_maps
+
+        runner = self._ready()
+        rows: list[tuple[NDArray[np.bool_], FloatArray]] = []
+        for z in np.unique(voxels[:, 0]).tolist():
+            plane = volume.array[z, around.start[1] : around.stop[1], around.start[2] : around.stop[2]]
+            grey = network_input(plane, window, runner.model.config.image_size)
+            here = voxels[:, 0] == z
+            maps = early_maps(runner.model, grey, runner.device)
+            rows.append((here, at_pixels(maps, frame_of(plane.shape), voxels[here, 1:] - around.start[1:])))
+        out = np.zeros((len(voxels), rows[0][1].shape[1] if rows else 0), dtype=np.float32)
+        for here, values in rows:
+            out[here] = values
+        return out
 
     @property
     def slices_at_once(self) -> int:
