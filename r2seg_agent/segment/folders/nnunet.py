@@ -222,7 +222,8 @@ class NnUNetFolder:
 
     def _predicted(self, predictor: NnUNetPredictor, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
         picked = pick_channels(volume, self.channels, self.name)
-        if volume.unit != "HU" and any(name.casefold() == "ct" for name in self.dataset.channel_names):
+        of_ct = [a for n, a in zip(self.dataset.channel_names, picked.arrays, strict=True) if n.casefold() == "ct"]
+        if volume.unit != "HU" and any(array is volume.array for array in of_ct):
             raise InputError(
                 f"the model `{self.name}` needs Hounsfield units, this image has arbitrary grey values",
                 "Read the original DICOM or a NIfTI in HU.",

@@ -316,3 +316,52 @@ def test_a_checkpoint_as_nnunets_trainer_writes_it(tmp_path: Path, monkeypatch: 
     found = NnUNetFolder(parse_spec(str(fold.parent), "nnunet")).probabilities(scan, scan.geometry.full_box)
     theirs = _nnunet_says(fold.parent, scan.float32()[None], scan.geometry.spacing_mm, (0,))
     np.testing.assert_allclose(found["tumor"], theirs[2], atol=1e-6)
+
+
+def test_hounsfield_units_are_asked_of_the_ct_only(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "m", schemes=["CTNormalization", "ZScoreNormalization"], channels=("CT", "PET"))
+    network = NnUNetFolder(parse_spec(f"{folder}#0", "nnunet"))
+    ct, pet = _scan(seed=1), _scan(seed=2)
+    main_is_pet = Volume(
+        array=pet.array, geometry=pet.geometry, modality="PT", unit="arbitrary", channels={"CT": ct.array}
+    )
+    assert network.probabilities(main_is_pet, pet.geometry.full_box)["tumor"].shape == pet.array.shape
+    grey = Volume(array=ct.array, geometry=ct.geometry, modality="CT", unit="arbitrary", channels={"PET": pet.array})
+    with pytest.raises(InputError, match="needs Hounsfield units"):
+        network.probabilities(grey, ct.geometry.full_box)
+
+
+@pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans format")
+def test_plans_of_older_nnunet_versions(tmp_path: Path) -> None:
+    """Before 2.5 the plans had no `architecture`, only the numbers that it follows from."""
+    plan = plans((3.0, 3.0, 3.0), (16, 16, 16), ["CTNormalization"])
+    configuration = plan["configurations"]["3d_fullres"]
+    del configuration["architecture"]
+    configuration |= {
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": 4,
+        "n_conv_per_stage_encoder": [1, 1],
+        "n_conv_per_stage_decoder": [1],
+        "num_pool_per_axis": [1, 1, 1],
+        "pool_op_kernel_sizes": [[1, 1, 1], [2, 2, 2]],
+        "conv_kernel_sizes": [[3, 3, 3], [3, 3, 3]],
+        "unet_max_num_features": 8,
+    }
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    own = PlansManager(plan).get_configuration("3d_fullres")
+    network = get_network_from_plans(
+        own.network_arch_class_name,
+        own.network_arch_init_kwargs,
+        own.network_arch_init_kwargs_req_import,
+        1,
+        3,
+        deep_supervision=False,
+    )
+    random_weights(network, seed=3)
+    labels = {"background": 0, "liver": 1, "tumor": 2}
+    folder, scan = write_nnunet(tmp_path / "m", {"fold_0": network}, plan, labels=labels), _scan()
+    found = NnUNetFolder(parse_spec(str(folder), "nnunet")).probabilities(scan, scan.geometry.full_box)
+    theirs = _nnunet_says(folder, scan.float32()[None], scan.geometry.spacing_mm, (0,))
+    np.testing.assert_allclose(found["tumor"], theirs[2], atol=1e-6)
