@@ -24,6 +24,7 @@ from r2seg_agent.reason.dialogue import (
     Widen,
     read_message,
 )
+from r2seg_agent.reason.dialogue.spelling import joined, read_tokens
 from r2seg_agent.reason.offline import plan_request
 
 ROWS = [
@@ -75,6 +76,8 @@ TABLES = {
     "none": Table(modality="CT", targets=(_PANCREAS,), rejected=_REJECTED),
 }
 """Nothing searched yet; three nodules (right, left, left); one; none survived."""
+
+COUNTING = {"first", "second", "third", "fourth", "fifth", "one", "two", "three", "four", "five", "ten"}
 
 
 def compact(intent: Intent) -> str:
@@ -128,11 +131,12 @@ def _planned(text: str) -> tuple[object, ...]:
 )
 def test_no_text_breaks_the_rules_or_names_a_finding_that_does_not_exist_unasked(table: str, message: str) -> None:
     numbers = {row.number for row in TABLES[table].findings}
+    words = joined(read_tokens(message)).split()
+    counted = any(c.isdigit() for c in "".join(words)) or bool(COUNTING & set(words))
     for intent in read_message(message, TABLES[table]):
         which = getattr(intent, "which", None)
-        if which is not None and which.kind == "finding" and not any(c.isdigit() for c in message):
-            said = {"first", "second", "third", "two", "three"} & set(message.lower().split())
-            assert set(which.numbers) <= numbers or said or not message.isascii()
+        if which is not None and which.kind == "finding" and not counted:
+            assert set(which.numbers) <= numbers
 
 
 def test_it_is_the_finding_that_was_spoken_of_last() -> None:
