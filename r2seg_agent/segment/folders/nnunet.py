@@ -9,9 +9,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, get_args
-
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from typing import TYPE_CHECKING, Final, get_args
 
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.hashing import cached_file_sha256
@@ -19,6 +17,7 @@ from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.segment.folders.channels import modalities_of, pick_channels
 from r2seg_agent.segment.folders.classes import ClassTable, class_table
+from r2seg_agent.segment.folders.nnunet_tables import DatasetJson, PlansJson
 from r2seg_agent.segment.folders.side_file import Orientation, SideFile, read_model, read_side_file
 from r2seg_agent.segment.folders.spec import ModelSpec
 from r2seg_agent.segment.protocol import SegmenterInfo
@@ -32,55 +31,6 @@ CHECKPOINTS: Final = ("checkpoint_final.pth", "checkpoint_best.pth")
 """What a fold's checkpoint may be called, the better choice first."""
 REORIENTING_READERS: Final[Mapping[str, Orientation]] = {"NibabelIOWithReorient": "RAS"}
 """Readers of nnU-Net that turn images before the network sees them; all others leave them as stored."""
-
-
-def _names(value: object) -> object:
-    """nnU-Net's {"0": "T1", "1": "T2"} in the order of its numbers."""
-    if isinstance(value, dict):
-        return tuple(str(value[key]) for key in sorted(value, key=lambda k: (len(str(k)), str(k))))
-    return value
-
-
-class DatasetJson(BaseModel):
-    """The part of nnU-Net's `dataset.json` that matters here. A label is a number, or the numbers of a region."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    channel_names: Annotated[
-        tuple[str, ...],
-        BeforeValidator(_names),
-        Field(min_length=1, validation_alias=AliasChoices("channel_names", "modality")),
-    ]
-    labels: Mapping[str, int | tuple[int, ...]]
-    regions_class_order: tuple[int, ...] | None = None
-    name: str = ""
-    description: str = ""
-    licence: str = ""
-    license: str = ""
-    r2seg_stand_in: bool = False
-
-    @property
-    def has_regions(self) -> bool:
-        """True where classes overlap (sigmoid outputs), by nnU-Net's own rule."""
-        return any(isinstance(value, tuple) and len(value) > 1 for value in self.labels.values())
-
-    def outputs(self) -> tuple[str | None, ...]:
-        """The class of each output of the network, None for the background; nnU-Net's own order."""
-        kept = {name: value for name, value in self.labels.items() if name != "ignore"}
-        if self.has_regions:
-            return tuple(name for name, value in kept.items() if set(_as_tuple(value)) != {0})
-        by_value = {_as_tuple(value)[0]: name for name, value in kept.items()}
-        return tuple(by_value[value] if value != 0 else None for value in sorted(by_value))
-
-
-class PlansJson(BaseModel):
-    """The part of nnU-Net's `plans.json` that matters here."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    dataset_name: str
-    image_reader_writer: str = "SimpleITKIO"
-    configurations: Mapping[str, Mapping[str, object]]
 
 
 class NnUNetFolder:
@@ -257,10 +207,6 @@ def files_sha256(*files: Path) -> str:
 def _checkpoint(fold: Path) -> Path | None:
     """The fold's checkpoint, if there is a whole one (torch's format is a zip archive, its directory at the end)."""
     return next((p for name in CHECKPOINTS if (p := fold / name).is_file() and zipfile.is_zipfile(p)), None)
-
-
-def _as_tuple(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return value if isinstance(value, tuple) else (value,)
 
 
 def _version(package: str) -> str:
