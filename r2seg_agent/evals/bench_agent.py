@@ -59,7 +59,11 @@ def step_overheads(folder: Path) -> list[Overhead]:
     write_itk(folder / "ct.nrrd", np.asarray(phantom.volume.array), phantom.volume.geometry)
     write_label_map(folder / "organs.nii.gz", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
     options = RunOptions(
-        anchors=str(folder / "organs.nii.gz"), modality="CT", workspace=folder / "workspace", synthetic=True
+        anchors=str(folder / "organs.nii.gz"),
+        segmenter="contrast",
+        modality="CT",
+        workspace=folder / "workspace",
+        synthetic=True,
     )
     clock = _Clock()
     for tool in ALL_TOOLS:

@@ -53,6 +53,7 @@ def too_little_padding(folder: Path) -> Report:
     (folder / "plan.json").write_text(plan.model_dump_json(), encoding="utf-8")
     options = FindOptions(
         anchors=str(folder / "organs.nrrd"),
+        segmenter="contrast",
         plan=folder / "plan.json",
         truth=str(folder / "truth.nrrd"),
         workspace=folder / "ws",
@@ -65,7 +66,9 @@ def too_little_padding(folder: Path) -> Report:
 def nothing_survives(folder: Path) -> Report:
     """A real CT without a liver lesion, searched at alpha 0.0005."""
     scan = fetch("abdomen")
-    options = FindOptions(anchors=scan.anchors or "auto", modality="CT", alpha=0.0005, workspace=folder / "ws")
+    options = FindOptions(
+        anchors=scan.anchors or "auto", segmenter="contrast", modality="CT", alpha=0.0005, workspace=folder / "ws"
+    )
     return run_find("find a liver lesion", str(scan.image), options).report
 
 
