@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from r2seg_agent.progress import Progress
 
 
+STOPPING = "finishing this step; Ctrl-C again leaves at once"
 UNFINISHED = "/continue goes on with the request, /fork {turn} goes back to before it."
 
 
@@ -85,6 +86,7 @@ class Chat:
 
         if self.session.search.turns:
             self.view.past(self.session)
+            self._tell_news()
         self._safely(self.go_on)
         waiting = self.session.question
         if waiting is not None:
@@ -207,17 +209,18 @@ def _stoppable(session: Session, view: ChatView) -> Iterator[None]:
     stop.clear()
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
+        # The terminal may be in the middle of a line: nothing is printed here, and Python's own buffers stay untouched.
         if not stop.is_set():
             stop.set()
-            view.line("Finishing the step under way; Ctrl-C again leaves.", "yellow")
+            view.tools.remark(STOPPING)
             return
         # A step in a worker thread cannot be broken off, and Python would wait for it: the process ends here. What is
         # on disk is whole at any moment, as after a kill.
-        view.tools.close()
-        view.line(f"Left. r2seg chat --resume {session.id} goes on.", "yellow")
-        view.console.file.flush()
-        session.fail(KeyboardInterrupt())
-        os._exit(BudgetError.exit_status)
+        try:
+            view.tools.farewell(f"Left. r2seg chat --resume {session.id} goes on.")
+            session.fail(KeyboardInterrupt())
+        finally:
+            os._exit(BudgetError.exit_status)
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:

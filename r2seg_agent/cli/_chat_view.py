@@ -83,8 +83,8 @@ class ChatView:
                 match event:
                     case ToolStarted(tool, args, taken_by):
                         self.tools.start(tool, args, taken_by)
-                    case ToolFinished(_, error):
-                        self.tools.finish(printable(error))
+                    case ToolFinished(tool, error):
+                        self.tools.finish(tool, printable(error))
                     case Said(text):
                         self.line(text, "bold")
                     case Words(text):

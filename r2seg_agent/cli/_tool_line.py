@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ MOST_ITEMS = 4
 """Longer lists are left out."""
 _UNTOLD = ("kind",)
 _BARE = ("targets", "organs", "include", "candidate", "plane")
+STDERR = 2
+"""The file descriptor."""
 WAITING = "…"
 """The line between two tools: a language model may be choosing."""
 
@@ -34,10 +37,11 @@ class ToolLine:
         self._alive = console.is_terminal and not console.is_dumb_terminal
         self._bars: Progress | None = None
         self._task: TaskID | None = None
-        self._name, self._began = "", 0.0
+        self._name, self._began, self._remark = "", 0.0, ""
 
     def open(self) -> None:
         """Begin to draw."""
+        self._remark = ""
         if not self._alive or self._bars is not None:
             return
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -75,23 +79,37 @@ class ToolLine:
             printable(" ".join(part for part in (stage if self._name else "", counts, note) if part)),
         )
 
-    def finish(self, error: str) -> None:
-        """The tool is done, or refused its arguments."""
+    def finish(self, tool: str, error: str) -> None:
+        """The tool is done, or refused its arguments. Its start was not seen where a resumed run begins in it."""
         from rich.text import Text
 
-        name, self._name = self._name, ""
+        took = f"  {time.monotonic() - self._began:.1f} s" if self._name else ""
+        name, self._name = self._name or describe_call(tool, {}), ""
         if not self._alive:
             if error:
                 self._note(f"  refused: {error}")
         elif error:
             self._console.print(Text(f"  ✗ {name}: {error}", style="dim yellow"))
         else:
-            self._console.print(Text(f"  ✓ {name}  {time.monotonic() - self._began:.1f} s", style="dim"))
+            self._console.print(Text(f"  ✓ {name}{took}", style="dim"))
         self._draw(WAITING, "")
+
+    def remark(self, text: str) -> None:
+        """Something to know at once; may be called from a signal handler, so that it writes to no Python stream."""
+        self._remark = text
+        if self._bars is None:
+            os.write(STDERR, f"{text}\n".encode())
+        else:
+            self._draw(self._name or WAITING, text)
+
+    def farewell(self, text: str) -> None:
+        """The last words of a process that ends now, with the cursor shown again; for signal handlers too."""
+        show = "\r\n\x1b[?25h" if self._alive else ""
+        os.write(STDERR, f"{show}{text}\n".encode())
 
     def _draw(self, description: str, counts: str) -> None:
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, description=description, counts=counts)
+            self._bars.update(self._task, description=description, counts=self._remark or counts)
 
     def _note(self, text: str) -> None:
         from rich.text import Text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -86,11 +87,13 @@ class Terminal:
     def resize(self, columns: int, rows: int) -> None:
         """Change the size of the window; the program gets SIGWINCH."""
         self._screen.resize(rows, columns)
+        self._screen.cursor.y = min(self._screen.cursor.y, rows - 1)  # pyte leaves it outside a smaller screen
+        self._screen.cursor.x = min(self._screen.cursor.x, columns - 1)
         self._size(columns, rows)
 
-    def wait_for(self, text: str, seconds: float = 60.0) -> None:
-        """Until `text` stands on the screen. Raises `TimeoutError` with the screen."""
-        self._until(lambda: text in self.screen(), f"`{text}`", seconds)
+    def wait_for(self, pattern: str, seconds: float = 60.0) -> None:
+        """Until something on the screen fits the regular expression. Raises `TimeoutError` with the screen."""
+        self._until(lambda: re.search(pattern, self.screen()) is not None, f"`{pattern}`", seconds)
 
     def wait_still(self, prompts: Sequence[str], seconds: float = 300.0) -> None:
         """Until the program is still and the cursor's line begins with one of `prompts`."""

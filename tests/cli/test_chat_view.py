@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,27 @@ def test_a_terminal_keeps_one_line_a_tool_with_its_time() -> None:
     view.follow([ToolStarted("segment_lesions", {"target": 1}, "planner"), ToolFinished("segment_lesions"), END])
     assert "✓ segment lesions, target 1  0.0 s" in out(view)
     assert notes(view) == ""
+
+
+def test_a_tool_that_a_resumed_run_ends_is_named_without_a_time() -> None:
+    view = make_view(terminal=True)
+    view.follow([ToolFinished("segment_lesions"), END])
+    assert re.search(r"✓ segment lesions *\n", out(view))
+
+
+def test_a_remark_stays_until_the_turn_ends_and_goes_past_pythons_streams(capfd: pytest.CaptureFixture[str]) -> None:
+    view = make_view(terminal=True)
+    view.tools.open()
+    view.tools.start("segment_lesions", {"target": 1}, "planner")
+    view.tools.remark("finishing this step")
+    view.tools.progress("slices", 4, 64)
+    assert view.tools._bars is not None
+    assert view.tools._bars.tasks[0].fields["counts"] == "finishing this step"
+    view.tools.close()
+    plain = make_view()
+    plain.tools.remark("finishing this step")
+    plain.tools.farewell("Left.")
+    assert capfd.readouterr().err == "finishing this step\nLeft.\n"
 
 
 def test_progress_is_drawn_in_the_line_of_the_tool() -> None:
