@@ -108,6 +108,8 @@ def test_each_kind_finds_the_lesion(
     assert report.segmenter.weights_sha256 is not None
     assert any("stand-in" in warning for warning in report.warnings)
     assert str(tmp_path) not in report.model_dump_json()
+    trace = case.folder / "ws" / "runs" / report.run_id / "trace.jsonl"
+    assert str(tmp_path) not in trace.read_text(), "no path of the user in a trace"
 
 
 def test_an_unknown_target_ends_the_search_before_long_work(case: Case, tmp_path: Path) -> None:
@@ -200,6 +202,7 @@ def test_a_lesion_that_only_another_channel_shows(brain: Path, tmp_path: Path) -
     assert any("`T2-FLAIR` was resampled onto the scan's grid" in warning for warning in report.warnings)
     assert any("The scan itself is taken as channel `T1`" in warning for warning in report.warnings)
     assert str(brain) not in report.model_dump_json()
+    assert str(brain) not in (tmp_path / "ws" / "runs" / report.run_id / "trace.jsonl").read_text()
     other = _find_in_brain(brain, tmp_path / "ws", channels={"FLAIR": str(brain / "fine_flair.nii.gz")})
     assert other.image.sha256 != report.image.sha256
     assert other.run_id != report.run_id
