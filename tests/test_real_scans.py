@@ -10,6 +10,7 @@ from r2seg_agent.data.fetch import LocalDataset, local
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.pipeline import FindOptions, FindResult, run_find
+from r2seg_agent.segment.weights import weights_info, weights_path
 
 pytestmark = pytest.mark.data
 
@@ -48,6 +49,18 @@ def test_a_synthetic_liver_lesion_is_found_in_3d_and_in_a_picture(tmp_path: Path
     assert max(lesion.dice for lesion in result.report.truth.lesions) > dice
     assert "SYNTHETIC" in (result.folder / "report.md").read_text(encoding="utf-8")
     assert (result.folder / ("lesions.png" if name.startswith("slice") else "lesions.nii.gz")).exists()
+
+
+@pytest.mark.skipif(weights_path("lite-medsam") is None, reason="the released weights are not here: make data")
+@pytest.mark.parametrize(("name", "dice"), [("abdomen-synthetic", 0.85), ("slice-synthetic", 0.7)])
+def test_the_default_model_finds_it_too_and_is_no_stand_in(tmp_path: Path, name: str, dice: float) -> None:
+    report = _find("find a liver lesion", _scan(name), tmp_path, segmenter="lite-medsam").report
+    assert report.truth is not None
+    assert max(lesion.dice for lesion in report.truth.lesions) > dice
+    assert len(report.findings) == 1
+    assert report.segmenter is not None
+    assert not report.segmenter.stand_in
+    assert report.segmenter.weights_sha256 == weights_info("lite-medsam").sha256
 
 
 def test_a_dicom_series_is_answered_with_a_dicom_seg_on_its_grid(tmp_path: Path) -> None:
