@@ -33,8 +33,10 @@ class Mode(NamedTuple):
 
 MODES = (
     Mode("float32", False),
+    Mode("tensorfloat32", False),
     Mode("bfloat16", False),
     Mode("float16", False),
+    Mode("tensorfloat32", True),
     Mode("bfloat16", True),
     Mode("float16", True),
 )

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
-from r2seg_agent.segment.biomedparse.products import MAP_BYTES, RowProduct, row_product, rows_at_once
+from r2seg_agent.segment.biomedparse.products import (
+    MAP_BYTES,
+    RowProduct,
+    autocast_dtype,
+    row_product,
+    rows_at_once,
+)
 
 SMALLEST_WINDOW = 3
 """Kernel of the first focal level; each further level is wider by 2 (3, 5, 7, 9)."""
@@ -96,12 +102,16 @@ class FocalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim), dense, changed in place. But for the contexts no pixel needs another: they go in blocks."""
-        pixels, contexts = x.view(-1, x.shape[-1]), self.modulation.context(x).flatten(0, 2)
+        # In half precision three products read the input: it is converted once.
+        seen = x.to(autocast_dtype(x.device) or x.dtype)
+        contexts = self.modulation.context(seen).flatten(0, 2)
+        pixels, seen = x.view(-1, x.shape[-1]), seen.view(-1, x.shape[-1])
         step = rows_at_once(len(pixels), self.mlp.fc1.out_features, x.device)
         modulation, mlp = self.modulation.ready(step), self.mlp.ready(step)
         for start in range(0, len(pixels), step):
-            block = pixels[start : start + step]
-            block.addcmul_(self.gamma_1, self.norm1(modulation(block, contexts[start : start + step])))
+            rows = slice(start, start + step)
+            block = pixels[rows]
+            block.addcmul_(self.gamma_1, self.norm1(modulation(seen[rows], contexts[rows])))
             block.addcmul_(self.gamma_2, self.norm2(mlp(block)))
         return x
 

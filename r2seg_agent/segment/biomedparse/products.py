@@ -23,6 +23,14 @@ RowProduct = Callable[[Tensor], Tensor]
 """(rows, inputs) → (rows, outputs)."""
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type that autocast multiplies in on `device`, None when it is off."""
+    kind = device.type
+    if not torch.amp.autocast_mode.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
 def rows_at_once(rows: int, widest: int, device: torch.device) -> int:
     """How many rows go through a chain of products together, when its widest result has `widest` columns."""
     if device.type != "cpu":
@@ -77,7 +85,7 @@ def _packable(weight: Tensor) -> torch.dtype | None:
         return None
     if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight") or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return None
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+    dtype = autocast_dtype(weight.device) or weight.dtype
     if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return None
     return dtype if dtype in (torch.float32, torch.bfloat16) else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from r2seg_agent.segment.biomedparse.decoder import ImageFeatures
 from r2seg_agent.segment.biomedparse.model import BiomedParse
 from r2seg_agent.segment.biomedparse.text import TextEmbedding
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "tensorfloat32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 T = TypeVar("T")
 
@@ -26,7 +26,8 @@ SLICES_AT_ONCE_CUDA = 8
 class Runner:
     """Encodes slices and answers prompts; a batch for which memory is too small is halved, and stays halved.
 
-    `precision` is that of the image encoder (autocast), the decoder is always float32. `compiled` hands the encoder to
+    `precision` is that of the image encoder: autocast for the half ones; tensorfloat32 keeps float32 numbers and rounds
+    inside GPU products only (on CPU it is float32). The decoder is always float32. `compiled` hands the encoder to
     `torch.compile`: minutes at the first slice. `slices_at_once` None is one on CPU, where batches gain nothing.
     """
 
@@ -55,7 +56,7 @@ class Runner:
 
         def batch(start: int, stop: int) -> list[ImageFeatures]:
             grey = torch.from_numpy(np.stack(greys[start:stop])).to(self.device, torch.float32)
-            with self._autocast():
+            with products_in(self.device, self.precision):
                 features = self.model.encode(grey[:, None].expand(-1, 3, -1, -1))
             return [one.float32() for one in features]
 
@@ -70,19 +71,28 @@ class Runner:
 
     def logits(self, features: ImageFeatures, texts: Sequence[TextEmbedding]) -> torch.Tensor:
         """(P, h, w). A joint answer is one row: it cannot be had in parts."""
-        if self.joint:
-            return self.model.decode(features, texts, joint=True).logits
+        with products_in(self.device, "float32"):
+            if self.joint:
+                return self.model.decode(features, texts, joint=True).logits
 
-        def batch(start: int, stop: int) -> list[torch.Tensor]:
-            return list(self.model.decode(features, texts[start:stop]).logits)
+            def batch(start: int, stop: int) -> list[torch.Tensor]:
+                return list(self.model.decode(features, texts[start:stop]).logits)
 
-        found, self._prompts_at_once = in_parts(len(texts), self._prompts_at_once, batch)
-        return torch.stack(found)
+            found, self._prompts_at_once = in_parts(len(texts), self._prompts_at_once, batch)
+            return torch.stack(found)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+@contextmanager
+def products_in(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Run products in `precision`. On a GPU torch's convolutions round float32 to TF32 by default: not here."""
+    saved = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tensorfloat32"
+    half = precision in ("bfloat16", "float16")
+    try:
+        with torch.autocast(device.type, dtype=getattr(torch, precision)) if half else nullcontext():
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = saved
 
 
 def device_of(name: Device) -> torch.device:

@@ -19,7 +19,7 @@ class BiomedParseSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["float32", "tensorfloat32", "bfloat16", "float16"] = "float32"
     joint: bool = False
     compiled: bool = False
     slices_at_once: Annotated[int, Field(ge=1)] | None = None

@@ -12,6 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from r2seg_agent.segment.biomedparse.products import autocast_dtype
+
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 TILE = 4
 WINDOW = TILE + 2
@@ -28,7 +30,7 @@ def saves(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
+        and autocast_dtype(x.device) is None
         and not torch.compiler.is_compiling()
         and rest == height % TILE == width % TILE == 0
         and tiles >= FEWEST_TILES
