@@ -102,7 +102,7 @@ def _plugins() -> Iterator[Part]:
     """Installed plug-ins, each made once with no option; one that fails is listed with its error."""
     from r2seg_agent.plugins import ANCHOR_GROUP, SEGMENTER_GROUP, plugins
     from r2seg_agent.reason.anchors.choose import SOURCE_NAMES, anchor_source
-    from r2seg_agent.segment.registry import FOLDERS, SEGMENTERS, segmenter
+    from r2seg_agent.segment.registry import AUTO, FOLDERS, SEGMENTERS, segmenter
 
     def segments(name: str, origin: str) -> Part:
         return _checked(name, "segmenter", segmenter(name), origin)
@@ -113,7 +113,7 @@ def _plugins() -> Iterator[Part]:
         return Part(name=name, kind="anchors", ready=True, detail=detail)
 
     for plugin in plugins(SEGMENTER_GROUP):
-        taken = plugin.name in SEGMENTERS or plugin.name in FOLDERS
+        taken = plugin.name in (AUTO, *SEGMENTERS, *FOLDERS)
         yield _plugin_part(plugin, "segmenter", taken, segments)
     for plugin in plugins(ANCHOR_GROUP):
         yield _plugin_part(plugin, "anchors", plugin.name in SOURCE_NAMES, anchors)
