@@ -42,27 +42,28 @@ def _plan(chat: Chat, arguments: tuple[str, ...]) -> None:
 
 
 def _show(chat: Chat, arguments: tuple[str, ...]) -> None:
-    from r2seg_agent.cli._chat_show import slice_of
+    from r2seg_agent.tools._use import ToolUseError
+    from r2seg_agent.tools.show_slices import draw
 
-    findings = chat.session.findings()
-    if not findings:
-        raise InputError(
-            "there is no finding to show", "`/plan` says what was searched, `/rejected` what was rejected."
-        )
-    numbers = {finding.number: finding for finding in findings}
-    planes = [word for word in arguments if any(plane.startswith(word.casefold()) for plane in PLANES)]
-    others = [word for word in arguments if word not in planes]
-    focus = chat.session.search.focus
-    wanted = others[0].lstrip("#") if others else str(focus if focus in numbers else findings[0].number)
-    if len(others) > 1 or len(planes) > 1 or not wanted.isdecimal() or int(wanted) not in numbers:
-        legal = ", ".join(map(str, numbers))
-        raise InputError(
-            f"`/show {' '.join(arguments)}` names no finding and plane",
-            f"Findings: {legal}; planes: {', '.join(PLANES)}.",
-        )
-    plane = next((p for p in PLANES if planes and p.startswith(planes[0].casefold())), PLANES[0])
-    path, caption = slice_of(chat.session, numbers[int(wanted)], plane)
-    chat.view.picture(path, caption)
+    session, search = chat.session, chat.session.search
+    numbers = [finding.number for finding in session.findings()]
+    plane, finding, rejected = PLANES[0], 0, 0
+    for word in arguments:
+        text = word.casefold().lstrip("#")
+        planes = [one for one in PLANES if one.startswith(text)]
+        if planes:
+            plane = planes[0]
+        elif text.removeprefix("r").isdecimal():
+            finding, rejected = (0, int(text[1:])) if text.startswith("r") else (int(text), 0)
+        else:
+            raise InputError(f"`{word}` is neither a number nor a plane", f"Usage: {COMMANDS['show'].usage}")
+    if numbers and not (finding or rejected):
+        finding = search.focus if search.focus in numbers else numbers[0]
+    try:
+        drawn = draw(session.context, search, finding=finding, rejected=rejected, plane=plane)
+    except ToolUseError as error:
+        raise InputError(str(error), "`/findings` and `/rejected` list what can be shown.") from error
+    chat.view.picture(session.context.store.path(drawn.ref.sha256, ".png"), drawn.result.caption)
 
 
 def _findings(chat: Chat, arguments: tuple[str, ...]) -> None:

@@ -24,7 +24,9 @@ class About(NamedTuple):
 COMMANDS: Mapping[str, About] = MappingProxyType(
     {
         "plan": About("/plan", "the plan of every target: organs, margins, window, why there"),
-        "show": About("/show [N] [PLANE]", "the slice through finding N: axial, coronal or sagittal", 2),
+        "show": About(
+            "/show [N|rN] [PLANE]", "the slice through finding N, or rejected candidate rN; PLANE: axial, …", 2
+        ),
         "findings": About("/findings", "the table of findings"),
         "rejected": About("/rejected", "what was rejected and why, nearest to being kept first"),
         "wider": About("/wider", "look wider for what was not found"),

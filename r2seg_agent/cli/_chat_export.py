@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def export(session: Session, to: Path | None, view: ChatView) -> None:
-    """Write report, masks and pictures to the session's own folder, and copy them to the folder `to`.
+    """Write report, masks and pictures to the session's own folder, and copy them to the folder `to`; for a name that
+    ends in .html, write the whole trace as one page there.
 
     Raises `InputError` where `to` cannot be written or nothing was searched yet.
     """
@@ -28,6 +29,13 @@ def export(session: Session, to: Path | None, view: ChatView) -> None:
         written = session.write()
     finally:
         view.tools.close()
+    if to is not None and to.suffix.casefold() in (".html", ".htm"):
+        from r2seg_agent.trace.html import write_page
+        from r2seg_agent.trace.run import open_run
+
+        write_page(open_run(session.folder.workspace, session.id), to)
+        view.line(f"{to}: {to.stat().st_size / 1e6:.1f} MB, opens offline in any browser", "dim")
+        return
     folder = session.folder.path
     names = (*written.files, "trace.jsonl")
     if to is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from langchain_core.tools import tool
 from langgraph.types import Command
@@ -16,6 +16,7 @@ from r2seg_agent.report.models import Candidate, Finding
 from r2seg_agent.report.overlay import draw_slice
 from r2seg_agent.report.planes import Plane, planes
 from r2seg_agent.report.scene import Scene, display_window, middle_of, rejected_outline
+from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.evidence import all_findings, finding_by_number, rejected_candidates
@@ -54,11 +55,29 @@ def show_slices(
     finding: Annotated[int, Field(ge=0, description="Number of a finding; 0: the middle of the searched region.")] = 0,
     plane: Literal["axial", "coronal", "sagittal"] = "axial",
     rejected: Annotated[int, Field(ge=0, description="Number of a rejected candidate, instead of a finding.")] = 0,
+    target: Annotated[int, Field(ge=0, description="Whose searched region, with no finding; 0: the last one's.")] = 0,
 ) -> Command[str]:
     """Draw a slice for the user: through a finding, a rejected candidate, or the middle of the searched region."""
-    search, context = search_of(runtime), context_of(runtime)
-    subject = _subject(context, search, finding, rejected)
-    by_name = {p.name: p for p in planes(context.volume)}
+    search = search_of(runtime)
+    drawn = draw(context_of(runtime), search, finding=finding, rejected=rejected, plane=plane, target=target)
+    search = search.model_copy(update={"focus": finding}) if finding else search
+    return answer(runtime, search, drawn.result, "show_slices", say=drawn.say, artifacts={"picture": drawn.ref})
+
+
+class Drawn(NamedTuple):
+    """A stored picture, what it shows, and the sentence that says so."""
+
+    ref: ArtifactRef
+    result: ShowSlicesResult
+    say: str
+
+
+def draw(
+    context: Context, search: SearchState, *, finding: int = 0, rejected: int = 0, plane: str = "axial", target: int = 0
+) -> Drawn:
+    """Draw the slice that `show_slices` shows; `ToolUseError` for a number or a plane that is not there."""
+    subject = _subject(context, search, finding, rejected, target)
+    by_name: dict[str, Plane] = {p.name: p for p in planes(context.volume)}
     chosen = by_name.get(plane) or by_name.get("image")
     if chosen is None:
         raise ToolUseError(f"this image has no {plane} plane; it has: {', '.join(by_name)}")
@@ -83,12 +102,11 @@ def show_slices(
         slice=index,
         caption=f"{subject.name}, {where}",
     )
-    search = search.model_copy(update={"focus": finding}) if finding else search
     say = f"The picture shows {subject.name} in the {where}{f': {subject.place}' if subject.place else ''}."
-    return answer(runtime, search, result, "show_slices", say=say, artifacts={"picture": ref})
+    return Drawn(ref, result, say)
 
 
-def _subject(context: Context, search: SearchState, finding: int, rejected: int) -> _Subject:
+def _subject(context: Context, search: SearchState, finding: int, rejected: int, number: int) -> _Subject:
     if finding and rejected:
         raise ToolUseError("give `finding` or `rejected`, not both")
     if finding:
@@ -102,10 +120,12 @@ def _subject(context: Context, search: SearchState, finding: int, rejected: int)
             raise ToolUseError(f"there is no rejected candidate {rejected}; {legal}")
         one = known[rejected - 1]
         return _Subject(f"rejected candidate {rejected}", one.reason, search.targets[target_of(one) - 1], rejected=one)
-    searched = [target for target in search.targets if target.anchors is not None]
+    searched = {n: target for n, target in enumerate(search.targets, start=1) if target.anchors is not None}
     if not searched:
         raise ToolUseError("nothing was searched yet; plan a search with `plan_search` first")
-    last = searched[-1]
+    if number and number not in searched:
+        raise ToolUseError(f"target {number} was not searched; there are: {', '.join(map(str, searched))}")
+    last = searched[number or max(searched)]
     return _Subject(f"the middle of what was searched for {last.original_plan.target_name}", "", last)
 
 

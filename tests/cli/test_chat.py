@@ -79,7 +79,9 @@ def test_a_conversation_in_a_script(talk: Talk, tmp_path: Path) -> None:
         "/plan",
         "/show 1 coronal",
         "what did you do so far?",
+        "/show r1",
         "/export results",
+        "/export page.html",
     )
     assert ran.status == 0, ran.err
     banner = ran.out.partition("›")[0]
@@ -91,6 +93,8 @@ def test_a_conversation_in_a_script(talk: Talk, tmp_path: Path) -> None:
     assert "long × perp." in ran.after("/findings")
     assert "lesion of liver" in ran.after("/plan")
     assert "coronal slice" in ran.after("/show 1 coronal")
+    assert "rejected candidate 1, axial slice" in ran.after("/show r1")
+    assert "<html" in (tmp_path / "page.html").read_text()
     picture = re.search(r"picture: (\S+\.png)", ran.after("/show 1 coronal"))
     assert picture is not None
     assert (tmp_path / picture[1]).read_bytes().startswith(b"\x89PNG")
@@ -196,5 +200,5 @@ def test_a_single_run_is_not_a_conversation(talk: Talk, scan: Scan, monkeypatch:
 def test_a_script_ends_at_its_first_error_with_its_status(talk: Talk) -> None:
     ran = talk("/show", "find a liver lesion")
     assert ran.status == 2
-    assert "there is no finding to show" in ran.err
+    assert "nothing was searched yet" in ran.err
     assert "find a liver lesion" not in ran.out
