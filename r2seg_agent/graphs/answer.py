@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from r2seg_agent.report.models import SearchRound
+from r2seg_agent.report.place import organ_name
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.tools.state import SearchState, TargetState
 
@@ -16,7 +17,7 @@ def exhausted_answer(target: TargetState, store: ArtifactStore) -> str:
     """One target for which nothing survived any round."""
     rounds = rounds_of(target, store)
     seen = sum(len(one.candidates) for one in rounds)
-    where = ", ".join(target.plan.anchors)
+    where = ", ".join(organ_name(organ) for organ in target.plan.anchors)
     candidates = (
         f"{seen} candidate{'s' if seen != 1 else ''} proposed, none survived" if seen else "nothing was proposed"
     )

@@ -11,7 +11,7 @@ from pydantic import Field
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason import anatomy
-from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.segment.search import NEAR_MM
 from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
 
@@ -20,7 +20,7 @@ MAX_LISTED = 15
 
 
 class IncludeOrgansResult(Frozen):
-    """The organs that were added and all that the target is now searched in."""
+    """The organs that were added and all that the target is now searched in and around."""
 
     target: int
     added: tuple[str, ...]
@@ -35,28 +35,34 @@ def include_organs(
     ],
     runtime: Runtime,
 ) -> Command[str]:
-    """Add organs to what a target (1-based number) is searched in, and search it again from round 1."""
+    """Search a target (1-based number) again, with the parts of further organs that border on its own."""
     search, context = search_of(runtime), context_of(runtime)
     if not 1 <= target <= len(search.targets):
         raise ToolUseError(f"there is no target {target}; there are 1 to {len(search.targets)}")
-    old = search.targets[target - 1].original_plan
+    state = search.targets[target - 1]
+    plan = state.original_plan
     wanted = dict.fromkeys(name for text in organs for name in _resolved(text, context))
-    added = tuple(name for name in wanted if name not in old.anchors)
+    added = tuple(name for name in wanted if name not in (*plan.anchors, *state.included))
     if not added:
         names = _listed(tuple(wanted))
-        raise ToolUseError(f"the {names} {'is' if len(wanted) == 1 else 'are'} searched for {old.target_name} already")
-    plan = _with_organs(old, added)
+        raise ToolUseError(f"the {names} {'is' if len(wanted) == 1 else 'are'} searched for {plan.target_name} already")
+    if context.reject.mode == "conformal":
+        raise ToolUseError(
+            f"the {_listed(added)} cannot be included in conformal mode: the calibration's cases were not searched "
+            f"there, so its p-values would not hold; plan a search of its own for the {_listed(added)}"
+        )
     try:
-        context.anchor_source.check(context.volume.modality, plan.anchors)
-        context.check_calibration(plan)
+        context.anchor_source.check(context.volume.modality, (*plan.anchors, *added))
     except R2SegError as error:
         raise ToolUseError(f"the {_listed(added)} cannot be included: {error.message}") from error
-    search = search.reset_target(target - 1, plan).model_copy(update={"focus": None})
-    context.recorder.record("plan", "include_organs", plan.model_dump(mode="json"))
-    result = IncludeOrgansResult(target=target, added=added, anchors=plan.anchors)
+    search = search.with_target(target - 1, included=(*state.included, *added)).reset_target(target - 1)
+    search = search.model_copy(update={"focus": None})
+    anchors = search.targets[target - 1].plan.anchors
+    result = IncludeOrgansResult(target=target, added=added, anchors=anchors)
     say = (
-        f"I understand: the {_listed(added)} {'belongs' if len(added) == 1 else 'belong'} to what is searched for "
-        f"{plan.target_name}. I search it again, now in and around the {_listed(plan.anchors)}."
+        f"I understand: {plan.target_name} is to be searched in the {_listed(added)} too, as far as "
+        f"{'it borders' if len(added) == 1 else 'they border'} on the {_listed(plan.anchors)} (within {NEAR_MM:g} mm). "
+        f"For lesions of its own there, ask “what about the {_listed(added[:1])}?”."
     )
     return answer(runtime, search, result, "include_organs", say=say)
 
@@ -79,19 +85,6 @@ def _resolved(text: str, context: Context) -> tuple[str, ...]:
     display = anatomy.organ(name).display
     raise ToolUseError(
         f"the anchors of this run ({source.info.name}) cannot find the {display}; they find: {shown}{more}"
-    )
-
-
-def _with_organs(old: AnatomyPlan, added: tuple[str, ...]) -> AnatomyPlan:
-    anchors = (*old.anchors, *added)
-    sides = {anatomy.organ(name).side for name in anchors if name in anatomy.organs()}
-    return old.model_copy(
-        update={
-            "anchors": anchors,
-            "neighbours": tuple(name for name in old.neighbours if name not in added),
-            "laterality": old.laterality if sides == {old.laterality} else None,
-            "rationale": f"{old.rationale} Included on the user's wish: {_listed(added)}.".strip(),
-        }
     )
 
 

@@ -86,7 +86,7 @@ def _understood(planned: PlanSearchResult) -> str:
     """How the user's words were read, for a conversation."""
     if not planned.plans:
         return ""
-    told = [f"{'' if plan.laterality is None else f'{plan.laterality} '}{plan.target_name}" for plan in planned.plans]
+    told = [f"{plan.target_name}{f' ({plan.laterality})' if plan.laterality else ''}" for plan in planned.plans]
     left_out = f", leaving out: {', '.join(planned.excluded)}" if planned.excluded else ""
     return f"I search for: {', '.join(told)}{left_out}."
 

@@ -27,11 +27,14 @@ class TargetState(Frozen):
     """How far the search for one target has come. `told`: its answer was given to the user.
 
     `plan` is the plan as it stands in this round (widening changes its padding and anchors); `why` says what the
-    current round does differently. `rounds` refer to stored `SearchRound`s, `findings` to stored `Finding`s.
+    current round does differently. `included` are organs that the user wants searched too: as those that widening
+    adds, they count where they border on the plan's own. `rounds` refer to stored `SearchRound`s, `findings` to stored
+    `Finding`s.
     """
 
     plan: AnatomyPlan
     original_plan: AnatomyPlan
+    included: tuple[str, ...] = ()
     stage: Stage = "planned"
     round_index: int = 1
     why: str = ""
@@ -68,7 +71,13 @@ def next_round(target: TargetState, rounds: int) -> WidenStep | None:
     """The round that could follow this one; None when all `rounds` are used or the plan's ladder has ended."""
     if target.round_index >= rounds:
         return None
-    return widen(target.original_plan, target.round_index + 1, available=tuple(target.anchor_labels))
+    step = widen(target.original_plan, target.round_index + 1, available=tuple(target.anchor_labels))
+    return None if step is None else step.model_copy(update={"plan": with_organs(step.plan, target.included)})
+
+
+def with_organs(plan: AnatomyPlan, organs: tuple[str, ...]) -> AnatomyPlan:
+    """`plan` with further anchors, each once."""
+    return plan.model_copy(update={"anchors": tuple(dict.fromkeys((*plan.anchors, *organs)))}) if organs else plan
 
 
 class SearchState(Frozen):
@@ -142,7 +151,8 @@ class SearchState(Frozen):
         """A copy in which target `index` starts anew, by `plan` or its own; what is cached is not computed again."""
         chosen = plan or self.targets[index].original_plan
         targets = list(self.targets)
-        targets[index] = TargetState(plan=chosen, original_plan=chosen)
+        included = self.targets[index].included
+        targets[index] = TargetState(plan=with_organs(chosen, included), original_plan=chosen, included=included)
         return self.model_copy(update={"targets": tuple(targets), "outcome": None})
 
 

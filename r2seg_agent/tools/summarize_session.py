@@ -90,15 +90,17 @@ def _told(number: int, target: TargetState, context: Context) -> str:
         return f"{head}: {_sentence(target.answer) or 'planned, not searched yet.'}"
     tried = "; ".join(_round(one) for one in rounds)
     findings = findings_of(context.store, target)
+    where = f"searched in and around the {_organs(plan.anchors)}"
+    where += f", and the {_organs(target.included)} beside it" if target.included else ""
     if not findings:
         ended = (target.outcome or f"stands at {target.stage}").replace("_", " ")
-        return f"{head}, searched in and around the {_organs(plan.anchors)}: {tried}. Outcome: {ended}."
+        return f"{head}, {where}: {tried}. Outcome: {ended}."
     shown = ", ".join(
         f"{f.number} ({f.measurements.place}, {format_size(f.measurements)})" for f in findings[:MAX_FINDINGS]
     )
     more = f" and {len(findings) - MAX_FINDINGS} more" if len(findings) > MAX_FINDINGS else ""
     noun = "finding" if len(findings) == 1 else "findings"
-    return f"{head}, searched in and around the {_organs(plan.anchors)}: {tried}. Kept as {noun} {shown}{more}."
+    return f"{head}, {where}: {tried}. Kept as {noun} {shown}{more}."
 
 
 def _round(one: SearchRound) -> str:

@@ -62,12 +62,12 @@ def test_the_conversation_that_the_documentation_shows(empty_handed: Session) ->
         "why did you reject the second one?": "Rejected candidate 2",
         "show me the slice": "the middle of what was searched for lesion of liver",
         "show me the second rejected one": "The picture shows rejected candidate 2",
-        "include the spleen": "liver and spleen",
+        "include the spleen": "searched in the spleen too, as far as it borders on the liver",
         "what about the stomach?": "I search for: lesion of stomach.",
         "use alpha 0.01": "Alpha is now 0.01 (it was 0.05)",
         "undo that": "Undone: “use alpha 0.01”",
         "look wider": "rounds are used up",
-        "what did you do so far?": "Target 1, lesion of liver, searched in and around the liver, spleen: round 1",
+        "what did you do so far?": "searched in and around the liver, and the spleen beside it: round 1",
     }
     for message, sentence in expected.items():
         assert sentence in _said(_events(empty_handed, message)), message

@@ -34,7 +34,7 @@ from r2seg_agent.tools._use import ToolUseError
 from r2seg_agent.tools.decision_words import kept_because, rejected_because
 from r2seg_agent.tools.evidence import all_findings, rejected_candidates, rounds_in
 from r2seg_agent.tools.on_table import table_of
-from r2seg_agent.tools.state import SearchState, Turn, dump_search, load_search
+from r2seg_agent.tools.state import SearchState, Turn, dump_search, load_search, next_round
 
 Runtime = ToolRuntime[Any, Any]
 
@@ -187,14 +187,16 @@ def test_a_rejected_candidate_is_outlined_in_a_colour_of_its_own(rejected: Sessi
     assert counts[1] == 0
 
 
-def test_an_included_organ_belongs_to_the_plan_from_the_first_round_on(found: Session) -> None:
+def test_an_included_organ_is_searched_where_it_borders_in_every_round(found: Session) -> None:
     command = include_organs.func(target=1, organs=["Spleen"], runtime=_runtime(found))
     target = _after(command).targets[0]
     assert target.stage == "planned"
-    assert target.original_plan.anchors == ("liver", "spleen")
-    assert "spleen" not in target.original_plan.neighbours
-    assert "user's wish: spleen" in target.original_plan.rationale
-    assert "I understand: the spleen belongs to what is searched" in _said(command)
+    assert target.plan.anchors == ("liver", "spleen")
+    assert target.original_plan.anchors == ("liver",), "the liver stays what a lesion is compared with"
+    assert (step := next_round(target, 3)) is not None
+    assert step.plan.anchors == ("liver", "spleen")
+    assert _after(command).reset_target(0).targets[0].plan.anchors == ("liver", "spleen")
+    assert "searched in the spleen too, as far as it borders on the liver (within 10 mm)" in _said(command)
 
 
 def test_another_level_is_explained_and_every_target_is_judged_again(found: Session) -> None:
@@ -272,7 +274,7 @@ def test_an_organ_that_the_calibration_does_not_cover_is_refused(found: Session)
     old = (context.reject, context.calibration)
     try:
         context.reject, context.calibration = RejectSettings(mode="conformal"), calibration
-        with pytest.raises(ToolUseError, match="spleen cannot be included"):
+        with pytest.raises(ToolUseError, match="spleen cannot be included in conformal mode"):
             include_organs.func(target=1, organs=["spleen"], runtime=_runtime(found))
     finally:
         context.reject, context.calibration = old

@@ -232,5 +232,7 @@ class _Turn:
     def _pictures(self, show: Show) -> Sequence[_Wanted]:
         plane = show.plane or "axial"
         role = "rejected" if show.which.kind == "rejected" else "finding"
-        numbers: Sequence[int] = () if show.region else show.which.numbers[:MAX_EACH]
-        return [_Wanted("show_slices", {role: number, "plane": plane}) for number in numbers or [0]]
+        if show.region or not show.which.numbers:
+            return [_Wanted("show_slices", {"finding": 0, "target": show.target or 0, "plane": plane})]
+        numbers = show.which.numbers[:MAX_EACH]
+        return [_Wanted("show_slices", {role: number, "plane": plane}) for number in numbers]

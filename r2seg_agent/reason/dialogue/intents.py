@@ -60,11 +60,12 @@ class Explain:
 
 @dataclass(frozen=True)
 class Show:
-    """A picture. `region`: of the searched region, not of one finding."""
+    """A picture. `region`: of the region that was searched for `target` (None: the last), not of one finding."""
 
     which: Which
     plane: Plane | None = None
     region: bool = False
+    target: int | None = None
 
 
 @dataclass(frozen=True)

@@ -268,11 +268,12 @@ class _Reader:
             which = which_rejected(self.words, self.clause.typed, self.table)
             return (Show(which, plane),) if which.numbers or which.candidate else (Explain(which),)
         which = self._which()
-        if which.missing:
-            searched = any(_covers(t, place) for place in self.places for t in self.table.targets)
-            if not searched and self.names_place:
-                return (Find(self.clause.typed),)
-            return (Show(Which(missing=which.missing), plane, region=True),) if searched else (_missing(which),)
+        covered = [t.number for t in self.table.targets if any(_covers(t, place) for place in self.places)]
+        if which.missing or (not which.numbers and self.places and not self.fresh):
+            if not covered:
+                return (Find(self.clause.typed),) if self.names_place else (_missing(which),)
+            region = Show(Which(), plane, region=True, target=covered[-1])
+            return (region, _missing(which)) if which.missing and self.names_lesion else (region,)
         return (Show(which, plane, region=cues.REGION.search(self.words) is not None),)
 
     def _where(self) -> tuple[Intent, ...]:
