@@ -185,6 +185,16 @@ def test_a_network_that_breaks_its_promise(tmp_path: Path) -> None:
         _bundle(folder).probabilities(scan, scan.geometry.full_box)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_network_for_another_input(tmp_path: Path, format: str) -> None:
+    folder, scan = write_bundle(tmp_path / "b", TinyNet(channels=1, classes=1), format), _scan()
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["channels"] *= 2
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"fails on \(1, 2, 16, 16, 16\)"):
+        _bundle(folder).probabilities(scan, scan.geometry.full_box)
+
+
 @pytest.mark.parametrize("stated", ["torchscript", "torch.export", pytest.param("onnx", marks=NEEDS_ONNX)])
 def test_a_file_of_another_format(tmp_path: Path, stated: str) -> None:
     other = "torch.export" if stated == "torchscript" else "torchscript"
