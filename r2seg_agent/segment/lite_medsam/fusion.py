@@ -21,15 +21,17 @@ smaller than a half of the body (docs/results.md).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.segment.lite_medsam.preprocess import Frame, PlaneBox
+
+if TYPE_CHECKING:  # whoever only reads the settings needs no torch
+    from torch import Tensor
+
+    from r2seg_agent.segment.lite_medsam.preprocess import Frame, PlaneBox
 
 MARGIN = 0.1
 """By which share of its sides a box is grown …"""
@@ -61,6 +63,8 @@ class Prompts(NamedTuple):
 
 def prompts(section: Section, frame: Frame) -> tuple[Prompts, ...]:
     """The questions about one section: its box and the grown one, alone, then with the outline when there is one."""
+    import torch
+
     boxes = torch.from_numpy(variants(frame.xyxy(section.box), frame.size))
     alone = Prompts(boxes, None)
     if section.outline is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from r2seg_agent.segment.candidates import Region, ScaleProbability, find_candid
 from r2seg_agent.segment.contrast import ContrastSegmenter
 from r2seg_agent.segment.features import anchor_statistics, describe, prominence
 from r2seg_agent.segment.lite_medsam.fusion import Section
-from r2seg_agent.segment.lite_medsam.preprocess import PlaneBox
 from r2seg_agent.segment.protocol import Prompt
+
+if TYPE_CHECKING:
+    from r2seg_agent.segment.lite_medsam.preprocess import PlaneBox
 
 MAX_DESCRIBED = 100
 """Bodies whose prominence is measured: the ones with the largest score mean p · √size."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,16 @@ def test_what_it_is() -> None:
         assert info.weights_sha256 is not None
         assert set(info.prompt_kinds) == {"box", "mask"}
     assert LiteMedSamSegmenter(model=searching()).info.weights_sha256 is None
+
+
+def test_what_it_is_is_known_without_torch() -> None:
+    """`r2seg doctor` and every run's identity ask; importing torch takes a second."""
+    code = (
+        "import sys; from r2seg_agent.segment.registry import segmenter; segmenter('lite-medsam').info; "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_missing_weights_are_named_with_size_licence_and_command(
