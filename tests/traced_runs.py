@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from langchain_core.messages import AnyMessage, ToolCall
@@ -15,6 +16,13 @@ from r2seg_agent.graphs.planner import PlannerKind, PlannerReply
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.pipeline import FindOptions, FindResult, open_chat, run_find
+from r2seg_agent.reject.calibration import CaseScores, build_calibration
+from r2seg_agent.reject.calibration_file import save_calibration
+from r2seg_agent.reject.gates import GateSettings
+from r2seg_agent.reject.scores import score_named
+from r2seg_agent.reject.settings import RejectSettings
+from r2seg_agent.report.models import Report
+from r2seg_agent.tools.context import Budget, Context
 from r2seg_agent.trace.run import TracedRun, open_run
 
 
@@ -70,6 +78,21 @@ class Case:
         """A search with a scripted model."""
         options = self.options(workspace, planner="test:scripted")
         return run_find("find the lesion of the liver", str(self.image), options, planner=ScriptedPlanner())
+
+    def find_by_calibration(self, workspace: Path, found: Report, file: Path) -> FindResult:
+        """The search of `found` in conformal mode, by lesion-free cases made for exactly its set-up."""
+        context = SimpleNamespace(
+            anchor_source=SimpleNamespace(info=found.anchor_source),
+            segmenter=SimpleNamespace(info=found.segmenter),
+            reject=RejectSettings(mode="conformal"),
+            budget=Budget(),
+            gates=GateSettings(),
+        )
+        identity = Context.calibration_identity(context, found.targets[0].plan)  # type: ignore[arg-type]
+        top = score_named("contrast_log_volume")(found.findings[0].candidate.features, 0.0)
+        cases = [CaseScores(case=f"case {i}", patient=f"p {i}", scores=(top * i / 40, 0.1)) for i in range(39)]
+        save_calibration(build_calibration(identity, cases), file)
+        return self.find(workspace, reject="conformal", calibration=file)
 
     def chat(self, workspace: Path, *messages: str) -> str:
         """A conversation with the offline planner; returns its id."""

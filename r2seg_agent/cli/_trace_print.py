@@ -158,7 +158,8 @@ def print_replay(found: Replayed, *, as_json: bool) -> bool:
     if found.differences and found.files and not any("bytes" in words for words in found.differences):
         console.print(Text(f"All {found.files} files are the same byte for byte.", style="dim"))
     if found.same:
-        text = f"The same: {found.events} events, {found.files} files byte for byte, no model called."
+        files = f", {found.files} files byte for byte" if found.files else " as far as the run went"
+        text = f"The same: {found.events} events{files}, no model called."
         console.print(Text(text, style="bold green"))
     return found.same
 

@@ -63,6 +63,21 @@ def test_a_fork_is_replayed_from_what_it_began_with(case: Case, found: TracedRun
     assert replayed.same, replayed.differences
 
 
+def test_a_question_and_its_answer_are_replayed(case: Case, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def ask(question: str, choices: tuple[str, ...]) -> str:
+        asked.append(question)
+        return "a liver lesion"
+
+    result = run_find("find the flux capacitor", str(case.image), case.options(tmp_path), ask=ask)
+    run = open_run(tmp_path, result.folder.name)
+    assert asked
+    assert [event.kind for event in run.events].count("user_answer") == len(asked)
+    replayed = replay_run(run)
+    assert replayed.same, replayed.differences
+
+
 def test_a_stopped_run_is_compared_as_far_as_it_went(case: Case, tmp_path: Path) -> None:
     with pytest.raises(BudgetError):
         run_find(

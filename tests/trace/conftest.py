@@ -21,7 +21,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @pytest.fixture(scope="session")
 def workspace(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds four runs: `found`, `strict` (another alpha), `nothing` (three rounds, none survived), and a model's."""
+    """Holds them all."""
     return tmp_path_factory.mktemp("runs") / "workspace"
 
 
@@ -50,6 +50,15 @@ def modelled(case: Case, workspace: Path) -> TracedRun:
 
 
 @pytest.fixture(scope="session")
+def conformal(case: Case, workspace: Path, found: TracedRun, tmp_path_factory: pytest.TempPathFactory) -> TracedRun:
+    """A search judged by a calibration."""
+    report = found.report()
+    assert report is not None
+    file = tmp_path_factory.mktemp("calibration") / "calibration.json"
+    return _open(workspace, case.find_by_calibration(workspace, report, file).folder)
+
+
+@pytest.fixture(scope="session")
 def chat(case: Case, workspace: Path) -> TracedRun:
     """A conversation of five turns."""
     return open_run(workspace, case.chat(workspace, *CHAT))
@@ -57,10 +66,16 @@ def chat(case: Case, workspace: Path) -> TracedRun:
 
 @pytest.fixture(scope="session")
 def runs(
-    found: TracedRun, strict: TracedRun, nothing: TracedRun, modelled: TracedRun, chat: TracedRun
+    found: TracedRun,
+    strict: TracedRun,
+    nothing: TracedRun,
+    modelled: TracedRun,
+    conformal: TracedRun,
+    chat: TracedRun,
 ) -> dict[str, TracedRun]:
     """All of them by name."""
-    return {"found": found, "strict": strict, "nothing": nothing, "modelled": modelled, "chat": chat}
+    named = {"found": found, "strict": strict, "nothing": nothing, "modelled": modelled}
+    return {**named, "conformal": conformal, "chat": chat}
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from traced_runs import copied
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.store.artifacts import canonical_json
 from r2seg_agent.trace.run import TracedRun, open_run
 from r2seg_agent.trace.story import Step, tell
 from r2seg_agent.trace.verify import verify_run
@@ -30,7 +29,7 @@ def reject_step(run: TracedRun) -> Step:
     return next(s for turn in tell(run.events) for s in turn.steps if s.is_tool and s.head.step == "reject_candidates")
 
 
-@pytest.mark.parametrize("name", ["found", "strict", "nothing", "modelled", "chat"])
+@pytest.mark.parametrize("name", ["found", "strict", "nothing", "modelled", "conformal", "chat"])
 def test_runs_that_were_left_alone_pass_every_check(runs: dict[str, TracedRun], name: str) -> None:
     checks = {check.name: check for check in verify_run(runs[name])}
     assert all(check.passed for check in checks.values()), problems(runs[name])
@@ -137,17 +136,33 @@ def test_the_trace_of_another_run_is_found(found: TracedRun, strict: TracedRun, 
     assert f"the trace is one of run `{strict.id}`" in problems(open_run(run.folder.workspace, run.id))["trace"]
 
 
-def test_a_forged_calibration_does_not_pass(found: TracedRun, tmp_path: Path, rewrite: Rewrite) -> None:
-    """Evidence of paper mode that claims conformal mode names no calibration and derives to something else."""
-    run = copied(found, tmp_path / "copy")
-    old = reject_step(run).artifacts
-    evidence = json.loads(run.store.path(old["evidence"], ".doc.json").read_bytes())
-    evidence["settings"]["permutations"] = 99
-    forged = run.store.put_json(evidence).sha256
-    one = canonical_json(json.loads(run.store.path(old["round"], ".doc.json").read_bytes())).decode()
-    document = json.loads(one.replace(old["evidence"], forged))
-    run = rewrite(run, old["round"], run.store.put_json(document).sha256)
+def test_settings_that_were_changed_in_the_evidence_are_found(
+    found: TracedRun, tmp_path: Path, rewrite: Rewrite
+) -> None:
+    """Evidence with other settings, forged through to the trace, gives another p than the round."""
+    run, _ = forged_evidence(copied(found, tmp_path / "copy"), rewrite, '"permutations":999', '"permutations":99')
     assert "p is 0.001, the evidence gives 0.01" in problems(run)["p and q from evidence"][0]
+
+
+def test_a_changed_calibration_is_found(conformal: TracedRun, tmp_path: Path, rewrite: Rewrite) -> None:
+    """One score of one lesion-free case is another: its own hash tells, even where all references are forged."""
+    run = copied(conformal, tmp_path / "copy")
+    evidence = run.store.path(reject_step(run).artifacts["evidence"], ".doc.json")
+    old = json.loads(evidence.read_bytes())["calibration"]["sha256"]
+    calibration = json.loads(run.store.path(old, ".doc.json").read_bytes())
+    calibration["seed"] += 1
+    run, _ = forged_evidence(run, rewrite, old, run.store.put_json(calibration).sha256)
+    assert "the stored calibration and its own hash differ" in problems(run)["p and q from evidence"][0]
+
+
+def forged_evidence(run: TracedRun, rewrite: Rewrite, old: str, new: str) -> tuple[TracedRun, str]:
+    """The run with one text of its evidence changed, and with round and trace made to fit by their hashes."""
+    artifacts = reject_step(run).artifacts
+    text = run.store.path(artifacts["evidence"], ".doc.json").read_text()
+    assert old in text
+    forged = run.store.put_json(json.loads(text.replace(old, new))).sha256
+    one = run.store.path(artifacts["round"], ".doc.json").read_text().replace(artifacts["evidence"], forged)
+    return rewrite(run, artifacts["round"], run.store.put_json(json.loads(one)).sha256), forged
 
 
 def test_verify_refuses_an_earlier_version(found: TracedRun) -> None:
