@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from r2seg_agent.reason.dialogue import Same, Show, Table, Which, read_message
+from r2seg_agent.reason.dialogue import Find, Remark, Same, Show, Table, Which, read_message
+from r2seg_agent.reason.dialogue.references import which_finding
+from r2seg_agent.reason.dialogue.spelling import joined, read_tokens
 
 _DECLINES = re.compile(
     r"(?:no,? )?(?:none(?: of (?:them|these|those))?|neither|no|never ?mind|cancel|stop|forget it|nothing)[.! ]*",
@@ -37,4 +39,7 @@ def which_of_reply(reply: str, asked: Which, table: Table) -> Which | None:
     which = getattr(intents[0], "which", None)
     if isinstance(which, Which) and which.kind == asked.kind and (which.numbers or which.candidate):
         return which if isinstance(intents[0], Same | Show) or asked.kind == "rejected" else None
+    if asked.kind == "finding" and isinstance(intents[0], Find | Remark):
+        narrowed = which_finding(joined(read_tokens(reply)), reply, table)  # "in the upper third" is no ask by itself
+        return narrowed if narrowed.numbers and set(narrowed.numbers) < set(asked.numbers) else None
     return None

@@ -26,7 +26,9 @@ _COUNTED = re.compile(
 )
 _RANGE = re.compile(r"(?<!\S)(?P<a>\d+) (?:to|through|until|till|-|–) (?P<b>\d+)(?!\S)")
 _BARE = re.compile(r"(?<!\S)(?P<n>\d+)(?! (?:mm|cm|ml|cc|hu|%|percent|slice))(?!\S)")
-_ORDINAL = re.compile(rf"(?<!\S)(?P<n>{'|'.join(_ORDINALS)}|\d+(?:st|nd|rd|th))(?!\S)")
+_NO_ORDINAL = "".join(f"(?<!{word} )" for word in ("upper", "middle", "mid", "lower", "superior", "inferior"))
+"""The upper third is a place."""
+_ORDINAL = re.compile(rf"(?<!\S){_NO_ORDINAL}(?P<n>{'|'.join(_ORDINALS)}|\d+(?:st|nd|rd|th))(?!\S)")
 _LAST = cue(r"(?:the )?(?:last|final)(?: (?:one|finding|lesion|nodule|candidate|of them))?|(?:the )?last")
 _LARGEST = cue(r"biggest|largest|bigger|larger|longest|hugest|greatest|widest|huge")
 _SMALLEST = cue(r"smallest|smaller|tiniest|littlest|shortest|tiny")
