@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,7 +31,9 @@ def propose(volume: Volume, roi: Box, prompt: Prompt, most: int) -> tuple[Region
 
     `contrast` looks at its several scales; what it marks is cut where it is thin, so that a lesion and the vessel it
     sits on get boxes of their own. Prominence (`segment.features.prominence`) puts what is strong, large and
-    self-contained before the pieces of vessel trees. A region of one slice is searched as a slice.
+    self-contained before the pieces of vessel trees. A body whose mean lies outside the plan's grey window is left out:
+    the network would see black or white, and gas in the bowel is the most prominent body beside a liver. A region of one
+    slice is searched as a slice.
     """
     if roi.shape[0] == 1 and volume.geometry.shape[0] > 1:
         z = roi.start[0]
@@ -52,15 +55,11 @@ def propose(volume: Volume, roi: Box, prompt: Prompt, most: int) -> tuple[Region
     assert common is not None  # the organ's box lies in both
     anchor[common.within(around).slices] = mask[common.within(roi).slices]
     statistics = anchor_statistics(near, anchor)
-    ranked = sorted(
-        bodies,
-        key=lambda one: (
-            -prominence(describe(replace(one, box=one.box.within(around)), near, anchor, statistics)),
-            one.box.start,
-            one.box.stop,
-        ),
-    )
-    return tuple(ranked[:most])
+    described = [(one, describe(replace(one, box=one.box.within(around)), near, anchor, statistics)) for one in bodies]
+    low, high = prompt.window or (-math.inf, math.inf)
+    seen = [(one, features) for one, features in described if low <= features.mean_intensity <= high]
+    seen.sort(key=lambda pair: (-prominence(pair[1]), pair[0].box.start, pair[0].box.stop))
+    return tuple(one for one, _ in seen[:most])
 
 
 def sections(region: Region) -> Iterator[tuple[int, Section]]:

@@ -97,6 +97,7 @@ class LiteMedSamSegmenter:
             feature_names=("image_embedding",),
             settings={
                 "max_bodies": self.max_bodies,
+                "bodies": "most prominent first, means inside the window",
                 "prompts": "box, grown box, both with outline",
                 "box_margin": fusion.MARGIN,
                 "box_reach": fusion.REACH,

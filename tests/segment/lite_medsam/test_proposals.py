@@ -55,6 +55,16 @@ def test_the_roi_changes_nothing_and_a_slice_is_searched_as_a_slice() -> None:
     assert all(one.box.start[0] == 12 and one.box.shape[0] == 1 for one in flat)
 
 
+def test_what_the_window_shows_as_black_or_white_is_not_asked_about() -> None:
+    volume, _, prompt = scene()
+    whole = volume.geometry.full_box
+    bodies = len(propose(volume, whole, prompt, 20))
+    for window, some in (((-150.0, 250.0), True), ((-150.0, 100.0), False), ((200.0, 300.0), False)):
+        found = propose(volume, whole, Prompt(**{**prompt.__dict__, "window": window}), 20)
+        assert any(holds(one, (12, 42, 42)) for one in found) is some
+        assert len(found) <= bodies
+
+
 def test_an_empty_mask_proposes_nothing() -> None:
     volume, organ, prompt = scene()
     none = Prompt(**{**prompt.__dict__, "mask": np.zeros_like(organ)})
