@@ -32,8 +32,8 @@ def propose(volume: Volume, roi: Box, prompt: Prompt, most: int) -> tuple[Region
     `contrast` looks at its several scales; what it marks is cut where it is thin, so that a lesion and the vessel it
     sits on get boxes of their own. Prominence (`segment.features.prominence`) puts what is strong, large and
     self-contained before the pieces of vessel trees. A body whose mean lies outside the plan's grey window is left out:
-    the network would see black or white, and gas in the bowel is the most prominent body beside a liver. A region of one
-    slice is searched as a slice.
+    the network would see black or white, and gas in the bowel is the most prominent body beside a liver. A region of
+    one slice is searched as a slice.
     """
     if roi.shape[0] == 1 and volume.geometry.shape[0] > 1:
         z = roi.start[0]
