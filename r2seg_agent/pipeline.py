@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,11 +101,13 @@ def open_chat(
     session_id: str | None = None,
 ) -> Session:
     """A new conversation over the scan `image`."""
+    options = options.model_copy(update={"interactive": True})
+    seat = planner if options.planner == "offline" else planner or _planner(options)
+    with _importing("langchain.tools"):
+        prepared = prepare(image, options, progress)
     from r2seg_agent.graphs.session import Session, new_chat_id
 
-    options = options.model_copy(update={"interactive": True})
-    seat = planner or _planner(options)
-    prepared = prepare(image, options, progress)
+    seat = seat or _planner(options)
     folder = RunFolder(options.workspace, session_id or new_chat_id())
     return Session(folder, "chat", image, options, prepared, seat, anew=True, progress=progress)
 
@@ -223,6 +228,18 @@ def _finish(
     if session.options.out is not None:
         folder = _copy_results(folder, session.options.out, (*written.files, "trace.jsonl"))
     return FindResult(report=written.report, folder=folder, files=(*written.files, "trace.jsonl"))
+
+
+@contextmanager
+def _importing(module: str) -> Iterator[None]:
+    """Import `module` while something else is done: half of the start-up of a conversation is imports, and reading a
+    scan needs no interpreter. `module` must share no import with what is done meanwhile."""
+    thread = threading.Thread(target=importlib.import_module, args=(module,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _planner(options: RunOptions) -> Planner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -57,11 +58,16 @@ def hold_chat(open_session: Callable[[Progress], Session], workspace: Path, pict
 
 
 def _open(open_session: Callable[[Progress], Session], view: ChatView) -> Session:
+    # Imports make a hundred thousand objects and no garbage: looking for it would cost a tenth of the start-up.
+    collecting = gc.isenabled()
+    gc.disable()
     view.tools.open()
     try:
         session = open_session(view.tools.progress)
     finally:
         view.tools.close()
+        if collecting:
+            gc.enable()
     if session.kind != "chat":
         name = session.id
         session.close()

@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry, bounding_box
@@ -230,6 +229,8 @@ def _bodies(component: Mask, spacing_mm: Float3, min_radius_mm: float) -> tuple[
 
     A component in a very large box is split on a coarser grid; each voxel takes the label of its coarse neighbourhood.
     """
+    from scipy import ndimage
+
     padded = np.pad(component, [(1, 1) if n > 1 or component.shape[0] > 1 else (0, 0) for n in component.shape])
     if component.size <= MAX_SPLIT_VOXELS:
         split = split_by_thickness(padded, spacing_mm, min_radius_mm)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Float3, bounding_box
@@ -178,6 +177,8 @@ class ContrastSegmenter:
     def _coarse(
         self, field: OrganField, sigma: float, signs: tuple[Sign, ...], probability: FloatArray, obvious: Mask
     ) -> None:
+        from scipy import ndimage
+
         shape = field.image.shape
         cell = sigma / CELLS_PER_SIGMA
         while math.prod(cells := pooled_cells(shape, field.spacing, cell)) > MAX_CELLS:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from r2seg_agent.imaging.geometry import Float3, Geometry
 from r2seg_agent.imaging.volume import FloatArray, Mask, Volume
@@ -162,6 +161,8 @@ def _coarse_axes(geometry: Geometry) -> tuple[int, ...]:
 
 def _past_the_edge(mask: Mask, lookalike: Mask, spacing: Float3, edge_mm: float) -> Mask:
     """Where like tissue lies farther than `edge_mm` and a voxel from the candidate, and close by: a body goes on."""
+    from scipy import ndimage
+
     step = max((mm for mm in spacing if mm <= COARSE_MM[1]), default=0.0)
     far = lookalike & (ndimage.distance_transform_edt(~mask, sampling=spacing) > edge_mm + step)
     if not far.any():
@@ -220,6 +221,8 @@ def _sphericity(mask: Mask, spacing: Float3) -> float:
 
 def _inscribed_radius_mm(mask: Mask, spacing: Float3) -> float:
     """Largest distance of a voxel from the outside of the candidate, in mm (in the plane for one slice)."""
+    from scipy import ndimage
+
     if mask.shape[0] == 1:
         distance = ndimage.distance_transform_edt(np.pad(mask[0], 1), sampling=spacing[1:])
     else:

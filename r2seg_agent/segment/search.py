@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
 
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.volume import Mask, Volume
@@ -48,6 +47,8 @@ def search_mask(anchors: AnchorSet, plan: AnatomyPlan, own: Sequence[str], box: 
 
 def _grown(mask: Mask, geometry: Geometry, by_mm: float) -> Mask:
     """`mask` grown by `by_mm` along every axis (a box, not a ball: cheap in time and memory)."""
+    from scipy.ndimage import maximum_filter1d
+
     grown = mask.astype(np.uint8)
     for axis, step in enumerate(geometry.spacing_mm):
         size = 2 * round(by_mm / step) + 1

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from r2seg_agent.imaging.geometry import Float3, Index3
 from r2seg_agent.imaging.volume import FloatArray
@@ -20,6 +19,8 @@ def gaussian(array: FloatArray, spacing_mm: Float3, sigma_mm: float) -> FloatArr
 
     Outside counts as zero because the callers divide by an equally smoothed weight.
     """
+    from scipy import ndimage
+
     out = array
     for axis, step in enumerate(spacing_mm):
         sigma = sigma_mm / step
@@ -30,6 +31,8 @@ def gaussian(array: FloatArray, spacing_mm: Float3, sigma_mm: float) -> FloatArr
 
 def local_maximum(array: FloatArray, spacing_mm: Float3, reach_mm: float) -> FloatArray:
     """Largest value within `reach_mm` along each axis (a box, separable)."""
+    from scipy import ndimage
+
     size = tuple(
         2 * int(reach_mm / step + 1e-6) + 1 if n > 1 else 1 for n, step in zip(array.shape, spacing_mm, strict=True)
     )

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from r2seg_agent.imaging.geometry import Float3
 from r2seg_agent.imaging.volume import FloatArray, Mask
@@ -63,6 +62,8 @@ def split_by_thickness(
     there; else it stays whole, down to half its radius. Each core {D ≥ r} is grown back by r(1 + 0.25) inside the mask;
     where two would overlap, the voxel goes to the core that is nearer relative to its r.
     """
+    from scipy import ndimage
+
     distance: FloatArray = ndimage.distance_transform_edt(mask, sampling=spacing_mm).astype(np.float32)
     thickest = float(distance.max(initial=0.0))
     if thickest < min_radius_mm:
@@ -115,6 +116,8 @@ def _cores(
 def _grow_back(
     mask: Mask, spacing_mm: Float3, levels: list[float], components: list[NDArray[np.int32]], cores: list[_Core]
 ) -> NDArray[np.int32]:
+    from scipy import ndimage
+
     labels = np.zeros(mask.shape, dtype=np.int32)
     nearest = np.full(mask.shape, np.inf, dtype=np.float32)
     boxes = {level: ndimage.find_objects(components[level]) for level in {core.level for core in cores}}
