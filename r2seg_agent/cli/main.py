@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from r2seg_agent import __version__
-from r2seg_agent.cli import calibrate, chat, data, doctor, find, resume, trace, weights
+from r2seg_agent.cli import batch, calibrate, chat, data, doctor, find, resume, trace, weights
 
 app = typer.Typer(
     name="r2seg",
@@ -31,6 +31,7 @@ app.command("find")(find.find_command)
 app.command("chat")(chat.chat_command)
 app.command("resume")(resume.resume_command)
 app.command("fork")(resume.fork_command)
+app.command("batch")(batch.batch_command)
 app.command("calibrate")(calibrate.calibrate_command)
 app.command("doctor")(doctor.doctor_command)
 app.add_typer(trace.app, name="trace")

@@ -17,13 +17,15 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
 
+IN_MEMORY = "memory:"
+"""For runs that are done again rather than resumed, such as the cases of a batch."""
 BUSY_SECONDS = 30.0
 """How long a locked SQLite database is waited for."""
 
 
 @contextmanager
 def checkpoints(workspace: Path, store: str | None = None) -> Iterator[BaseCheckpointSaver[str]]:
-    """The checkpoint database: `checkpoints.sqlite` in the workspace, or the one at the URL `store`.
+    """The checkpoint database: `checkpoints.sqlite` in the workspace, the one at the URL `store`, or memory alone.
 
     Raises `InputError` for another URL than `postgresql://…`, `MissingDependencyError` without the extra `postgres`,
     `RunFailedError` when the database cannot be opened or is locked for long.
@@ -31,6 +33,11 @@ def checkpoints(workspace: Path, store: str | None = None) -> Iterator[BaseCheck
     if store is None:
         with _sqlite(workspace) as saver:
             yield saver
+        return
+    if store == IN_MEMORY:
+        from langgraph.checkpoint.memory import InMemorySaver
+
+        yield InMemorySaver()
         return
     if urlsplit(store).scheme not in ("postgresql", "postgres"):
         raise InputError(

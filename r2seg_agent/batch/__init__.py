@@ -1,0 +1,1 @@
+"""Runs over data sets: many cases, each isolated, resumable, on one machine."""

@@ -1,0 +1,78 @@
+"""One line of a batch's table: what became of one case."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from r2seg_agent.cases import Case
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.preparation import RunOptions
+from r2seg_agent.report.models import OutcomeKind
+from r2seg_agent.store.artifacts import recipe_sha256
+
+CaseStatus = Literal["done", "failed", "timed_out", "crashed"]
+"""`done` whatever the outcome; `failed` with an error of ours; `crashed` when the worker's process died."""
+
+PROCESS_OPTIONS = {"workspace", "out", "store", "interactive"}
+"""Options that say where and how, not what."""
+
+
+class Job(Frozen):
+    """One case to run: its place in the list, its key, and everything that `find` takes.
+
+    `key` is a hash of the case and of all options: the same job in another session is the same job.
+    """
+
+    number: int
+    key: str
+    case: Case
+    request: str
+    options: RunOptions
+
+
+class CaseRow(Frozen):
+    """What became of one job. `p` is the case's smallest p-value where the Reject mode gives valid ones.
+
+    Volumes are in ml; `seconds` is the time that the case took in its worker, `peak_mb` the worker's peak so far.
+    """
+
+    number: int
+    key: str
+    image: str
+    patient: str
+    request: str
+    status: CaseStatus
+    outcome: OutcomeKind | None = None
+    error: str = ""
+    run_id: str = ""
+    findings: int = 0
+    candidates: int = 0
+    volume_ml: float = 0.0
+    largest_ml: float = 0.0
+    p: float | None = None
+    dice: float | None = None
+    planner: str = ""
+    segmenter: str = ""
+    seed: int = 0
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    attempts: int = 1
+
+
+def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions) -> tuple[Job, ...]:
+    """One job per case; a case's own request, anchors, truth, modality and series come before the general ones."""
+    jobs = []
+    for number, case in enumerate(cases, start=1):
+        own = {
+            name: value
+            for name in ("anchors", "truth", "modality", "series")
+            if (value := getattr(case, name)) is not None
+        }
+        chosen = options.model_copy(update=own)
+        asked = case.request or request or ""
+        saved: dict[str, JsonValue] = chosen.model_dump(mode="json", exclude=PROCESS_OPTIONS)
+        key = recipe_sha256({"case": case.model_dump(mode="json"), "request": asked, "options": saved})[:16]
+        jobs.append(Job(number=number, key=key, case=case, request=asked, options=chosen))
+    return tuple(jobs)

@@ -1,0 +1,77 @@
+"""What a worker does with one job. Runs in a process of its own; models stay loaded between jobs."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+from r2seg_agent.batch.row import CaseRow, Job
+from r2seg_agent.errors import R2SegError
+from r2seg_agent.pipeline import run_find
+from r2seg_agent.report.models import Report
+
+
+def run_job(job: Job) -> CaseRow:
+    """Run one case. Every error becomes a row: a case that cannot be used must not touch the others."""
+    started = time.perf_counter()
+    try:
+        result = run_find(job.request, job.case.image, job.options)
+    except R2SegError as error:
+        return failed_row(job, "failed", error.message, time.perf_counter() - started)
+    except MemoryError:
+        return failed_row(job, "failed", "out of memory", time.perf_counter() - started)
+    except Exception as error:
+        return failed_row(job, "failed", f"unexpected {type(error).__name__}: {error}", time.perf_counter() - started)
+    return _row(job, result.report, time.perf_counter() - started)
+
+
+def failed_row(job: Job, status: str, error: str, seconds: float, attempts: int = 1) -> CaseRow:
+    """The row of a job without a report."""
+    return CaseRow.model_validate({**_given(job, seconds), "status": status, "error": error, "attempts": attempts})
+
+
+def _given(job: Job, seconds: float) -> dict[str, object]:
+    return {
+        "number": job.number,
+        "key": job.key,
+        "image": job.case.image,
+        "patient": job.case.patient,
+        "request": job.request,
+        "planner": job.options.planner,
+        "segmenter": job.options.segmenter,
+        "seed": job.options.seed,
+        "seconds": round(seconds, 3),
+        "peak_mb": _peak_mb(),
+    }
+
+
+def _row(job: Job, report: Report, seconds: float) -> CaseRow:
+    candidates = [c for target in report.targets for one in target.rounds for c in one.candidates]
+    volumes = [finding.measurements.volume_ml for finding in report.findings]
+    p_values = [c.p for c in candidates if c.p is not None and all(gate.passed for gate in c.gates)]
+    valid = report.reject is not None and report.reject.valid
+    return CaseRow.model_validate(
+        {
+            **_given(job, seconds),
+            "status": "done",
+            "outcome": report.outcome,
+            "error": report.answer if report.outcome in ("needs_user", "failed") else "",
+            "run_id": report.run_id,
+            "findings": len(report.findings),
+            "candidates": len(candidates),
+            "volume_ml": round(sum(volumes), 6),
+            "largest_ml": round(max(volumes, default=0.0), 6),
+            # Nothing proposed in a search that was carried out: as unremarkable as a case can be.
+            "p": min(p_values, default=1.0) if valid and report.targets else None,
+            "dice": None if report.truth is None else report.truth.dice,
+            "planner": report.planner,
+            "segmenter": report.segmenter.name if report.segmenter is not None else job.options.segmenter,
+        }
+    )
+
+
+def _peak_mb() -> float:
+    """Peak resident memory of this process in MB (kilobytes on Linux, bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
