@@ -18,9 +18,14 @@ MAX_TEXT = 4000
 
 
 def model_call_event(
-    planner: Planner, prompt: PromptFile, messages: Sequence[AnyMessage], offered: Sequence[str], reply: PlannerReply
+    planner: Planner,
+    prompt: PromptFile,
+    messages: Sequence[AnyMessage],
+    offered: Sequence[str],
+    reply: PlannerReply,
+    pictures: Sequence[str] = (),
 ) -> dict[str, JsonValue]:
-    """The payload of a `model_call` event. The system prompt stands there by its hash alone."""
+    """The payload of a `model_call` event. The system prompt and `pictures` stand there by their hashes alone."""
     spoken = [_spoken(message) for message in messages if message.type != "system"]
     call: dict[str, JsonValue] | None = None
     if reply.call is not None:
@@ -40,6 +45,8 @@ def model_call_event(
         "tokens_out": reply.tokens_out,
         "cost_usd": reply.cost_usd,
         "requests": reply.requests,
+        "tokens_estimated": reply.tokens_estimated,
+        "pictures": list[JsonValue](pictures),
     }
 
 

@@ -10,7 +10,7 @@ import base64
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, cast
@@ -22,6 +22,7 @@ from pydantic import JsonValue
 from r2seg_agent.graphs.state_summary import OTHER_ORGAN, foreign_names, state_summary
 from r2seg_agent.prompts import PromptFile
 from r2seg_agent.store.artifacts import ArtifactStore
+from r2seg_agent.tools.show_slices import ShowSlicesResult
 from r2seg_agent.tools.state import SearchState, Turn
 from r2seg_agent.trace.redact import redact
 
@@ -33,6 +34,8 @@ MAX_USER_CHARS = 4000
 """Characters of the user's current message."""
 MAX_CALLS = 8
 """Calls of the open turn that are told with their results, the latest ones."""
+MAX_PICTURES = 2
+"""Pictures of the open turn that a model is shown with `--share-images`, the latest ones."""
 MAX_RESULT_CHARS = 1500
 """Characters of one tool's result."""
 
@@ -113,6 +116,30 @@ def with_pictures(messages: Sequence[AnyMessage], pictures: Sequence[Picture]) -
         blocks.append({"type": "image", "base64": encoded, "mime_type": "image/png"})
     told[last] = HumanMessage(content=cast("list[str | dict[Any, Any]]", blocks))
     return told
+
+
+def without_pictures(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """`messages` with their texts alone."""
+    return [
+        HumanMessage(m.text) if isinstance(m, HumanMessage) and isinstance(m.content, list) else m for m in messages
+    ]
+
+
+def drawn_pictures(history: Sequence[AnyMessage]) -> dict[str, str]:
+    """Captions, by hash, of the last `MAX_PICTURES` pictures that `show_slices` drew in the open turn."""
+    start = next((i for i in reversed(range(len(history))) if _is_users(history[i])), -1)
+    drawn: dict[str, str] = {}
+    for message in history[start + 1 :]:
+        if isinstance(message, ToolMessage) and message.name == "show_slices" and message.status != "error":
+            shown = ShowSlicesResult.model_validate_json(message.text)
+            drawn[shown.picture] = shown.caption
+    return dict(list(drawn.items())[-MAX_PICTURES:])
+
+
+def load_pictures(drawn: Mapping[str, str], store: ArtifactStore) -> list[Picture]:
+    """The pictures behind `drawn_pictures`; one that is no longer stored is left out."""
+    paths = {caption: store.path(sha256, ".png") for sha256, caption in drawn.items()}
+    return [Picture(caption, path.read_bytes()) for caption, path in paths.items() if path.exists()]
 
 
 def _pixels_only(png: bytes) -> bytes:

@@ -84,6 +84,7 @@ class ReplayPlanner:
             problem=said.problem,
             road=said.road,
             tokens_in=said.tokens_in,
+            tokens_estimated=said.tokens_estimated,
             tokens_out=said.tokens_out,
             cost_usd=said.cost_usd,
             requests=said.requests,

@@ -33,7 +33,7 @@ from r2seg_agent.graphs.ending import close_exhausted, end_turn, tell_targets
 from r2seg_agent.graphs.model_call import model_call_event
 from r2seg_agent.graphs.planner import Planner, PlannerReply, ReadsState
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
-from r2seg_agent.graphs.prompting import planner_messages
+from r2seg_agent.graphs.prompting import drawn_pictures, load_pictures, planner_messages, with_pictures
 from r2seg_agent.graphs.referee import Step, Verdict, verdict
 from r2seg_agent.graphs.words import allowed_words
 from r2seg_agent.prompts import prompt_file
@@ -120,13 +120,16 @@ def _planner_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
         ruling = _verdict(search, planner, context)
         offered = [tools[step.tool] for step in ruling.steps]
         messages = planner_messages(search, state["messages"], offered, prompt, context.store)
+        shown = drawn_pictures(state["messages"]) if context.share_images and planner.kind != "offline" else {}
         reply = _looking_at(planner, search, context, state["messages"]).ask(
-            messages, offered, optional=ruling.optional
+            with_pictures(messages, load_pictures(shown, context.store)), offered, optional=ruling.optional
         )
         # The trace keeps a model's words redacted; the run goes on with the same words, so that it can be replayed.
         reply = replace(reply, text=redact(reply.text))
         context.recorder.record(
-            "model_call", planner.name, model_call_event(planner, prompt, messages, [t.name for t in offered], reply)
+            "model_call",
+            planner.name,
+            model_call_event(planner, prompt, messages, [t.name for t in offered], reply, tuple(shown)),
         )
         search = search.model_copy(
             update={

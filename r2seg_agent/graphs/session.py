@@ -305,6 +305,7 @@ class Session:
             progress=progress,
             converse=self.kind == "chat",
             interactive=options.interactive,
+            share_images=options.share_images,
         )
 
     def _first_state(self) -> SearchState:

@@ -46,8 +46,8 @@ class Context:
     """Everything a run needs besides its state: the scan in memory, sources, models, settings, store and trace.
 
     `converse`: after a search is done the planner may use the conversation tools. `interactive`: a person can answer
-    questions. `stop`: set from outside (Ctrl-C) to end the run after the current step. `deadline` is a `monotonic`
-    time.
+    questions. `share_images`: a model may see the pictures that it had drawn. `stop`: set from outside (Ctrl-C) to end
+    the run after the current step. `deadline` is a `monotonic` time.
     """
 
     volume: Volume
@@ -66,6 +66,7 @@ class Context:
     deadline: float | None = None
     converse: bool = False
     interactive: bool = False
+    share_images: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     _labels: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = field(default_factory=dict)
 

@@ -72,7 +72,10 @@ class Call(Frozen):
 
 
 class ModelCall(Frozen):
-    """One question to the planner. `messages_sha256` covers all messages whole; `messages` leaves out the prompt."""
+    """One question to the planner. `messages_sha256` covers all messages whole; `messages` leaves out the prompt.
+
+    `tokens_estimated` where the server did not count them; `pictures` were shown to the model with `--share-images`.
+    """
 
     planner: str
     road: Road
@@ -88,6 +91,8 @@ class ModelCall(Frozen):
     tokens_out: int
     cost_usd: float | None
     requests: int
+    tokens_estimated: bool = False
+    pictures: tuple[Sha256, ...] = ()
 
 
 class ToolCall(Call):

@@ -189,6 +189,33 @@ def test_a_picture_goes_only_when_it_is_handed_over(folder: Path) -> None:
     assert isinstance(second, str)
 
 
+SHOW = (
+    ("find a liver lesion", (call("plan_search", targets=["liver lesion"]), DONE)),
+    ("show me", (call("show_slices", finding=1, plane="axial"), DONE)),
+    ("and how big?", (call("describe_findings", findings=[1]), DONE)),
+)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_drawn_picture_goes_with_share_images_only(folder: Path, tmp_path: Path, allowed: bool) -> None:
+    requests = _converse(folder, {"share_images": allowed, "workspace": tmp_path}, SHOW)
+    shown = [request for request in requests if b"image/png" in request.raw]
+    assert len(shown) == (1 if allowed else 0), "the question after the picture was drawn, in its own turn"
+    (trace,) = tmp_path.rglob("trace.jsonl")
+    events = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
+    pictures = [event["data"]["pictures"] for event in events if event["kind"] == "model_call"]
+    assert sum(map(len, pictures)) == len(shown), "the trace says which pictures were shown"
+    assert "base64" not in trace.read_text(encoding="utf-8")
+
+
+def test_a_model_without_eyes_goes_on_with_words(folder: Path, tmp_path: Path) -> None:
+    blind = Reply(status=400, error="this model takes no images")
+    turns = (SHOW[0], ("show me", (call("show_slices", finding=1, plane="axial"), blind, DONE)), SHOW[2])
+    requests = _converse(folder, {"share_images": True, "workspace": tmp_path}, turns)
+    assert [b"image/png" in request.raw for request in requests].count(True) == 1
+    assert len(requests) == 7
+
+
 def test_a_refused_run_keeps_its_key_out_of_the_workspace(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

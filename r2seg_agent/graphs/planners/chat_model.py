@@ -25,7 +25,7 @@ from r2seg_agent.graphs.planners.retry import FORM_ADVICE, CutError, FormError, 
 from r2seg_agent.graphs.planners.structured import NO_TOOL, step_schema
 from r2seg_agent.graphs.planners.telemetry import untraced
 from r2seg_agent.graphs.planners.tokens import Usage, cost_usd, usage_of
-from r2seg_agent.graphs.prompting import user_text
+from r2seg_agent.graphs.prompting import user_text, without_pictures
 
 Way = Literal["native", "json_schema", "json_text"]
 WAYS: tuple[Way, ...] = ("native", "json_schema", "json_text")
@@ -59,6 +59,7 @@ class ChatModelPlanner:
         self._way: Way = self.road or "native"
         # Once a way has given a call it is settled, and an error is no longer put down to the way of asking.
         self._settled = self.road is not None
+        self._blind = False
 
     def ask(self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], *, optional: bool) -> PlannerReply:
         """One reply with at most one call, checked against `tools`.
@@ -68,6 +69,8 @@ class ChatModelPlanner:
         """
         offer = Offer(tools)
         before = self.retrier.requests
+        if self._blind:
+            messages = without_pictures(messages)
         refusals: list[str] = []
         start = self._way
         for way in (self._way,) if self._settled else WAYS[WAYS.index(self._way) :]:
@@ -76,6 +79,11 @@ class ChatModelPlanner:
                 reply = self._read(way, message, usage, messages, offer, optional)
             except FormError as error:
                 refusals.append(str(error))
+                if not self._blind and without_pictures(messages) != list(messages):
+                    # A model without eyes: it goes on with words alone.
+                    self._blind, self._way = True, start
+                    reply = self.ask(messages, tools, optional=optional)
+                    return replace(reply, requests=self.retrier.requests - before)
                 self._try_next(way)
                 continue
             except CutError:
