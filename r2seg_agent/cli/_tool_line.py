@@ -89,7 +89,7 @@ class ToolLine:
             if error:
                 self._note(f"  refused: {error}")
         elif error:
-            self._console.print(Text(f"  ✗ {name}: {error}", style="dim yellow"))
+            self._console.print(Text(f"  ✗ {name}: refused", style="dim"))  # why: the answer says so
         else:
             self._console.print(Text(f"  ✓ {name}{took}", style="dim"))
         self._draw(WAITING, "")

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
@@ -32,6 +33,7 @@ PHANTOM_SEED = 200003
 """One of the three phantoms that the tests search; none was seen when the tiny network was trained."""
 PANCREAS_LESION = LesionSpec("pancreas", volume_ml=2.0, contrast=-60.0)
 TURN_SECONDS = 300.0
+PAGE_COLUMNS = 120
 
 LUNG = (
     "find the lung nodule",
@@ -105,13 +107,13 @@ def recordings(folder: Path) -> list[Recording]:
     array = np.asarray(phantom.volume.array)
     write_itk(folder / "phantom.nii.gz", array, phantom.volume.geometry)
     tiny = {"TOTALSEG_WEIGHTS_PATH": str(TINY_WEIGHTS.resolve())}
-    on_phantom = ("phantom.nii.gz", "--modality", "CT", "--synthetic")
+    on_phantom = ("phantom.nii.gz", "--modality", "CT", "--synthetic", "--segmenter", "contrast")
     return [
         Recording(
             "A real scan: lung1",
             "A chest CT with a lung nodule (`r2seg data fetch lung1`). Organs come from grey values, so the liver "
             "cannot be located: the session says so.",
-            ("lung1.nrrd", "--anchors", "hounsfield"),
+            ("lung1.nrrd", "--anchors", "hounsfield", "--segmenter", "contrast"),
             LUNG,
         ),
         Recording(
@@ -149,14 +151,23 @@ def page(transcripts: list[tuple[Recording, str]]) -> str:
         "*Research software, not a medical device. Not for diagnosis or treatment.*",
         f"Recorded on {date.today().isoformat()} by `make conversation` with r2seg {__version__}: the real command in "
         "a pseudo-terminal of 100 columns, nothing edited. `›` is the prompt. The planner is the offline planner, a "
-        "stand-in for a language model; every number and every sentence of an answer is written by code.",
+        "stand-in for a language model; every number and every sentence of an answer is written by code. The "
+        "seconds are those of the machine that recorded it.",
     ]
     for recording, text in transcripts:
         shown = f"```text\n{text}\n```"
         if recording.picture is not None:
             shown = f"![{recording.title}](images/{recording.picture.name})"
         blocks += [f"## {recording.title}", recording.about, shown]
-    return "\n\n".join(blocks) + "\n"
+    return (
+        "\n\n".join(
+            block
+            if block.startswith("```")
+            else fill(block, PAGE_COLUMNS, break_long_words=False, break_on_hyphens=False)
+            for block in blocks
+        )
+        + "\n"
+    )
 
 
 def main() -> int:
