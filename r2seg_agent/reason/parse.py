@@ -2,12 +2,15 @@
 
 Deterministic rules, in the order in which `read_request` applies them:
 
+0. A clause that only says that an organ is well ("kidneys normal", "liver: no lesion") asks for nothing.
 1. Polarity. A negation reaches to the next full stop, restart word ("but", "only", "find") or comma before a
    preposition; a context word ("from colon cancer", "history of …") makes what follows a remark, not a target.
 2. Neighbouring lesion words become one ("malignant mass" is a cancer); an organ beside one that it contains gives way
    ("right upper lobe of the lung").
 3. A side belongs to the next organ, concept or lesion word before a comma or conjunction, else to the one before it.
 4. An organ takes the lesion word right behind it, else the last one before it, else the next one after it.
+5. The place decides what a word of many places means ("carcinoid of the lung"); of "colorectal mets in the liver" only
+   the liver is searched; a finding and the one diagnosis that its sentence gives it are one target (`diagnoses`).
 """
 
 from __future__ import annotations
