@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry, Index3, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
+from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import AnatomyPlan, Window
 from r2seg_agent.segment.protocol import (
     Encoded,
@@ -23,6 +24,7 @@ from r2seg_agent.segment.protocol import (
     Prompt,
     Segmenter,
     SegmenterInfo,
+    ShowsProgress,
 )
 from r2seg_agent.segment.smoothing import pool, unpooled
 
@@ -68,6 +70,16 @@ class ThreeOrientations:
         info = self.segmenter.info
         ours = {"orientations": 3, "orientations_fused_by": "median", "slice_mm": SLICE_MM, "around_mm": AROUND_MM}
         return info.model_copy(update={"settings": {**info.settings, **ours}})
+
+    @property
+    def progress(self) -> Progress:
+        """Where the lifted segmenter tells of its slices."""
+        return self.segmenter.progress if isinstance(self.segmenter, ShowsProgress) else silent
+
+    @progress.setter
+    def progress(self, progress: Progress) -> None:
+        if isinstance(self.segmenter, ShowsProgress):
+            self.segmenter.progress = progress
 
     def check(self, modality: Modality) -> None:
         """As the lifted segmenter's."""

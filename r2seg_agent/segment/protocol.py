@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Box, Index3
 from r2seg_agent.imaging.volume import FloatArray, Mask, Modality, Volume
+from r2seg_agent.progress import Progress
 from r2seg_agent.reason.plan import AnatomyPlan, Contrast, Side, Window
 
 PromptKind = Literal["text", "box", "points", "mask"]
@@ -115,6 +116,13 @@ class NeedsChannels(Protocol):
     def channels(self) -> tuple[str, ...]:
         """Names of the images it takes, in its own order; one name: the scan itself is enough."""
         ...
+
+
+@runtime_checkable
+class ShowsProgress(Protocol):
+    """A segmenter that tells of its slices while it works; whoever runs it sets where to."""
+
+    progress: Progress
 
 
 @runtime_checkable

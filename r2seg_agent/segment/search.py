@@ -14,7 +14,7 @@ from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import ROI
 from r2seg_agent.segment.candidates import ScaleProbability
-from r2seg_agent.segment.protocol import Prompt, Segmenter
+from r2seg_agent.segment.protocol import Prompt, Segmenter, ShowsProgress
 from r2seg_agent.segment.tta import with_flips
 
 NEAR_MM = 10.0
@@ -84,6 +84,8 @@ def segment_rois(
     A segmenter whose answer does not depend on the ROI looks once into each ROI that lies in no other one; the
     inner ROIs are views of that answer.
     """
+    if isinstance(segmenter, ShowsProgress):
+        segmenter.progress = progress
     outer = [roi for roi in rois if not _inside_another(roi, rois)] if segmenter.info.roi_independent else list(rois)
     answers: list[ScaleProbability] = []
     for done, roi in enumerate(outer):

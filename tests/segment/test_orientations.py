@@ -14,7 +14,7 @@ from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.segment.contrast import ContrastSegmenter
 from r2seg_agent.segment.lite_medsam.segmenter import LiteMedSamSegmenter, LiteMedSamVolumeSegmenter
 from r2seg_agent.segment.orientations import AXES, SLICE_MM, ThreeOrientations, Turn, oriented, resampled
-from r2seg_agent.segment.protocol import Prompt, Segmenter, SegmenterInfo
+from r2seg_agent.segment.protocol import Prompt, Segmenter, SegmenterInfo, ShowsProgress
 from r2seg_agent.segment.slices import SliceBySlice
 
 PROMPT = Prompt(text="t", target="t", site="liver", modality="CT")
@@ -142,6 +142,17 @@ def test_only_the_roi_is_looked_at_and_prompts_turn_along() -> None:
         assert moved.box.shape == tuple(box.shape[a] for a in axes)
         assert moved.points == ((tuple((3, 6, 7)[a] for a in axes), True),)
         np.testing.assert_array_equal(moved.mask, mask.transpose(axes))
+
+
+def test_every_slice_is_told_of_where_the_search_says() -> None:
+    """`segment_rois` sets where; three orientations tell of the slices of all three."""
+    told: list[tuple[int, int, str]] = []
+    model = ThreeOrientations(SliceBySlice(Bright()))
+    assert isinstance(model, ShowsProgress)
+    model.progress = lambda stage, done, total, note="": told.append((done, total, note))
+    asked(model, scan(np.ones((5, 6, 7)), (3.0, 3.0, 3.0)))
+    assert [total for done, total, _ in told if done == 0] == [5, 6, 7]
+    assert told[1] == (1, 5, "slice 1")
 
 
 def test_a_single_slice_has_one_orientation() -> None:
