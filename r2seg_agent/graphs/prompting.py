@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,7 +23,7 @@ from r2seg_agent.prompts import PromptFile
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.tools.show_slices import ShowSlicesResult
 from r2seg_agent.tools.state import SearchState, Turn
-from r2seg_agent.trace.redact import redact
+from r2seg_agent.trace.redact import plain_text, redact
 
 MAX_EARLIER_TURNS = 6
 """Earlier turns that are told, the latest ones; undone turns are left out."""
@@ -73,7 +72,7 @@ def planner_messages(
 
 def wrap_user(text: str, limit: int = MAX_USER_CHARS) -> str:
     """The user's words as labelled data: redacted, without characters that hide or reorder text, and cut."""
-    return f"<{USER_TAG}>\n{_cut(_TAGS.sub('[tag]', redact(plain_text(text))), limit)}\n</{USER_TAG}>"
+    return f"<{USER_TAG}>\n{_cut(_TAGS.sub('[tag]', redact(text)), limit)}\n</{USER_TAG}>"
 
 
 def user_text(messages: Sequence[AnyMessage]) -> str:
@@ -84,11 +83,6 @@ def user_text(messages: Sequence[AnyMessage]) -> str:
             if found:
                 return str(found[-1])
     return ""
-
-
-def plain_text(text: str) -> str:
-    """`text` without control, format and private characters (zero-width, bidirectional, tag characters)."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Cn"))
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ def with_pictures(messages: Sequence[AnyMessage], pictures: Sequence[Picture]) -
         return told
     blocks: list[str | dict[str, object]] = [{"type": "text", "text": told[last].text}]
     for picture in pictures:
-        blocks.append({"type": "text", "text": f"Picture: {redact(plain_text(picture.caption))}"})
+        blocks.append({"type": "text", "text": f"Picture: {redact(picture.caption)}"})
         encoded = base64.b64encode(_pixels_only(picture.png)).decode("ascii")
         blocks.append({"type": "image", "base64": encoded, "mime_type": "image/png"})
     told[last] = HumanMessage(content=cast("list[str | dict[Any, Any]]", blocks))

@@ -11,6 +11,7 @@ without a label, passes. docs/privacy.md says so to the user.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -104,12 +105,22 @@ _RULES = (
 )  # fmt: skip
 
 
+def plain_text(text: str) -> str:
+    """`text` without control, format and private characters (zero-width, bidirectional, tags): they hide or turn text.
+
+    >>> plain_text("MRN\\u200b 001\\u202e2345")
+    'MRN 0012345'
+    """
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Cn"))
+
+
 def redact(text: str) -> str:
     """`text` with everything masked that the patterns know; pure, and masking twice changes nothing more.
 
     >>> redact("MRN 0012345, seen 2024-03-01: find the 12 mm nodule at alpha 0.01")
     'MRN [id], seen [date]: find the 12 mm nodule at alpha 0.01'
     """
+    text = plain_text(text)
     before = None
     # Every mask swallows characters outside of masks, so this ends; what it ends at is its own redaction.
     while text != before:

@@ -18,7 +18,6 @@ from r2seg_agent.graphs.prompting import (
     MAX_RESULT_CHARS,
     MAX_USER_CHARS,
     Picture,
-    plain_text,
     planner_messages,
     user_text,
     with_pictures,
@@ -31,6 +30,7 @@ from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.tools.plan_search import plan_search
 from r2seg_agent.tools.state import SearchState, TargetState, Turn
+from r2seg_agent.trace.redact import plain_text
 
 IMAGE = ImageInfo(
     name="image-0",
