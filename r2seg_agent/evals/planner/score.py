@@ -95,14 +95,15 @@ def rate(verdicts: Iterable[Verdict], half: Half, category: str | None = None, *
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
-    """The table of docs/planner-eval.md: a row per category and a last one for all, a pair of columns per half."""
+    """The table of docs/planner-eval.md: a row per category and a last one for all, two columns per half asked."""
+    halves = [(half, name) for half, name in _HALVES if any(v.case.half == half for v in verdicts)]
     lines = [
-        "| category | held out: exact | held out: targets | tuned: exact | tuned: targets |",
-        "|---|---|---|---|---|",
+        " | ".join(["| category", *(f"{name}: {what}" for _, name in halves for what in ("exact", "targets"))]) + " |",
+        "|---|" + "---|---|" * len(halves),
     ]
     for category in (*dict.fromkeys(v.case.category for v in verdicts), None):
         cells = []
-        for half in ("held_out", "tuned"):
+        for half, _ in halves:
             exact, targets = (rate(verdicts, half, category, targets=t) for t in (False, True))
             cells += [f"{exact.right} of {exact.n}", f"{targets.right} of {targets.n}"]
             if category is None:
@@ -112,6 +113,7 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
+_HALVES: tuple[tuple[Half, str], ...] = (("held_out", "held out"), ("tuned", "tuned"))
 _Key = tuple[str, Side | None, frozenset[str]]
 
 
