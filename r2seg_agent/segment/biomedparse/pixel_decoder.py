@@ -8,7 +8,11 @@ from torch.nn import functional
 
 from r2seg_agent.segment.biomedparse.attention import Attention, sine_position
 from r2seg_agent.segment.biomedparse.config import BiomedParseConfig
+from r2seg_agent.segment.biomedparse.products import row_product
 from r2seg_agent.segment.biomedparse.winograd import conv3x3, saves
+
+WINDOWS_AT_ONCE = 1024
+"""3×3 windows of 512 channels that are copied together: 19 MB."""
 
 
 class ConvNorm(nn.Conv2d):
@@ -106,8 +110,10 @@ class PixelDecoder(nn.Module):
         """
         conv = self.mask_features
         means = functional.avg_pool2d(finest, 2, stride=1, padding=1)  # one row and column more: starts at -1
-        coarse, middle = (_strided(means[:, :, step // 2 - 1 :, step // 2 - 1 :], conv, step) for step in (8, 4))
-        return (coarse, middle, functional.conv2d(means, conv.weight, conv.bias, stride=2))
+        coarse, middle, fine = (
+            _strided(means[:, :, step // 2 - 1 :, step // 2 - 1 :], conv, step) for step in (8, 4, 2)
+        )
+        return (coarse, middle, fine)
 
     def mask_logits(self, finest: Tensor, embeddings: Tensor) -> Tensor:
         """Products of mask embeddings (P, dim) with `mask_features(finest)`, (dim, h, w) → (P, h, w).
@@ -123,10 +129,19 @@ class PixelDecoder(nn.Module):
 
 
 def _strided(x: Tensor, conv: nn.Conv2d, step: int) -> Tensor:
-    """A 3×3 convolution at every `step`-th pixel, as a product: few windows are copied, not all of `x`."""
+    """A 3×3 convolution at every `step`-th pixel; on CPU as a product, which copies few windows and not all of `x`."""
+    if x.device.type != "cpu":
+        return functional.conv2d(x, conv.weight, conv.bias, stride=step)
     windows = x.unfold(2, 3, step).unfold(3, 3, step).permute(0, 2, 3, 4, 5, 1)
-    weight = conv.weight.permute(0, 2, 3, 1).flatten(1)
-    return functional.linear(windows.flatten(3), weight, conv.bias).permute(0, 3, 1, 2)
+    batch, height, width = windows.shape[:3]
+    rows = max(1, WINDOWS_AT_ONCE // width)
+    product = row_product(conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias, rows * width)
+    parts = [
+        product(windows[n, top : top + rows].reshape(-1, 9 * x.shape[1]))
+        for n in range(batch)
+        for top in range(0, height, rows)
+    ]
+    return torch.cat(parts).view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _plus_doubled(fine: Tensor, coarse: Tensor) -> Tensor:
