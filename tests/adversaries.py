@@ -267,6 +267,8 @@ CASES: tuple[Case, ...] = (
          "taken out at the entry", "lesions_found", (PLAN, DONE),
          ("find a liver\u200b lesion \u202eevil\u202c \U000e0041\U000e0042",),
          hidden=("\u202e", "\U000e0041", "\u200b")),
+    Case(TEXTS, "a message with 200 kB that hold no blank", "masked in one piece; no pattern takes long on it",
+         "lesions_found", (PLAN, DONE), (f"{FIND} {'evil' * 50_000}",), hidden=("evilevil",)),
     Case(TEXTS, "a scan whose file name is an order and holds a name", "file names are never sent nor traced",
          "lesions_found", (PLAN, DONE), hidden=("SYSTEM_ignore", "Doe_Jane", ".nii"), prepare=_named_like_an_order),
     Case(TEXTS, "a scan whose NIfTI header holds an order", "header texts are never sent nor traced", "lesions_found",

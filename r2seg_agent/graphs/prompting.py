@@ -72,7 +72,7 @@ def planner_messages(
 
 def wrap_user(text: str, limit: int = MAX_USER_CHARS) -> str:
     """The user's words as labelled data: redacted, without characters that hide or reorder text, and cut."""
-    return f"<{USER_TAG}>\n{_cut(_TAGS.sub('[tag]', redact(text)), limit)}\n</{USER_TAG}>"
+    return f"<{USER_TAG}>\n{_cut(_TAGS.sub('[tag]', redact(text[: 2 * limit])), limit)}\n</{USER_TAG}>"
 
 
 def user_text(messages: Sequence[AnyMessage]) -> str:

@@ -105,6 +105,9 @@ _RULES = (
 )  # fmt: skip
 
 
+_LONG_RUN = re.compile(r"\S{200,}")
+
+
 def plain_text(text: str) -> str:
     """`text` without control, format and private characters (zero-width, bidirectional, tags): they hide or turn text.
 
@@ -125,6 +128,8 @@ def redact(text: str) -> str:
     # Every mask swallows characters outside of masks, so this ends; what it ends at is its own redaction.
     while text != before:
         before = text
+        # No language has words of this length, and patterns would take quadratic time on them.
+        text = _LONG_RUN.sub("[long]", text)
         for pattern, mask in _RULES:
             text = pattern.sub(mask, text)
     return text
