@@ -203,15 +203,9 @@ def _finish(
 
     if opened is not None:
         opened(session)
-    begun = bool(session.search.turns)
-    events = session.resume() if begun else session.say(request)
+    events = session.resume() if session.search.turns else session.say(request)
     while True:
-        asked = session.question if begun else None
-        begun = True
-        if asked is None:
-            for event in events:
-                if isinstance(event, Asked):
-                    asked = event
+        asked = next((event for event in list(events) if isinstance(event, Asked)), None) or session.question
         if asked is None:
             break
         reply = None if ask is None else ask(asked.question, asked.choices)

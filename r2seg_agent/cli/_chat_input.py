@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -34,6 +35,10 @@ class Lines(Protocol):
 
 class ScriptLines:
     """Lines from a pipe or a file, echoed so that the output reads like a conversation."""
+
+    def __init__(self) -> None:
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")  # a stray byte is no reason to end
 
     def read(self, *, toolbar: str, question: bool) -> str:
         """See `Lines`."""

@@ -51,7 +51,10 @@ def hold_chat(open_session: Callable[[Progress], Session], workspace: Path, pict
         chat.run(lines)
         chat.leave()
     except BaseException as error:
-        chat.session.fail(error)
+        if chat.in_turn:  # a wrong command breaks nothing
+            chat.session.fail(error)
+            if isinstance(error, BudgetError):
+                notes.print(f"r2seg chat --resume {chat.session.id} goes on.", style="dim")
         raise
     finally:
         chat.session.close()
@@ -84,6 +87,7 @@ class Chat:
     def __init__(self, session: Session, view: ChatView, *, interactive: bool) -> None:
         """`interactive`: errors are shown and the conversation goes on; a script ends at the first one."""
         self.session, self.view, self.interactive = session, view, interactive
+        self.in_turn = False
         self._begin()
 
     def run(self, lines: Lines) -> None:
@@ -161,8 +165,10 @@ class Chat:
     def _follow(self, events: Iterable[SessionEvent]) -> None:
         from r2seg_agent.graphs.happenings import TurnEnded
 
+        self.in_turn = True  # and stays so where the turn breaks off
         with _stoppable(self.session, self.view):
             last = self.view.follow(events)
+        self.in_turn = False
         self._tell_news()
         if isinstance(last, TurnEnded) and last.outcome == "budget_exhausted":
             self.view.line("/continue goes on with it.", "dim")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from r2seg_agent.cli._ask import ask, choose
+from r2seg_agent.evals.phantom import LesionSpec, make_phantom
+from r2seg_agent.imaging.itk import write_itk
+from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.pipeline import RunOptions, run_find
 
 CHOICES = ("liver", "left kidney", "right kidney")
 
@@ -46,3 +52,22 @@ def test_ask_reads_until_it_has_an_answer(
     assert "\x1b[2J" not in err
     assert "2  left kidney" in err
     assert ("There is no choice 7" in err) == typed.startswith("7")
+
+
+def test_find_goes_on_with_the_answer(tmp_path: Path) -> None:
+    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(LesionSpec("liver", 12.0, -70.0),))
+    write_itk(tmp_path / "ct.nrrd", np.asarray(phantom.volume.array), phantom.volume.geometry)
+    write_label_map(tmp_path / "o.nii.gz", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
+    options = RunOptions(
+        anchors=str(tmp_path / "o.nii.gz"), modality="CT", segmenter="contrast", workspace=tmp_path / "ws"
+    )
+    asked: list[str] = []
+
+    def answer(question: str, choices: tuple[str, ...]) -> str:
+        asked.append(question)
+        return choices[0]
+
+    report = run_find("find it", str(tmp_path / "ct.nrrd"), options, ask=answer).report
+    assert len(asked) == 1
+    assert report.outcome == "lesions_found"
+    assert report.targets[0].plan.target_name == "lesion of liver"
