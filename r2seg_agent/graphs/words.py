@@ -1,8 +1,9 @@
 """A model's own words beside the answer: shown only when they cannot mislead.
 
 The answer is written by code. A model may comment on it, and its comment is kept only when every number in it stands in
-what the tools of this turn returned or what the user said, and when the search has a finding at all: where nothing
-survived the test, no model can talk a lesion into being. Whatever is shown is labelled as the model's words.
+what the tools of this turn returned or what the user said, when it neither diagnoses, advises nor denies in words that
+do not stand there, and when the search has a finding at all: where nothing survived the test, no model can talk a
+lesion into being. Whatever is shown is labelled as the model's words.
 """
 
 from __future__ import annotations
@@ -19,6 +20,18 @@ MAX_WORDS = 600
 """Characters of a comment; longer ones are not shown."""
 
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)?")
+_CLAIM = re.compile(
+    r"\b(?:cancer|\w*carcinom|malign|benign|\w*metasta|sarcom|lymphom|diagnos|prognos|treat|therap|surg|operat|chemo"
+    r"|radiother|biops|medic|drug|dos(?:e|age)|terminal|harmless|healthy"
+    r"|no (?:lesion|tumou?r|finding)|nothing|not (?:a|any) )\w*",
+    re.IGNORECASE,
+)
+_MORE = re.compile(
+    r"\b(?:sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundreds?|thousands?|"
+    r"millions?|dozens?|half|twice|double)\b",
+    re.IGNORECASE,
+)
+"""Numbers in words that are not read further: a comment that holds one is not shown."""
 _WORDS = "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen"
 _SPELLED = {word: value for value, word in enumerate(_WORDS.split("|"))}
 
@@ -28,7 +41,10 @@ def allowed_words(text: str, search: SearchState, messages: Sequence[AnyMessage]
     words = " ".join(redact(text).split())
     if not words or len(words) > MAX_WORDS or not any(target.findings is not None for target in search.targets):
         return ""
-    known = _numbers(" ".join((*search.said, search.message, *_tool_texts(messages))))
+    given = " ".join((*search.said, search.message, *_tool_texts(messages)))
+    if _MORE.search(words) or any(claim.lower() not in given.lower() for claim in _CLAIM.findall(words)):
+        return ""
+    known = _numbers(given)
     return words if all(_is_known(number, known) for number in _numbers(words)) else ""
 
 
