@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from r2seg_agent.cli._ask import choose
 from r2seg_agent.cli._chat_commands import read_command
 from r2seg_agent.cli._chat_input import Leave, Lines, chat_lines
+from r2seg_agent.cli._chat_stop import stoppable
 from r2seg_agent.cli._chat_view import ChatView
 from r2seg_agent.cli._chat_words import Vocabulary
 from r2seg_agent.cli._picture import Pictures, choose_pictures
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from r2seg_agent.progress import Progress
 
 
-STOPPING = "finishing this step; Ctrl-C again leaves at once"
 UNFINISHED = "/continue goes on with the request, /fork {turn} goes back to before it."
 
 
@@ -166,7 +163,7 @@ class Chat:
         from r2seg_agent.graphs.happenings import TurnEnded
 
         self.in_turn = True  # and stays so where the turn breaks off
-        with _stoppable(self.session, self.view):
+        with stoppable(self.session, self.view.tools):
             last = self.view.follow(events)
         self.in_turn = False
         self._tell_news()
@@ -212,31 +209,3 @@ class Chat:
             hint = f"{hint} {UNFINISHED.format(turn=len(self.session.search.turns))}".strip()
         if hint:
             self.view.line(f"  → {hint}", "dim")
-
-
-@contextmanager
-def _stoppable(session: Session, view: ChatView) -> Iterator[None]:
-    """Ctrl-C once ends the turn after the step under way, twice leaves at once (the run can be resumed)."""
-    stop = session.context.stop
-    stop.clear()
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        # The terminal may be in the middle of a line: nothing is printed here, and Python's own buffers stay untouched.
-        if not stop.is_set():
-            stop.set()
-            view.tools.remark(STOPPING)
-            return
-        # A step in a worker thread cannot be broken off, and Python would wait for it: the process ends here. What is
-        # on disk is whole at any moment, as after a kill.
-        try:
-            view.tools.farewell(f"Left. r2seg chat --resume {session.id} goes on.")
-            session.fail(KeyboardInterrupt())
-        finally:
-            os._exit(BudgetError.exit_status)
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        stop.clear()

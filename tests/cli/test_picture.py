@@ -12,15 +12,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from r2seg_agent.cli._picture import (
-    Pictures,
-    block_text,
-    choose_pictures,
-    iterm_sequence,
-    kitty_sequence,
-    print_picture,
-    sixel_sequence,
-)
+from r2seg_agent.cli._picture import Pictures, choose_pictures, print_picture
+from r2seg_agent.cli._picture_sequences import block_text, iterm_sequence, kitty_sequence, sixel_sequence
 
 
 @pytest.fixture
