@@ -32,6 +32,10 @@ from r2seg_agent.trace.recorder import Recorder, read_trace
 from r2seg_agent.trace.redact import redact
 
 
+MAX_MESSAGE_CHARS = 20_000
+"""Longer messages are refused: they would stand in every checkpoint."""
+
+
 class Session:
     """A run with its graph, store and trace. Holds the run's lock until `close`."""
 
@@ -133,6 +137,11 @@ class Session:
         Raises `BudgetError` (resumable) when it was stopped or the planner's server is gone, `InputError` for an empty
         message or while an earlier turn is unfinished.
         """
+        if len(text) > MAX_MESSAGE_CHARS:
+            raise InputError(
+                f"the message has {len(text)} characters; at most {MAX_MESSAGE_CHARS} are taken",
+                "Say what to find; a report need not be pasted whole.",
+            )
         clean = redact(" ".join(text.split()))
         if not clean:
             raise InputError("the request is empty", 'Say what to find, for example "find the lung nodule".')

@@ -232,3 +232,9 @@ def test_another_scan_is_refused_on_resume(case: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved.nii.gz"
     moved.write_bytes((case / "image.nii.gz").read_bytes())
     assert run_resume(first.report.run_id, tmp_path, image=str(moved)).report.outcome == "lesions_found"
+
+
+def test_a_message_that_is_a_book_is_refused(case: Path, tmp_path: Path) -> None:
+    options = small_options(case, modality="CT", workspace=tmp_path)
+    with pytest.raises(InputError, match="at most 20000"):
+        run_find("find a liver lesion " * 2000, str(case / "image.nii.gz"), options)

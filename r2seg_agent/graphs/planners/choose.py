@@ -18,7 +18,6 @@ from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
 from r2seg_agent.graphs.planners.retry import Retrier, scrub
 from r2seg_agent.graphs.planners.settings import SERVER, PlannerSettings, key_variable, load_settings, settings_file
 from r2seg_agent.graphs.planners.telemetry import telemetry_off
-from r2seg_agent.graphs.planners.tokens import USD_PER_MILLION
 
 OFFLINE = "offline"
 
@@ -80,7 +79,6 @@ def choose_planner(spec: str, *, base_url: str | None = None, settings: PlannerS
     key = _key(name, provider, settings, own=own)
     telemetry_off()
     secrets = (key.get_secret_value(),) if key else ()
-    price = settings.usd_per_million or (USD_PER_MILLION.get(spec) if own else None)
     shown = spec if own else f"{spec} ({'local' if _is_loopback(urlsplit(address or '')) else 'other'} server)"
     return ChatModelPlanner(
         model=_chat_model(name, model, address or provider.home, key, settings, own=own),
@@ -90,7 +88,7 @@ def choose_planner(spec: str, *, base_url: str | None = None, settings: PlannerS
         stream=settings.stream,
         # Ollama's client knows no such option.
         bind_options={} if name == "ollama" else {"parallel_tool_calls": False},
-        price=price,
+        price=settings.usd_per_million,
     )
 
 

@@ -53,7 +53,7 @@ class PlannerSettings(BaseSettings):
     base_url: str | None = None
     """The server's address; --base-url wins."""
     usd_per_million: tuple[float, float] | None = None
-    """Input and output price, where the built-in table does not know it."""
+    """Input and output price of the model, for the trace. None is built in: list prices change without notice."""
     backoff: Backoff = Backoff()
     keys: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
     """By provider: `openai`, `anthropic`, `ollama`; `server` for the one that --base-url names."""

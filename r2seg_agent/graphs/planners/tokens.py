@@ -14,20 +14,6 @@ CHARS_PER_TOKEN = 4.0
 TOKENS_A_MESSAGE = 4
 TOKENS_A_PICTURE = 1000
 
-PRICES_AS_OF = "2025-06-01"
-"""When the prices below were noted down; they are list prices and change. The settings file can state others."""
-USD_PER_MILLION: dict[str, tuple[float, float]] = {
-    "openai:gpt-4o": (2.50, 10.00),
-    "openai:gpt-4o-mini": (0.15, 0.60),
-    "openai:gpt-4.1": (2.00, 8.00),
-    "openai:gpt-4.1-mini": (0.40, 1.60),
-    "openai:gpt-4.1-nano": (0.10, 0.40),
-    "anthropic:claude-3-5-haiku-20241022": (0.80, 4.00),
-    "anthropic:claude-sonnet-4-20250514": (3.00, 15.00),
-    "anthropic:claude-opus-4-20250514": (15.00, 75.00),
-}
-"""Input and output price. Exact names only: a price is not guessed from a similar name."""
-
 
 @dataclass(frozen=True)
 class Usage:
@@ -68,7 +54,7 @@ def estimate(messages: Sequence[AnyMessage], tools: Sequence[BaseTool] = ()) -> 
 
 
 def cost_usd(usage: Usage, price: tuple[float, float] | None) -> float | None:
-    """The list price of `usage`; None where the price is unknown."""
+    """What `usage` costs at `price`, in USD per million tokens (in, out); None where no price was stated."""
     if price is None:
         return None
     return (usage.tokens_in * price[0] + usage.tokens_out * price[1]) / 1e6
