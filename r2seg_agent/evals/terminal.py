@@ -157,9 +157,10 @@ class Terminal:
 
 def plain_environment(**more: str) -> dict[str, str]:
     """The environment of a recording: what the program needs, nothing about the one who records."""
-    kept = ("PATH", "HOME", "LANG", "R2SEG_CACHE", "TOTALSEG_WEIGHTS_PATH", "OMP_NUM_THREADS", "PYTHONPATH")
+    kept = ("PATH", "HOME", "R2SEG_CACHE", "TOTALSEG_WEIGHTS_PATH", "OMP_NUM_THREADS", "PYTHONPATH")
     found = {name: os.environ[name] for name in kept if name in os.environ}
-    return {"LANG": "C.UTF-8", "TERM": "xterm-256color", "COLORTERM": "truecolor"} | found | more
+    always = {"LANG": "C.UTF-8", "PYTHONUTF8": "1", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    return always | found | more
 
 
 def r2seg_command(*arguments: str) -> list[str]:
