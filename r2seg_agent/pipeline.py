@@ -33,6 +33,9 @@ EXIT_STATUS: Mapping[OutcomeKind, int] = {
 }
 """Exit status of `r2seg find` by outcome."""
 
+MAX_QUESTIONS = 5
+"""Questions that one `find` puts to the user before it stops, resumable."""
+
 FindOptions = RunOptions
 
 AskUser = Callable[[str, tuple[str, ...]], str | None]
@@ -204,11 +207,13 @@ def _finish(
     if opened is not None:
         opened(session)
     events = session.resume() if session.search.turns else session.say(request)
+    questions = 0
     while True:
         asked = next((event for event in list(events) if isinstance(event, Asked)), None) or session.question
         if asked is None:
             break
-        reply = None if ask is None else ask(asked.question, asked.choices)
+        questions += 1
+        reply = None if ask is None or questions > MAX_QUESTIONS else ask(asked.question, asked.choices)
         if reply is None:
             raise BudgetError(
                 f"{asked.question} (choices: {', '.join(asked.choices)})", f"Answer with: r2seg resume {session.id}"

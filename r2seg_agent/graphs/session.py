@@ -31,7 +31,6 @@ from r2seg_agent.tools.state import GraphState, SearchState, TargetState, Turn, 
 from r2seg_agent.trace.recorder import Recorder, read_trace
 from r2seg_agent.trace.redact import redact
 
-
 MAX_MESSAGE_CHARS = 20_000
 """Longer messages are refused: they would stand in every checkpoint."""
 

@@ -238,3 +238,16 @@ def test_a_message_that_is_a_book_is_refused(case: Path, tmp_path: Path) -> None
     options = small_options(case, modality="CT", workspace=tmp_path)
     with pytest.raises(InputError, match="at most 20000"):
         run_find("find a liver lesion " * 2000, str(case / "image.nii.gz"), options)
+
+
+def test_find_does_not_ask_for_ever(case: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def mumble(question: str, choices: tuple[str, ...]) -> str:
+        asked.append(question)
+        return "the glorp"
+
+    options = small_options(case, modality="CT", workspace=tmp_path)
+    with pytest.raises(BudgetError, match="choices"):
+        run_find("find the blorp", str(case / "image.nii.gz"), options, ask=mumble)
+    assert len(asked) == 5
