@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from r2seg_agent.cli._ask import choose
 from r2seg_agent.cli._chat_commands import read_command
 from r2seg_agent.cli._chat_input import Leave, Lines, chat_lines
-from r2seg_agent.cli._chat_stop import stoppable
 from r2seg_agent.cli._chat_view import ChatView
 from r2seg_agent.cli._chat_words import Vocabulary
 from r2seg_agent.cli._picture import Pictures, choose_pictures
+from r2seg_agent.cli._stop import stop_on_interrupt
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
 
 if TYPE_CHECKING:
@@ -163,12 +163,22 @@ class Chat:
         from r2seg_agent.graphs.happenings import TurnEnded
 
         self.in_turn = True  # and stays so where the turn breaks off
-        with stoppable(self.session, self.view.tools):
-            last = self.view.follow(events)
+        stop = self.session.context.stop
+        stop.clear()
+        try:
+            with stop_on_interrupt(self.view.tools.remark) as stopping:
+                stopping.stop, stopping.leave = stop, self._leave
+                last = self.view.follow(events)
+        finally:
+            stop.clear()
         self.in_turn = False
         self._tell_news()
         if isinstance(last, TurnEnded) and last.outcome == "budget_exhausted":
             self.view.line("/continue goes on with it.", "dim")
+
+    def _leave(self) -> None:
+        self.view.tools.farewell(f"Left. r2seg chat --resume {self.session.id} goes on.")
+        self.session.fail(KeyboardInterrupt())
 
     def _tell_news(self) -> None:
         """Findings that differ from those shown last, and warnings that were not given yet."""

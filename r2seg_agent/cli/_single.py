@@ -25,10 +25,10 @@ def run_single(work: Work, *, as_json: bool, quiet: bool) -> None:
     """Carry out `work`, print its answer, and exit with the status that its outcome means."""
     from r2seg_agent.cli._ask import ask, can_ask
     from r2seg_agent.cli._progress import terminal_progress
-    from r2seg_agent.cli._stop import stop_on_interrupt
+    from r2seg_agent.cli._stop import stop_on_interrupt, to_stderr
 
     with (
-        stop_on_interrupt() as stop_with,
+        stop_on_interrupt() as stopping,
         terminal_progress(enabled=not quiet and not as_json) as progress,
     ):
 
@@ -37,7 +37,11 @@ def run_single(work: Work, *, as_json: bool, quiet: bool) -> None:
                 return ask(question, choices)
 
         def opened(session: Session) -> None:
-            stop_with(session.context.stop)
+            def leave() -> None:
+                to_stderr(f"left at once\n  → r2seg resume {session.id}")
+                session.fail(KeyboardInterrupt())
+
+            stopping.stop, stopping.leave = session.context.stop, leave
 
         result = work(progress, ask_between_bars if can_ask() and not as_json else None, opened)
     if as_json:

@@ -101,8 +101,8 @@ def batch_command(
     if workers > (os.cpu_count() or 1):
         typer.echo(f"r2seg: {workers} workers on {os.cpu_count()} cores", err=True)
     stop = threading.Event()
-    with stop_on_interrupt() as stop_with, _progress(len(jobs), enabled=not quiet) as on_row:
-        stop_with(stop)
+    with stop_on_interrupt() as stopping, _progress(len(jobs), enabled=not quiet) as on_row:
+        stopping.stop = stop
         result = run_batch(
             jobs,
             out,

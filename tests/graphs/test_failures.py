@@ -177,6 +177,7 @@ def test_ctrl_c_at_the_command_line_exits_4(case: Path, tmp_path: Path, signals:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        os.dup2(writer, 2)
         sys.stderr = os.fdopen(writer, "w", buffering=1)
         from r2seg_agent.segment.contrast import ContrastSegmenter
 
