@@ -224,11 +224,12 @@ def _take_instead(
         only = ruling.steps[0]
         return _take(only.tool, only.args, f"{reason}; {only.why}", "referee", search, context)
     offered = [tools[step.tool] for step in ruling.steps]
+    history = _without_refused(state["messages"])
     reply = (
         OfflinePlanner()
-        .reading(search, context.store, state["messages"])
+        .reading(search, context.store, history)
         .ask(
-            planner_messages(search, state["messages"], offered, prompt_file("planner"), context.store),
+            planner_messages(search, history, offered, prompt_file("planner"), context.store),
             offered,
             optional=ruling.optional,
         )
@@ -241,6 +242,23 @@ def _take_instead(
     return _go(
         END, end_turn(search, Verdict(why=f"{reason}, and the offline rules see nothing to do"), context), context
     )
+
+
+def _without_refused(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """The conversation without the model's refused plans: they are not what the user asked for."""
+    refused = {
+        message.tool_call_id
+        for message in messages
+        if isinstance(message, ToolMessage)
+        and message.status == "error"
+        and message.name == "plan_search"
+        and message.tool_call_id.startswith("planner-")
+    }
+    return [
+        message
+        for message in messages
+        if message.id not in refused and not (isinstance(message, ToolMessage) and message.tool_call_id in refused)
+    ]
 
 
 def _last_words(search: SearchState, planner: Planner, reply: PlannerReply, state: GraphState) -> SearchState:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.reason.grounding import not_said
 from r2seg_agent.reason.offline import plan_request
 from r2seg_agent.reason.plan import AnatomyPlan, PlanSet
 from r2seg_agent.segment.checks import check_plan
@@ -34,7 +35,7 @@ def plan_search(
         Field(
             min_length=1,
             max_length=8,
-            description="What to look for, one phrase per target, with its side if any: 'left kidney tumour'.",
+            description="What to look for, in the user's own words: one phrase per target, with its side if any.",
         ),
     ],
     runtime: Runtime,
@@ -44,6 +45,10 @@ def plan_search(
     if search.current is not None:
         raise ToolUseError(f"target {search.current + 1} is being searched; finish it before planning another")
     context = context_of(runtime)
+    spoken_of = [name for target in search.targets for name in (target.plan.target_name, *target.plan.anchors)]
+    for phrase in targets:
+        if reason := not_said(phrase, search.message, context.volume.modality, spoken_of):
+            raise ToolUseError(f"{reason}; hand on the user's own words: {search.message!r}")
     available = context.anchor_source.organs(context.volume.modality)
     planned = [
         plan_request(
