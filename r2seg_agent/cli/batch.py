@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2seg_agent.cli import _options as options
-from r2seg_agent.cli._options import MaskFormat, RejectMode
+from r2seg_agent.cli._options import FeatureKind, MaskFormat, RejectMode
 
 if TYPE_CHECKING:
     from r2seg_agent.batch.row import CaseRow
@@ -45,6 +45,8 @@ def batch_command(
     ] = None,
     anchors: options.Anchors = "auto",
     segmenter: options.Segmenter = "auto",
+    orientations: options.Orientations = 1,
+    feature: options.Feature = FeatureKind.intensity,
     reject: options.Reject = RejectMode.auto,
     calibration: options.CalibrationFile = None,
     alpha: options.Alpha = 0.05,
@@ -76,6 +78,8 @@ def batch_command(
         {
             "anchors": anchors,
             "segmenter": segmenter,
+            "orientations": orientations,
+            "feature": feature.value,
             "reject": reject.value,
             "calibration": calibration,
             "alpha": alpha,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2seg_agent.cli import _options as options
+from r2seg_agent.cli._options import FeatureKind
 
 if TYPE_CHECKING:
     from r2seg_agent.calibrate import Calibrated
@@ -27,7 +28,9 @@ def calibrate_command(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The calibration file to write.", show_default=False)],
     anchors: options.Anchors = "auto",
-    segmenter: options.Segmenter = "contrast",
+    segmenter: options.Segmenter = "auto",
+    orientations: options.Orientations = 1,
+    feature: options.Feature = FeatureKind.intensity,
     score: Annotated[
         str, typer.Option("--score", help="What candidates are ranked by; a wrong name lists all.")
     ] = "contrast_log_volume",
@@ -63,6 +66,8 @@ def calibrate_command(
         {
             "anchors": anchors,
             "segmenter": segmenter,
+            "orientations": orientations,
+            "feature": feature.value,
             "score": score,
             "modality": modality,
             "workspace": workspace,

@@ -1,13 +1,14 @@
 """The frozen model alone on a whole image: no anchors, no regions, no test, no gates. The baseline of docs/results.md.
 
 What R²-Seg adds is read against this. The model gets what it would get without Reason: the whole image, the target's
-grey window and prompt, and, since LiteMedSAM takes boxes, the same contrast proposals, drawn over everything there is.
-Every component of its mask counts as a finding.
+grey window and prompt, and, since LiteMedSAM takes boxes, one box around each whole slice. Every component of its mask
+counts as a finding.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from r2seg_agent.data.fetch import fetch
 from r2seg_agent.errors import InputError
 from r2seg_agent.evals.cases import Case, case_named
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.masks import read_reference
 from r2seg_agent.imaging.read import read_image
-from r2seg_agent.imaging.volume import Volume
+from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.reason.offline import plan_request
 from r2seg_agent.report.models import TruthEvaluation
 from r2seg_agent.report.truth import evaluate
 from r2seg_agent.segment.candidates import CONNECTIVITY, MIN_VOLUME_MM3, PROBABILITY_THRESHOLD
+from r2seg_agent.segment.lite_medsam.segmenter import LiteMedSamVolumeSegmenter
 from r2seg_agent.segment.protocol import Prompt, Segmenter
 from r2seg_agent.segment.registry import segmenter as segmenter_named
 from r2seg_agent.segment.search import diameters_mm
@@ -58,7 +61,10 @@ def alone(volume: Volume, request: str, segmenter: Segmenter, reference: Path | 
         diameters_mm=diameters_mm(plan),
         concept=plan.target,
     )
-    probability = with_flips(segmenter, volume, volume.geometry.full_box, [prompt])[0]
+    if isinstance(segmenter, LiteMedSamVolumeSegmenter):
+        probability = _whole_slices(segmenter, volume, prompt)
+    else:
+        probability = with_flips(segmenter, volume, volume.geometry.full_box, [prompt])[0]
     dust = int(MIN_VOLUME_MM3 / volume.geometry.voxel_volume_mm3)
     labels = cc3d.connected_components(probability >= PROBABILITY_THRESHOLD, connectivity=CONNECTIVITY)
     sizes = np.bincount(labels.ravel())
@@ -70,6 +76,17 @@ def alone(volume: Volume, request: str, segmenter: Segmenter, reference: Path | 
     if reference is not None:
         truth = evaluate(findings, read_reference(str(reference), volume.geometry), volume.geometry)
     return Alone(findings=len(kept), truth=truth)
+
+
+def _whole_slices(segmenter: LiteMedSamVolumeSegmenter, volume: Volume, prompt: Prompt) -> FloatArray:
+    """Probabilities (z, y, x): each slice asked for by a box that holds all of it."""
+    z, y, x = volume.geometry.shape
+    out = np.zeros((z, y, x), dtype=np.float32)
+    whole = dataclasses.replace(prompt, box=Box(start=(0, 0, 0), stop=(1, y, x)))
+    for index in range(z):
+        roi = Box(start=(index, 0, 0), stop=(index + 1, y, x))
+        out[index] = segmenter.slices.segment(segmenter.slices.encode(volume, roi), [whole])[0, 0]
+    return out
 
 
 def run_case(case: Case, segmenter: str) -> Alone:
