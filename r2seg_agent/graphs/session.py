@@ -361,6 +361,7 @@ class Session:
                         if one and "search" in one:
                             told = max(told, len(one["search"]["said"]))
         except BudgetError as error:
+            error.hint = error.hint.replace("`r2seg resume RUN`", f"`r2seg resume {self.id}`")
             error.hint = error.hint or f"r2seg resume {self.id}"
             raise
         except ValidationError as error:
