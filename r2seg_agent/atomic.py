@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from r2seg_agent.errors import InputError, RunFailedError
@@ -44,3 +45,18 @@ def write_bytes_atomic(path: Path, data: bytes, *, private: bool = False) -> Non
 def write_text_atomic(path: Path, text: str) -> None:
     r"""Write `text` as UTF-8 with `\n` line ends on every system, so that the same text is the same bytes."""
     write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def copy_files(folder: Path, to: Path, names: Iterable[str], called: str) -> None:
+    """Copy the named files of `folder` to `to`, each whole; `called` is how an error names the place.
+
+    Raises `InputError` where `to` cannot be written.
+    """
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            write_bytes_atomic(to / name, (folder / name).read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {called}: {error.strerror}", "Choose a folder that you may write to."
+        ) from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2seg_agent.atomic import write_bytes_atomic
+from r2seg_agent.atomic import copy_files
 from r2seg_agent.errors import BudgetError, InputError, RunFailedError
 from r2seg_agent.preparation import RunOptions, prepare
 from r2seg_agent.progress import Progress, silent
@@ -225,7 +225,8 @@ def _finish(
         raise RunFailedError("the machine ran out of memory", "Crop the scan or use a machine with more.") from error
     folder = session.folder.path
     if session.options.out is not None:
-        folder = _copy_results(folder, session.options.out, (*written.files, "trace.jsonl"))
+        folder = session.options.out
+        copy_files(session.folder.path, folder, (*written.files, "trace.jsonl"), f"`--out {folder}`")
     return FindResult(report=written.report, folder=folder, files=(*written.files, "trace.jsonl"))
 
 
@@ -249,16 +250,3 @@ def _planner(options: RunOptions) -> Planner:
     from r2seg_agent.graphs.planners.choose import choose_planner
 
     return choose_planner(options.planner, base_url=options.base_url)
-
-
-def _copy_results(folder: Path, out: Path, names: tuple[str, ...]) -> Path:
-    """Copy the files of a finished run to the folder that the user named."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            write_bytes_atomic(out / name, (folder / name).read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"cannot write to `--out {out}`: {error.strerror}", "Choose a folder that you may write to."
-        ) from error
-    return out

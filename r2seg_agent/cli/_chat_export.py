@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2seg_agent.atomic import write_bytes_atomic
+from r2seg_agent.atomic import copy_files
 from r2seg_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,18 +39,6 @@ def export(session: Session, to: Path | None, view: ChatView) -> None:
     folder = session.folder.path
     names = (*written.files, "trace.jsonl")
     if to is not None:
-        copy_files(folder, to, names)
+        copy_files(folder, to, names, f"`{to}`")
         folder = to
     view.line(f"Files in {folder}: {', '.join(names)}", "dim")
-
-
-def copy_files(folder: Path, to: Path, names: tuple[str, ...]) -> None:
-    """Copy the named files of a run to a folder of the person's choice; `InputError` where it cannot be written."""
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            write_bytes_atomic(to / name, (folder / name).read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"cannot write to `{to}`: {error.strerror}", "Choose a folder that you may write to."
-        ) from error

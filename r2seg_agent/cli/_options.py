@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from r2seg_agent.preparation import RunOptions
 
 
 class RejectMode(StrEnum):
@@ -127,3 +131,18 @@ Synthetic = Annotated[
     bool, typer.Option("--synthetic", help="The scan holds synthetic content; every result will say so.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the answer.")]
+
+
+def run_options(given: Mapping[str, object]) -> RunOptions:
+    """The `RunOptions` among a verb's parameters (its `locals()` before anything else is assigned)."""
+    from r2seg_agent.imaging.channels import parse_channels
+    from r2seg_agent.preparation import RunOptions
+
+    chosen = {
+        name: value.value if isinstance(value, StrEnum) else value
+        for name, value in given.items()
+        if name in RunOptions.model_fields
+    }
+    channel = given.get("channel") or ()
+    assert isinstance(channel, list | tuple)
+    return RunOptions.model_validate({**chosen, "channels": parse_channels(channel)})

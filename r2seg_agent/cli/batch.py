@@ -67,32 +67,14 @@ def batch_command(
 
     Example: r2seg batch cases.csv --request "find the lung nodule" --out results --workers 4
     """
+    # `out` is the batch's folder, not a run's.
+    chosen = options.run_options({name: value for name, value in locals().items() if name != "out"})
     from r2seg_agent.batch.row import make_jobs
     from r2seg_agent.batch.run import run_batch, shard
     from r2seg_agent.cases import read_cases
     from r2seg_agent.cli._stop import stop_on_interrupt
     from r2seg_agent.errors import InputError
-    from r2seg_agent.preparation import RunOptions
 
-    chosen = RunOptions.model_validate(
-        {
-            "anchors": anchors,
-            "segmenter": segmenter,
-            "orientations": orientations,
-            "feature": feature.value,
-            "reject": reject.value,
-            "calibration": calibration,
-            "alpha": alpha,
-            "modality": modality,
-            "mask_format": mask_format.value,
-            "seed": seed,
-            "rounds": rounds,
-            "seconds": seconds,
-            "planner": planner,
-            "base_url": base_url,
-            "synthetic": synthetic,
-        }
-    )
     jobs = make_jobs(read_cases(cases), request, chosen)
     silent_ones = [job for job in jobs if not job.request]
     if silent_ones:

@@ -63,6 +63,7 @@ def chat_command(
 
     In a script, lines come from stdin: printf 'find the lung nodule\\nhow big is it?\\n' | r2seg chat scan.nrrd
     """
+    given = locals()
     from r2seg_agent.cli._chat_loop import hold_chat
     from r2seg_agent.errors import InputError
 
@@ -89,38 +90,10 @@ def chat_command(
         return
 
     def start(progress: Progress) -> Session:
-        from r2seg_agent.imaging.channels import parse_channels
         from r2seg_agent.pipeline import open_chat
-        from r2seg_agent.preparation import RunOptions
 
-        chosen = RunOptions(
-            anchors=anchors,
-            segmenter=segmenter,
-            orientations=orientations,
-            reject=reject.value,
-            feature=feature.value,
-            calibration=calibration,
-            alpha=alpha,
-            plan=plan,
-            truth=truth,
-            modality=modality,
-            series=series,
-            channels=parse_channels(channel or ()),
-            workspace=workspace,
-            store=store,
-            mask_format=mask_format.value,
-            seed=seed,
-            rounds=rounds,
-            seconds=seconds,
-            tokens=tokens,
-            model_calls=model_calls,
-            planner=planner,
-            base_url=base_url,
-            share_images=share_images,
-            synthetic=synthetic,
-        )
         assert image is not None
-        return open_chat(image, chosen, progress)
+        return open_chat(image, options.run_options(given), progress)
 
     hold_chat(start, workspace, pictures)
 

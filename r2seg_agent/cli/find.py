@@ -62,40 +62,12 @@ def find_command(
 
     Example: r2seg find "find the lung nodule" --image scan.nrrd --anchors hounsfield
     """
+    given = locals()
     from r2seg_agent.cli._single import run_single
 
     def work(progress: Progress, ask: AskUser | None, opened: Callable[[Session], None]) -> FindResult:
-        from r2seg_agent.imaging.channels import parse_channels
         from r2seg_agent.pipeline import run_find
-        from r2seg_agent.preparation import RunOptions
 
-        chosen = RunOptions(
-            anchors=anchors,
-            segmenter=segmenter,
-            orientations=orientations,
-            reject=reject.value,
-            feature=feature.value,
-            calibration=calibration,
-            alpha=alpha,
-            plan=plan,
-            truth=truth,
-            modality=modality,
-            series=series,
-            channels=parse_channels(channel or ()),
-            out=out,
-            workspace=workspace,
-            store=store,
-            mask_format=mask_format.value,
-            seed=seed,
-            rounds=rounds,
-            seconds=seconds,
-            tokens=tokens,
-            model_calls=model_calls,
-            planner=planner,
-            base_url=base_url,
-            share_images=share_images,
-            synthetic=synthetic,
-        )
-        return run_find(request, image, chosen, progress, ask=ask, opened=opened)
+        return run_find(request, image, options.run_options(given), progress, ask=ask, opened=opened)
 
     run_single(work, as_json=as_json, quiet=quiet)

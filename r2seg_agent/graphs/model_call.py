@@ -26,7 +26,6 @@ def model_call_event(
     pictures: Sequence[str] = (),
 ) -> dict[str, JsonValue]:
     """The payload of a `model_call` event. The system prompt and `pictures` stand there by their hashes alone."""
-    spoken = [_spoken(message) for message in messages if message.type != "system"]
     call: dict[str, JsonValue] | None = None
     if reply.call is not None:
         call = {"tool": reply.call["name"], "args": reply.call["args"]}
@@ -36,7 +35,9 @@ def model_call_event(
         "prompt": prompt.name,
         "prompt_sha256": prompt.sha256,
         "messages_sha256": hashlib.sha256(canonical_json([[m.type, str(m.content)] for m in messages])).hexdigest(),
-        "messages": [] if planner.kind == "offline" else list(spoken),
+        "messages": []
+        if planner.kind == "offline"
+        else [_spoken(message) for message in messages if message.type != "system"],
         "offered": list[JsonValue](sorted(offered)),
         "call": call,
         "text": redact(reply.text),

@@ -50,8 +50,6 @@ INVALID_CALLS_BEFORE_REFEREE = 2
 RECURSION_LIMIT = 1000
 """LangGraph's own bound, out of the way: the referee's budgets bound the loop."""
 
-TakenBy = str
-
 
 class _Node(Protocol):
     def __call__(self, state: GraphState, *, runtime: Runtime[Context]) -> Command[str]: ...
@@ -184,7 +182,7 @@ def _take(
     tool: str,
     args: Mapping[str, object],
     why: str,
-    taken_by: TakenBy,
+    taken_by: str,
     search: SearchState,
     context: Context,
     reply: PlannerReply | None = None,

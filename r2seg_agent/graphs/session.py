@@ -277,7 +277,6 @@ class Session:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None and not isinstance(error, GeneratorExit):
             self.fail(error)
-            self._ended = True
         self.close()
 
     @property

@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry, Index3, bounding_box
-from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
+from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.reason.plan import AnatomyPlan, Window
+from r2seg_agent.segment.handing_on import HandingOn
 from r2seg_agent.segment.protocol import (
     Encoded,
-    HasFeatures,
-    KnowsTargets,
-    NeedsChannels,
     Prompt,
     Segmenter,
     SegmenterInfo,
@@ -45,7 +42,7 @@ class EncodedVolume:
     volume: Volume
 
 
-class ThreeOrientations:
+class ThreeOrientations(HandingOn):
     """A lifted 2D `Segmenter` asked in axial, coronal and sagittal slices; the median of its three probabilities.
 
     The median is a majority: p ≥ 0.5 where at least two of the three orientations say so. A coronal or sagittal view of
@@ -80,28 +77,6 @@ class ThreeOrientations:
     def progress(self, progress: Progress) -> None:
         if isinstance(self.segmenter, ShowsProgress):
             self.segmenter.progress = progress
-
-    def check(self, modality: Modality) -> None:
-        """As the lifted segmenter's."""
-        self.segmenter.check(modality)
-
-    def check_plan(self, plan: AnatomyPlan) -> None:
-        """As the lifted segmenter's, where it knows certain targets only."""
-        if isinstance(self.segmenter, KnowsTargets):
-            self.segmenter.check_plan(plan)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """The lifted segmenter's; () where it takes the scan alone."""
-        return self.segmenter.channels if isinstance(self.segmenter, NeedsChannels) else ()
-
-    def features_at(
-        self, volume: Volume, around: Box, window: Window | None, voxels: NDArray[np.int64]
-    ) -> NDArray[np.floating[Any]]:
-        """The lifted segmenter's maps of the axial slices (`HasFeatures`; `info.feature_names` says whether any)."""
-        if not isinstance(self.segmenter, HasFeatures):
-            raise TypeError(f"`{self.segmenter.info.name}` has no maps to offer")
-        return self.segmenter.features_at(volume, around, window, voxels)
 
     def encode(self, volume: Volume, roi: Box) -> EncodedVolume:
         """A view; `InputError` when `roi` is not on the grid of `volume`."""

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box
-from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
+from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.reason.plan import AnatomyPlan, Window
+from r2seg_agent.segment.handing_on import HandingOn
 from r2seg_agent.segment.protocol import (
     Encoded,
-    HasFeatures,
-    KnowsTargets,
-    NeedsChannels,
     Prompt,
     Segmenter,
     SegmenterInfo,
@@ -47,7 +43,7 @@ class EncodedSlices:
     slices: tuple[Encoded, ...]
 
 
-class SliceBySlice:
+class SliceBySlice(HandingOn):
     """A 2D `Segmenter` as a 3D one: every axial slice of the ROI is encoded and asked alone, in order.
 
     A segmenter that takes several slices at once (`ManySlices`) is given as many as it wants; the answers are the same.
@@ -68,28 +64,6 @@ class SliceBySlice:
         """The 2D segmenter's own, with `ndim` 3 and the lifting among its settings."""
         info = self.segmenter.info
         return info.model_copy(update={"ndim": 3, "settings": {**info.settings, "lifted": "slice by slice"}})
-
-    def check(self, modality: Modality) -> None:
-        """As the 2D segmenter's."""
-        self.segmenter.check(modality)
-
-    def check_plan(self, plan: AnatomyPlan) -> None:
-        """As the 2D segmenter's, where it knows certain targets only."""
-        if isinstance(self.segmenter, KnowsTargets):
-            self.segmenter.check_plan(plan)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """The 2D segmenter's; () where it takes the scan alone."""
-        return self.segmenter.channels if isinstance(self.segmenter, NeedsChannels) else ()
-
-    def features_at(
-        self, volume: Volume, around: Box, window: Window | None, voxels: NDArray[np.int64]
-    ) -> NDArray[np.floating[Any]]:
-        """The 2D segmenter's maps of the slices (`HasFeatures`; `info.feature_names` says whether it has any)."""
-        if not isinstance(self.segmenter, HasFeatures):
-            raise TypeError(f"`{self.segmenter.info.name}` has no maps to offer")
-        return self.segmenter.features_at(volume, around, window, voxels)
 
     def encode(self, volume: Volume, roi: Box) -> EncodedSlices:
         """The slices of `roi`, each a box of one slice, to be encoded when they are needed."""

@@ -1,0 +1,41 @@
+"""`HandingOn`: what a segmenter around another one hands on to it unchanged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.volume import Modality, Volume
+from r2seg_agent.reason.plan import AnatomyPlan, Window
+from r2seg_agent.segment.protocol import HasFeatures, KnowsTargets, NeedsChannels, Segmenter
+
+
+class HandingOn:
+    """Checks, channels and maps are those of `segmenter`, the one inside."""
+
+    segmenter: Segmenter
+
+    def check(self, modality: Modality) -> None:
+        """As the inner segmenter's."""
+        self.segmenter.check(modality)
+
+    def check_plan(self, plan: AnatomyPlan) -> None:
+        """As the inner segmenter's, where it knows certain targets only."""
+        if isinstance(self.segmenter, KnowsTargets):
+            self.segmenter.check_plan(plan)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The inner segmenter's; () where it takes the scan alone."""
+        return self.segmenter.channels if isinstance(self.segmenter, NeedsChannels) else ()
+
+    def features_at(
+        self, volume: Volume, around: Box, window: Window | None, voxels: NDArray[np.int64]
+    ) -> NDArray[np.floating[Any]]:
+        """The inner segmenter's maps of the axial slices (`HasFeatures`; `info.feature_names` says whether any)."""
+        if not isinstance(self.segmenter, HasFeatures):
+            raise TypeError(f"`{self.segmenter.info.name}` has no maps to offer")
+        return self.segmenter.features_at(volume, around, window, voxels)
