@@ -4,19 +4,7 @@ from __future__ import annotations
 
 import sys
 
-
-def choose(answer: str, choices: tuple[str, ...]) -> str:
-    """What an answer means: "2" or "2." is the second choice, "yes" the only one, anything else stands for itself."""
-    text = " ".join(answer.split())
-    number = text.rstrip(".)")
-    if number.isdecimal() and 1 <= int(number) <= len(choices):
-        return choices[int(number) - 1]
-    same = [choice for choice in choices if choice.casefold() == text.casefold()]
-    if same:
-        return same[0]
-    if len(choices) == 1 and text.casefold() in ("y", "yes", "ok"):
-        return choices[0]
-    return text
+from r2seg_agent.choices import chosen
 
 
 def can_ask() -> bool:
@@ -44,7 +32,7 @@ def ask(question: str, choices: tuple[str, ...]) -> str | None:
         line = sys.stdin.readline()
         if not line.strip():
             return None
-        answer = choose(line, choices)
+        answer = chosen(line, choices)
         if choices and answer.rstrip(".)").isdecimal():
             console.print(f"There is no choice {answer}; there are 1 to {len(choices)}.", style="yellow")
             continue

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2seg_agent.cli._ask import choose
+from r2seg_agent.choices import chosen
 from r2seg_agent.cli._chat_commands import read_command
 from r2seg_agent.cli._chat_input import Leave, Lines, chat_lines
 from r2seg_agent.cli._chat_view import ChatView
@@ -110,7 +110,7 @@ class Chat:
         """One message of the person, or the answer to an open question."""
         waiting = self.session.question
         if waiting is not None:
-            text = choose(text, waiting.choices)
+            text = chosen(text, waiting.choices)
         elif self.session.unfinished:
             raise InputError("the last request is not finished")
         self._follow(self.session.say(text))

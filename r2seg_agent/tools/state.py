@@ -11,6 +11,7 @@ from langgraph.graph.message import add_messages
 from pydantic import JsonValue
 from typing_extensions import TypedDict
 
+from r2seg_agent.choices import chosen
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import ROI, WidenStep, widen
@@ -127,14 +128,14 @@ class SearchState(Frozen):
     def answered(self, reply: str) -> SearchState:
         """A copy in which the open question has the user's `reply`: a choice, its number, "yes" to a single one, or
         other words. A side that the message named and the reply does not is kept."""
-        chosen = _choice(reply, self.choices)
+        said = chosen(reply, self.choices)
         closed: dict[str, object] = {"question": None, "choices": ()}
-        if chosen.startswith(KEEP_IMAGE):
+        if said.startswith(KEEP_IMAGE):
             return self.model_copy(update={**closed, "any_modality": True})
         sides = {side for side in ("left", "right") if re.search(rf"\b{side}\b", self.message, re.IGNORECASE)}
-        if len(sides) == 1 and not re.search(r"\b(left|right|both)\b", chosen, re.IGNORECASE):
-            chosen = f"{sides.pop()} {chosen}"
-        return self.model_copy(update=closed).with_turn(reading=chosen)
+        if len(sides) == 1 and not re.search(r"\b(left|right|both)\b", said, re.IGNORECASE):
+            said = f"{sides.pop()} {said}"
+        return self.model_copy(update=closed).with_turn(reading=said)
 
     def with_target(self, index: int, **changes: object) -> SearchState:
         """A copy in which target `index` has `changes`."""
@@ -165,15 +166,6 @@ class GraphState(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
     search: dict[str, JsonValue]
     events: int
-
-
-def _choice(reply: str, choices: tuple[str, ...]) -> str:
-    text = reply.strip()
-    if text.isdigit() and 1 <= int(text) <= len(choices):
-        return choices[int(text) - 1]
-    if len(choices) == 1 and text.lower().rstrip(".!") in {"yes", "y", "ok", "okay", "sure", "yes please"}:
-        return choices[0]
-    return next((choice for choice in choices if choice.lower() == text.lower()), text)
 
 
 def load_search(state: GraphState) -> SearchState:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r2seg_agent.cli._ask import ask, choose
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
+from r2seg_agent.choices import chosen
+from r2seg_agent.cli._ask import ask
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.pipeline import RunOptions, run_find
 
 CHOICES = ("liver", "left kidney", "right kidney")
@@ -30,12 +31,12 @@ CHOICES = ("liver", "left kidney", "right kidney")
     ],
 )
 def test_an_answer_is_a_number_a_choice_or_words(answer: str, meaning: str) -> None:
-    assert choose(answer, CHOICES) == meaning
+    assert chosen(answer, CHOICES) == meaning
 
 
 def test_yes_means_the_only_choice() -> None:
-    assert choose("yes", ("liver",)) == "liver"
-    assert choose("yes", CHOICES) == "yes"
+    assert chosen("yes", ("liver",)) == "liver"
+    assert chosen("yes", CHOICES) == "yes"
 
 
 @pytest.mark.parametrize(
