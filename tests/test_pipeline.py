@@ -12,11 +12,11 @@ import pytest
 
 import r2seg_agent
 from r2seg_agent.errors import InputError
-from r2seg_agent.evals.phantom import LesionSpec, Phantom, make_phantom
 from r2seg_agent.evals.widening import too_little_padding
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, Phantom, make_phantom
 from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.reject.calibration import CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.pipeline import FindOptions, run_find
 
 TINY = Path(__file__).parent / "data" / "tiny_totalseg"

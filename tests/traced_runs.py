@@ -11,10 +11,10 @@ import numpy as np
 from langchain_core.messages import AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
 
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.graphs.planner import PlannerKind, PlannerReply
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.pipeline import FindOptions, FindResult, open_chat, run_find
 from r2seg_agent.reject.calibration import CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration

@@ -62,7 +62,7 @@ def implant_slice(folder: Path) -> None:
 
 
 def _implanted(folder: Path) -> tuple[Volume, Mask]:
-    from r2seg_agent.evals.implant import implant_lesion
+    from r2seg_agent.phantom import implant_lesion
 
     volume = read_image(folder / "image.nii.gz", modality="CT")
     organs = read_label_map(folder / "organs.nii.gz", volume.geometry)

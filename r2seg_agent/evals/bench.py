@@ -53,9 +53,9 @@ def find_lung2() -> None:
 
 def find_big() -> None:
     """`r2seg find` on a synthetic 512×512×800 scan: peak memory against the scan's size in float32."""
-    from r2seg_agent.evals.phantom import LesionSpec, make_phantom
     from r2seg_agent.imaging.geometry import Geometry
     from r2seg_agent.imaging.itk import write_itk
+    from r2seg_agent.phantom import LesionSpec, make_phantom
 
     z, y, x = (n // BIG_FACTOR for n in BIG_SHAPE)
     phantom = make_phantom(

@@ -22,9 +22,9 @@ import numpy as np
 
 from r2seg_agent.data.fetch import fetch
 from r2seg_agent.evals.measure import machine_line
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 
 MESSAGES = (
     "find a liver lesion",

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from r2seg_agent.evals.phantom import Phantom, make_phantom
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.phantom import Phantom, make_phantom
 
 TINY_WEIGHTS = Path(__file__).resolve().parents[2] / "tests" / "data" / "tiny_totalseg"
 SEED, SPACING_MM = 77, (3.0, 1.5, 1.5)

@@ -21,10 +21,10 @@ import numpy as np
 from r2seg_agent import __version__
 from r2seg_agent.cli._chat_input import ANSWER_PROMPT, PROMPT
 from r2seg_agent.data.fetch import fetch
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.evals.terminal import Terminal, plain_environment, r2seg_command
 from r2seg_agent.evals.terminal_picture import write_picture
 from r2seg_agent.imaging.itk import write_itk
+from r2seg_agent.phantom import LesionSpec, make_phantom
 
 PAGE = Path("docs/conversation.md")
 PICTURE = Path("docs/images/chat.png")

@@ -1,6 +1,6 @@
 """Train the tiny stand-in for TotalSegmentator's fastest CT network: `python -m r2seg_agent.evals.train_tiny_totalseg`.
 
-A PlainConvUNet of about 260 000 weights learns the 6 mm phantom of `evals/phantom.py` and is stored in
+A PlainConvUNet of about 260 000 weights learns the 6 mm phantom of `r2seg_agent.phantom` and is stored in
 TotalSegmentator's own layout, so that tests and benchmarks run the real library code without its released weights.
 It knows nothing but phantoms and says so in its `dataset.json`, which the anchor source shows wherever results are.
 """
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.geometry import Index3
+from r2seg_agent.phantom import LesionSpec, make_phantom
 
 if TYPE_CHECKING:
     import torch

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from r2seg_agent.cli.main import main
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.pipeline import reopen
 
 Scan = dict[str, str]

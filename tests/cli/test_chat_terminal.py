@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("pty", reason="pseudo-terminals are a thing of Linux and macOS")
 
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.evals.terminal import Terminal, plain_environment, r2seg_command
 from r2seg_agent.evals.terminal_picture import write_picture
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 
 PROMPTS = ("›", "answer ›")
 SECONDS = 90.0

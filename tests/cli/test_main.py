@@ -13,10 +13,10 @@ from broken_inputs import BROKEN, BrokenInput
 
 from r2seg_agent import __version__
 from r2seg_agent.cli.main import main
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 
 
 class Ran(NamedTuple):

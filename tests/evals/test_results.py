@@ -13,9 +13,9 @@ from r2seg_agent.evals import demo
 from r2seg_agent.evals.alone import alone
 from r2seg_agent.evals.cases import CASES, DEMO, case_named
 from r2seg_agent.evals.measure import Measured, run_measured, run_shown
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.evals.results import HEADER, row
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.report.models import LesionTruth, TruthEvaluation
 from r2seg_agent.segment.contrast import ContrastSegmenter
 from r2seg_agent.segment.weights import weights_path

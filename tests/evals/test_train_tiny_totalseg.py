@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from r2seg_agent.evals import train_tiny_totalseg as tiny
-from r2seg_agent.evals.phantom import make_phantom
+from r2seg_agent.phantom import make_phantom
 from r2seg_agent.reason.anchors.totalsegmentator import TotalSegmentatorSource
 
 COMMITTED = Path(__file__).parents[1] / "data" / "tiny_totalseg"

@@ -12,11 +12,11 @@ from langchain_core.messages import HumanMessage
 from langgraph.types import Command
 from PIL import Image
 
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
 from r2seg_agent.graphs.search import build_search_graph
 from r2seg_agent.imaging.identity import volume_sha256
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.reason.anchors.masks import MaskSource
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.settings import RejectSettings

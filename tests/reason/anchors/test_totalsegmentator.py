@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from r2seg_agent.errors import InputError, MissingDependencyError
-from r2seg_agent.evals.phantom import Phantom, make_phantom
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.phantom import Phantom, make_phantom
 from r2seg_agent.reason.anatomy import classes_for
 from r2seg_agent.reason.anchors import totalseg_networks
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from r2seg_agent.evals import train_tiny_totalseg as tiny
-from r2seg_agent.evals.phantom import Phantom, make_phantom
+from r2seg_agent.phantom import Phantom, make_phantom
 from r2seg_agent.reason.anchors.totalseg_image import to_nifti
 from r2seg_agent.reason.anchors.totalseg_tasks import WeightSet, task_spec
 from r2seg_agent.reason.anchors.totalseg_weights import model_dir

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.segment import registry
 from r2seg_agent.segment.biomedparse.cache import FeatureCache

@@ -14,12 +14,12 @@ from folder_models import bright_detector, build, plans, write_nnunet
 
 from r2seg_agent.doctor import examine
 from r2seg_agent.errors import InputError
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.channels import with_channels
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.reason.anchors.totalseg_tasks import task_spec
 from r2seg_agent.report.models import Report

@@ -11,7 +11,7 @@ import torch
 from folder_models import bright_detector, build, plans, write_nnunet
 
 from r2seg_agent.errors import InputError, MissingDependencyError
-from r2seg_agent.evals.phantom import LesionSpec, Phantom, make_phantom
+from r2seg_agent.phantom import LesionSpec, Phantom, make_phantom
 from r2seg_agent.reason.anchors.totalseg_image import to_nifti
 from r2seg_agent.reason.anchors.totalseg_networks import NetworkPool
 from r2seg_agent.reason.anchors.totalseg_run import TaskRunner

@@ -14,11 +14,11 @@ from scipy import ndimage
 
 from r2seg_agent import preparation
 from r2seg_agent.errors import InputError, MissingDependencyError
-from r2seg_agent.evals.phantom import LesionSpec, make_phantom
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.segment.lite_medsam.model import LiteMedSam
 from r2seg_agent.segment.lite_medsam.segmenter import LiteMedSamSegmenter, LiteMedSamVolumeSegmenter, turned_axes

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.evals.implant import implant_lesion
-from r2seg_agent.evals.phantom_anatomy import PhantomCanvas, draw_patient
-from r2seg_agent.evals.phantom_organs import draw_abdomen, draw_skeleton, draw_thorax, draw_trunk
 from r2seg_agent.imaging.geometry import Float3, Geometry, Index3
 from r2seg_agent.imaging.volume import FloatArray, Mask, Volume
+from r2seg_agent.phantom.canvas import PhantomCanvas
+from r2seg_agent.phantom.implant import implant_lesion
+from r2seg_agent.phantom.organs import draw_abdomen, draw_skeleton, draw_thorax, draw_trunk
+from r2seg_agent.phantom.patient import draw_patient
 
 FIELD_OF_VIEW_MM: Float3 = (430.0, 290.0, 400.0)
 """(z, y, x) of the default field of view: vertebrae L4 to T1 and the whole trunk of a mean patient."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.evals.phantom import LesionSpec, Phantom, make_phantom
+from r2seg_agent.phantom import LesionSpec, Phantom, make_phantom
 
 COARSE = (6.0, 6.0, 6.0)
 LUNGS = (

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.evals.implant import implant_lesion
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.phantom import implant_lesion
 
 SPACING = (2.5, 1.0, 1.2)
 

@@ -7,18 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from r2seg_agent.evals.phantom_anatomy import (
-    SPINE_Y_MM,
-    VERTEBRA_Z_MM,
-    Bounds,
-    Patient,
-    PhantomCanvas,
-    Point,
-    Solid,
-    ellipsoid,
-    tube,
-)
 from r2seg_agent.imaging.volume import FloatArray, Mask
+from r2seg_agent.phantom.canvas import PhantomCanvas
+from r2seg_agent.phantom.patient import SPINE_Y_MM, VERTEBRA_Z_MM, Patient
+from r2seg_agent.phantom.solids import Bounds, Point, Solid, ellipsoid, tube
 
 CAVITY_X_MM, CAVITY_Y_MM = 135.0, 85.0
 """Half-axes of the trunk's cavity; wall and fat lie around it."""
