@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -68,4 +69,13 @@ class ReadsState(Protocol):
 
     def reading(self, search: SearchState, store: ArtifactStore, history: Sequence[AnyMessage]) -> Planner:
         """This planner, looking at `search` and the graph's messages; `store` holds what they refer to."""
+        ...
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """A planner that may wait long, for a server."""
+
+    def stop_by(self, stop: threading.Event) -> None:
+        """Once `stop` is set, `ask` gives up waiting and raises `BudgetError` (resumable)."""
         ...

@@ -16,7 +16,7 @@ from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedErr
 from r2seg_agent.graphs.bookkeeping import begin_record, inputs_of, note, started
 from r2seg_agent.graphs.checkpoints import checkpoints, storage_error
 from r2seg_agent.graphs.happenings import Asked, SessionEvent, TurnEnded, Words, happenings
-from r2seg_agent.graphs.planner import Planner
+from r2seg_agent.graphs.planner import Planner, Waits
 from r2seg_agent.graphs.results import Written, make_report, write_run
 from r2seg_agent.graphs.search import RECURSION_LIMIT, build_search_graph
 from r2seg_agent.preparation import Prepared, RunOptions, without_paths
@@ -77,6 +77,8 @@ class Session:
             recorder = Recorder(folder.trace, keep=self._kept(anew))
             self._closing.callback(recorder.close)
             self.context = self._context(store, recorder, progress)
+            if isinstance(planner, Waits):
+                planner.stop_by(self.context.stop)
             if not look:
                 begin_record(folder, kind, prepared.image.name, request, parent, anew=anew)
             if recorder.count == 0:

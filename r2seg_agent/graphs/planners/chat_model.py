@@ -8,6 +8,7 @@ remembered, so later questions go straight there.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
@@ -60,6 +61,10 @@ class ChatModelPlanner:
         # Once a way has given a call it is settled, and an error is no longer put down to the way of asking.
         self._settled = self.road is not None
         self._blind = False
+
+    def stop_by(self, stop: threading.Event) -> None:
+        """Once `stop` is set, no wait goes on."""
+        self.retrier.stop = stop
 
     def ask(self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], *, optional: bool) -> PlannerReply:
         """One reply with at most one call, checked against `tools`.

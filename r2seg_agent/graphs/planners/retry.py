@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Literal, TypeVar
 
-from r2seg_agent.errors import PlannerRefusedError, PlannerUnavailableError
+from r2seg_agent.errors import BudgetError, PlannerRefusedError, PlannerUnavailableError
 from r2seg_agent.frozen import Frozen
 
 T = TypeVar("T")
 
+STOP_POLL_S = 0.1
+"""How soon a wait for an answer notices that it is to stop."""
 MAX_ERROR_CHARS = 300
 """Characters of a server's own words in our messages."""
 
@@ -84,9 +86,16 @@ class CutError(Exception):
     """The reply was cut off or withheld before it was whole."""
 
 
+class StoppedError(Exception):
+    """The wait was given up because somebody asked to stop."""
+
+
 @dataclass
 class Retrier:
-    """Sends requests with retries. `name` is the model's, for messages; `secrets` never appear in them."""
+    """Sends requests with retries. `name` is the model's, for messages; `secrets` never appear in them.
+
+    Once `stop` is set no wait goes on, neither for an answer nor for the next try.
+    """
 
     name: str
     backoff: Backoff = field(default_factory=Backoff)
@@ -95,21 +104,24 @@ class Retrier:
     rng: random.Random = field(default_factory=lambda: random.Random(0), repr=False)
     timeout_s: float = 120.0
     requests: int = 0
+    stop: threading.Event | None = None
 
     def send(self, call: Callable[[], T]) -> T:
         """The result of `call`, tried again where that may help; `requests` counts every try.
 
         Raises `FormError` and `CutError` for the caller, `PlannerRefusedError` where trying again changes nothing and
-        `PlannerUnavailableError` when all tries failed.
+        `PlannerUnavailableError` when all tries failed; `BudgetError` (resumable) once `stop` is set.
         """
         waited = 0.0
         for attempt in range(1, self.backoff.attempts + 1):
             self.requests += 1
             try:
-                return within(self.timeout_s, call)
+                return within(self.timeout_s, call, self.stop)
             except NotImplementedError:
                 self.requests -= 1
                 raise FormError("not implemented by this model's client") from None
+            except StoppedError:
+                raise self._stopped() from None
             except Exception as error:
                 failure = judge(error, self.secrets, self.timeout_s)
             if failure.kind == "form":
@@ -121,9 +133,15 @@ class Retrier:
             wait = self._wait(attempt, failure)
             if failure.kind == "unknown" or attempt == self.backoff.attempts or waited + wait > self.backoff.total_s:
                 raise self._unavailable(attempt, failure, wait)
-            self.sleep(wait)
+            if self.stop is None:
+                self.sleep(wait)
+            elif self.stop.wait(wait):
+                raise self._stopped()
             waited += wait
         raise AssertionError("the loop above returns or raises")
+
+    def _stopped(self) -> BudgetError:
+        return BudgetError(f"stopped by you while waiting for `{self.name}`", "`r2seg resume RUN` asks it again.")
 
     def _wait(self, attempt: int, failure: Failure) -> float:
         if failure.wait_s is not None:
@@ -171,8 +189,8 @@ def scrub(text: str, secrets: tuple[str, ...] = ()) -> str:
     return text if len(text) <= MAX_ERROR_CHARS else f"{text[: MAX_ERROR_CHARS - 2]} …"
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """The result of `call`, or `TimeoutError` after `seconds` of wall-clock time.
+def within(seconds: float, call: Callable[[], T], stop: threading.Event | None = None) -> T:
+    """The result of `call`; `TimeoutError` after `seconds` of wall-clock time, `StoppedError` once `stop` is set.
 
     The clients' own time-outs count from byte to byte, so a server that drips could hold a run for ever. The thread of
     a call that is given up ends with its connection; it keeps neither the run nor the process waiting.
@@ -189,7 +207,11 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=work, name="r2seg-model-request", daemon=True)
     thread.start()
-    thread.join(seconds)
+    deadline = time.monotonic() + seconds
+    while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+        if stop is not None and stop.is_set():
+            raise StoppedError
+        thread.join(left if stop is None else min(left, STOP_POLL_S))
     if thread.is_alive():
         raise TimeoutError(f"no whole answer in {seconds:g} s")
     if failed:

@@ -1,4 +1,4 @@
-"""Back-off: how often, how long, and which failures are worth another try. No test waits."""
+"""Back-off: how often, how long, and which failures are worth another try. No test waits long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from email.utils import formatdate
 
 import pytest
 
-from r2seg_agent.errors import PlannerRefusedError, PlannerUnavailableError
+from r2seg_agent.errors import BudgetError, PlannerRefusedError, PlannerUnavailableError
 from r2seg_agent.graphs.planners.retry import Backoff, CutError, FormError, Retrier, judge, scrub, within
 
 KEY = "sk-proj-abcdefghijklmnop0123456789"
@@ -168,3 +168,24 @@ def test_a_call_that_never_ends_is_given_up_by_the_clock() -> None:
 def test_what_a_call_raises_is_raised() -> None:
     with pytest.raises(KeyError):
         within(5.0, lambda: {}["missing"])
+
+
+def test_a_stop_ends_the_wait_for_an_answer() -> None:
+    release, stop = threading.Event(), threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    with pytest.raises(BudgetError, match="stopped by you while waiting for `m`"):
+        Retrier(name="m", stop=stop, timeout_s=60.0).send(lambda: release.wait(60))
+    release.set()
+
+
+def test_a_stop_ends_the_wait_before_the_next_try() -> None:
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    retrier = Retrier(name="m", stop=stop, backoff=Backoff(first_s=60.0, most_s=60.0))
+
+    def refuse() -> None:
+        raise APIConnectionError("no route")
+
+    with pytest.raises(BudgetError, match="stopped by you"):
+        retrier.send(refuse)
+    assert retrier.requests == 1
