@@ -126,16 +126,20 @@ def find_candidates(
     min_volume_mm3: float = MIN_VOLUME_MM3,
     min_radius_mm: float = MIN_RADIUS_MM,
     max_candidates: int = MAX_CANDIDATES,
+    cut: bool = True,
 ) -> CandidateSet:
     """Maximum over the scales, threshold, 26-connected components, each cut where it is thin (`granulometry`).
 
     In an image without spacing the numbers in mm and mm³ are pixels. The result does not depend on the order of
-    `probabilities`.
+    `probabilities`. `cut` False: the components as they are, holes and thin parts and all; `min_radius_mm` is not used.
     """
     if not probabilities:
         return CandidateSet(regions=())
     box, fused = _fuse(probabilities)
-    labels = cc3d.connected_components(_small_holes_filled(fused >= threshold, geometry), connectivity=CONNECTIVITY)
+    marked = fused >= threshold
+    if cut:
+        marked = _small_holes_filled(marked, geometry)
+    labels = cc3d.connected_components(marked, connectivity=CONNECTIVITY)
     n = int(labels.max())
     if n == 0:
         return CandidateSet(regions=())
@@ -152,12 +156,15 @@ def find_candidates(
             continue
         crop = boxes[number]
         component = labels[crop] == number
-        bodies, radii = _bodies(component, geometry.spacing_mm, min_radius_mm)
+        if cut:
+            bodies, radii = _bodies(component, geometry.spacing_mm, min_radius_mm)
+        else:
+            bodies, radii = component.astype(np.int32), np.zeros(2)
         if not bodies.any():
             n_thin += 1
             continue
         thin_mm3 += float(np.count_nonzero(component & (bodies == 0))) * voxel_mm3
-        attached = _attached_radii(bodies, radii, geometry.spacing_mm)
+        attached = _attached_radii(bodies, radii, geometry.spacing_mm) if cut else radii
         for body in range(1, len(radii)):
             region = _region(
                 body=bodies == body,

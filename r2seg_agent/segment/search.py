@@ -29,14 +29,14 @@ def union_box(rois: Sequence[ROI]) -> Box:
     return box
 
 
-def search_mask(anchors: AnchorSet, plan: AnatomyPlan, own: Sequence[str], box: Box) -> Mask:
+def search_mask(anchors: AnchorSet | None, plan: AnatomyPlan, own: Sequence[str], box: Box) -> Mask:
     """M* inside `box` (z, y, x): where the lesion can lie and what counts as its normal tissue.
 
     The union of the target's `own` anchors; of further anchors of `plan` (neighbours that widening has added) only what
     lies within `NEAR_MM` of them: a lesion that the anchor model gave to a neighbour lies on the border. When the
-    anchors are only landmarks near the target, all of the box.
+    anchors are only landmarks near the target, or none was located, all of the box.
     """
-    if plan.anchor_role == "near":
+    if anchors is None or plan.anchor_role == "near":
         return np.ones(box.shape, dtype=bool)
     mask = anchors.mask(own, box)
     added = [organ for organ in plan.anchors if organ not in own]
@@ -73,7 +73,7 @@ def diameters_mm(plan: AnatomyPlan) -> tuple[float, float]:
 def segment_rois(
     segmenter: Segmenter,
     volume: Volume,
-    anchors: AnchorSet,
+    anchors: AnchorSet | None,
     plan: AnatomyPlan,
     own: Sequence[str],
     rois: Sequence[ROI],
@@ -82,12 +82,15 @@ def segment_rois(
     """Ask `segmenter` for the plan's target in every ROI, with test-time flips where they can change anything.
 
     A segmenter whose answer does not depend on the ROI looks once into each ROI that lies in no other one; the
-    inner ROIs are views of that answer.
+    inner ROIs are views of that answer. Without `anchors` it is not told where normal tissue lies; a model that is
+    asked by boxes alone gets one around each whole slice.
     """
     if isinstance(segmenter, ShowsProgress):
         segmenter.progress = progress
     outer = [roi for roi in rois if not _inside_another(roi, rois)] if segmenter.info.roi_independent else list(rois)
     answers: list[ScaleProbability] = []
+    kinds = segmenter.info.prompt_kinds
+    by_box = "box" in kinds and "text" not in kinds
     for done, roi in enumerate(outer):
         progress("segment", done, len(outer), f"{segmenter.info.name}, scale {roi.scale:g}")
         prompt = Prompt(
@@ -98,7 +101,8 @@ def segment_rois(
             window=plan.window,
             contrast=plan.expected_contrast,
             diameters_mm=diameters_mm(plan),
-            mask=search_mask(anchors, plan, own, roi.box),
+            box=Box(start=(0, 0, 0), stop=roi.box.shape) if anchors is None and by_box else None,
+            mask=None if anchors is None else search_mask(anchors, plan, own, roi.box),
             concept=plan.target,
             laterality=plan.laterality,
         )

@@ -23,7 +23,7 @@ class AnchorSourceInfo(Frozen):
 
     name: str
     version: str
-    kind: Literal["model", "masks", "heuristic"]
+    kind: Literal["model", "masks", "heuristic", "none"]
     stand_in: bool
     licence: str
     modalities: tuple[Modality, ...]
