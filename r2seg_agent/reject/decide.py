@@ -109,6 +109,8 @@ def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
     if not evidence.xs:
         return ()
     settings = evidence.settings
+    if settings.mode == "none":
+        return _all_kept(evidence)
     mmd2, permutation_p = _two_sample(list(evidence.xs), evidence.y, settings, evidence.seed, device)
     if settings.mode == "paper":
         scores, p_values = mmd2, permutation_p
@@ -145,6 +147,28 @@ def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
                 survived=survived,
                 reason=reason,
                 n_sampled=len(evidence.xs[k]),
+            )
+        )
+    return tuple(decided)
+
+
+def _all_kept(evidence: Evidence) -> tuple[Decided, ...]:
+    """Verdicts where nothing is tested, ordered by what the model itself says: its mass on the candidate."""
+    mass = score_named("segmenter_mass")
+    decided = []
+    for features, gates in zip(evidence.features, evidence.gates, strict=True):
+        failed = next((g for g in gates if not g.passed), None)
+        reason = "nothing was tested" if failed is None else f"{failed.note} (gate {failed.name})"
+        decided.append(
+            Decided(
+                score=mass(features, 0.0),
+                mmd2=None,
+                p=None,
+                q=None,
+                gates=gates,
+                survived=failed is None,
+                reason=reason,
+                n_sampled=0,
             )
         )
     return tuple(decided)

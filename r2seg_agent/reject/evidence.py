@@ -75,10 +75,12 @@ def gather_evidence(
             f"{len(regions)} regions, {len(features)} features, {len(own_gates)} gate results; "
             f"anchor mask {anchor_mask.shape} for an ROI of {roi.shape}"
         )
-    organ = bounding_box(anchor_mask)
-    around = roi if organ is None else organ.shifted(roi.start)
-    phi = feature_named(settings.feature, segmenter, window=window, around=around)
-    xs, y = _samples(volume, roi, anchor_mask, regions, phi=phi, settings=settings, seed=seed)
+    xs, y = [np.empty((0, 1))] * len(regions), np.empty((0, 1))
+    if settings.mode != "none":
+        organ = bounding_box(anchor_mask)
+        around = roi if organ is None else organ.shifted(roi.start)
+        phi = feature_named(settings.feature, segmenter, window=window, around=around)
+        xs, y = _samples(volume, roi, anchor_mask, regions, phi=phi, settings=settings, seed=seed)
     return Evidence(
         xs=tuple(xs),
         y=y,

@@ -12,8 +12,9 @@ from r2seg_agent.reject.calibration import Calibration, smallest_p
 from r2seg_agent.reject.features import FeatureName
 from r2seg_agent.reject.scores import ScoreName
 
-Mode = Literal["paper", "conformal", "score"]
-"""`score` decides nothing: every candidate gets its score, for a calibration on lesion-free cases."""
+Mode = Literal["paper", "conformal", "score", "none"]
+"""`score` decides nothing: every candidate gets its score, for a calibration on lesion-free cases. `none` tests nothing
+and keeps every candidate: the ablation's baseline."""
 Reading = Literal["case_maximum", "candidate"]
 Correction = Literal["bh", "by", "none"]
 
@@ -66,6 +67,10 @@ def describe_mode(settings: RejectSettings, calibration: Calibration | None = No
         )
     if settings.mode == "score":
         return ModeGuarantee(mode="score", guarantee="Nothing was decided: candidates were only scored.", valid=False)
+    if settings.mode == "none":
+        return ModeGuarantee(
+            mode="none", guarantee="Nothing was tested: every candidate is reported, without p-values.", valid=False
+        )
     if calibration is None:
         raise no_calibration()
     n, rounds = calibration.n_cases, calibration.identity.rounds

@@ -120,7 +120,7 @@ class TruthEvaluation(Frozen):
 class RejectInfo(Frozen):
     """Which Reject mode decided and what it guarantees, in words a reader cannot mistake."""
 
-    mode: Literal["paper", "conformal", "score"]
+    mode: Literal["paper", "conformal", "score", "none"]
     guarantee: str
     valid: bool
     alpha: float
