@@ -35,7 +35,8 @@ class Job(Frozen):
 class CaseRow(Frozen):
     """What became of one job. `p` is the case's smallest p-value where the Reject mode gives valid ones.
 
-    Volumes are in ml; `seconds` is the time that the case took in its worker, `peak_mb` the worker's peak so far.
+    Volumes are in ml; `seconds` is the time that the case took in its worker, `peak_mb` the worker's peak so far, `node`
+    the machine of a cluster that it ran on.
     """
 
     number: int
@@ -59,6 +60,7 @@ class CaseRow(Frozen):
     seconds: float = 0.0
     peak_mb: float = 0.0
     attempts: int = 1
+    node: str = ""
 
 
 def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions) -> tuple[Job, ...]:

@@ -14,7 +14,7 @@ from r2seg_agent.batch.row import CaseRow
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reject.fdr import benjamini_hochberg
 
-TIMES = ("seconds", "peak_mb", "attempts")
+TIMES = ("seconds", "peak_mb", "attempts", "node")
 """Columns that differ from run to run; all others are the same whenever the same cases run by the same options."""
 
 
