@@ -21,6 +21,7 @@ from r2seg_agent.store.runs import RunFolder, run_folder
 if TYPE_CHECKING:
     from r2seg_agent.graphs.planner import Planner
     from r2seg_agent.graphs.session import Session
+    from r2seg_agent.loaded import LoadedModels
     from r2seg_agent.reason.plan import AnatomyPlan
 
 EXIT_STATUS: Mapping[OutcomeKind, int] = {
@@ -75,11 +76,12 @@ def run_find(
     ask: AskUser | None = None,
     opened: Callable[[Session], None] | None = None,
     planner: Planner | None = None,
+    models: LoadedModels | None = None,
 ) -> FindResult:
     """Check the input, run the search graph, write the results; the same call gives the same bytes.
 
     `ask` answers questions where a person is there. `opened` gets the session before it works, e.g. to stop it.
-    `planner` takes the seat instead of the one that `options` name.
+    `planner` takes the seat instead of the one that `options` name. `models` are those that earlier runs left loaded.
     """
     from r2seg_agent.graphs.session import Session
     from r2seg_agent.trace.redact import redact
@@ -88,7 +90,7 @@ def run_find(
         raise InputError("the request is empty", 'Say what to find, for example "find the lung nodule".')
     options = options.model_copy(update={"interactive": ask is not None})
     seat = planner or _planner(options)
-    prepared = prepare(image, options, progress)
+    prepared = prepare(image, options, progress, models)
     folder = RunFolder(options.workspace, prepared.run_id(redact(" ".join(request.split()))))
     session = Session(folder, "find", image, options, prepared, seat, anew=True, request=request, progress=progress)
     with session:

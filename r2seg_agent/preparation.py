@@ -18,9 +18,11 @@ from r2seg_agent.imaging.channels import with_channels
 from r2seg_agent.imaging.identity import volume_sha256
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.imaging.volume import Modality, Volume
+from r2seg_agent.loaded import LoadedModels
+from r2seg_agent.presets import PARTS, Parts, Preset
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.reason.anchors.choose import anchor_source
 from r2seg_agent.reason.anchors.protocol import AnchorSource
+from r2seg_agent.reason.anchors.whole_image import WholeImage
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.plan_file import load_plan
 from r2seg_agent.reject.calibration import Calibration, holds_case
@@ -33,7 +35,6 @@ from r2seg_agent.segment.checks import check_channels, check_plan
 from r2seg_agent.segment.orientations import ThreeOrientations
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.segment.registry import AUTO, default_segmenter
-from r2seg_agent.segment.registry import segmenter as segmenter_named
 from r2seg_agent.store.artifacts import recipe_sha256
 
 
@@ -42,12 +43,14 @@ class RunOptions(Frozen):
 
     `store` is the URL of a checkpoint database; it may hold a password and is never written down. `channels` are
     further images of the case, name → file. `reject` auto is conformal with a calibration and paper without one;
-    `score` is that of the calibration where one is given.
+    `score` is that of the calibration where one is given. `preset` leaves parts of the method out (`presets.py`); one
+    that locates no organ has no use for `anchors`.
     """
 
     anchors: str = "auto"
     segmenter: Annotated[str, Field(validate_default=True)] = AUTO
     orientations: int = 1
+    preset: Preset = "full"
     reject: Literal["auto", "paper", "conformal", "score"] = "auto"
     score: ScoreName = "contrast_log_volume"
     feature: FeatureName = "intensity"
@@ -90,12 +93,18 @@ class RunOptions(Frozen):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Checked inputs of a run. `warnings` came up while reading; `identity` is all that can change its results."""
+    """Checked inputs of a run. `warnings` came up while reading; `identity` is all that can change its results.
+
+    `preset` and what it comes to: the `parts` that take part, and the `gates`.
+    """
 
     volume: Volume
     image: ImageInfo
     source: AnchorSource
     segmenter: Segmenter
+    preset: Preset
+    parts: Parts
+    gates: GateSettings
     reject: RejectSettings
     calibration: Calibration | None
     plans: tuple[AnatomyPlan, ...]
@@ -108,26 +117,29 @@ class Prepared:
         return recipe_sha256({**self.identity, "request": request})[:12]
 
 
-def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Prepared:
-    """Read and check everything; what can be wrong with the input is found here.
+def prepare(
+    image: str, options: RunOptions, progress: Progress = silent, models: LoadedModels | None = None
+) -> Prepared:
+    """Read and check everything; what can be wrong with the input is found here. `models` are those already loaded.
 
     Raises `InputError` for what cannot be used and `MissingDependencyError` for what is not on this machine.
     """
     if not 0 < options.alpha < 1:
         raise InputError(f"--alpha must lie between 0 and 1, got {options.alpha:g}")
-    segmenter = segmenter_named(options.segmenter)
+    _check_preset(options)
+    parts = PARTS[options.preset]
+    models = models or LoadedModels()
+    segmenter = models.segmenter(options.segmenter)
     if options.orientations == 3:
         segmenter = ThreeOrientations(segmenter)
     check_feature(options.feature, segmenter)
-    source = anchor_source(options.anchors)
-    calibration = None
-    if options.calibration is not None:
-        from r2seg_agent.reject.calibration_file import load_calibration
-
-        calibration = load_calibration(options.calibration)
+    source: AnchorSource = models.anchor_source(options.anchors) if parts.regions else WholeImage()
+    calibration = None if options.calibration is None else models.calibration(options.calibration)
     mode: Mode = "paper" if calibration is None else "conformal"
     if options.reject != "auto":
         mode = options.reject
+    mode = parts.reject or mode
+    gates = options.gates.model_copy(update={"ours": False}) if parts.gates == "paper" else options.gates
     score = options.score if calibration is None else calibration.identity.score
     reject = RejectSettings.model_validate(
         {"mode": mode, "alpha": options.alpha, "score": score, "feature": options.feature}
@@ -159,18 +171,20 @@ def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Pre
         unit=volume.unit,
         synthetic=options.synthetic,
     )
-    own_masks = options.anchors not in ("auto", "hounsfield")
+    own_masks = parts.regions and options.anchors not in ("auto", "hounsfield")
+    named = options.anchors if parts.regions else "none"
     identity: dict[str, object] = {
         "r2seg": __version__,
         "image": sha256,
-        "anchors": source.info.model_dump(mode="json") if own_masks else options.anchors,
+        "anchors": source.info.model_dump(mode="json") if own_masks else named,
         "segmenter": segmenter.info.model_dump(mode="json"),
+        "preset": options.preset,
         "reject": reject.model_dump(mode="json"),
-        "gates": options.gates.model_dump(mode="json"),
+        "gates": None if parts.gates == "none" else gates.model_dump(mode="json"),
         "calibration": None if calibration is None else calibration.contents_sha256,
         "plans": [plan.model_dump(mode="json") for plan in plans],
         "planner": options.planner,
-        "budget": [options.rounds, options.tokens, options.model_calls],
+        "budget": [parts.rounds(options.rounds), options.tokens, options.model_calls],
         "seed": options.seed,
         "synthetic": options.synthetic,
     }
@@ -179,6 +193,9 @@ def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Pre
         image=info,
         source=source,
         segmenter=segmenter,
+        preset=options.preset,
+        parts=parts,
+        gates=gates,
         reject=reject,
         calibration=calibration,
         plans=plans,
@@ -186,6 +203,28 @@ def prepare(image: str, options: RunOptions, progress: Progress = silent) -> Pre
         warnings=tuple(notes),
         identity=identity,
     )
+
+
+def _check_preset(options: RunOptions) -> None:
+    """Raise `InputError` where other options contradict the preset, or it lacks its calibration."""
+    preset, settled = options.preset, PARTS[options.preset].reject
+    if settled is None:
+        return
+    if options.reject not in ("auto", settled):
+        raise InputError(
+            f"preset `{preset}` settles how candidates are rejected (`{settled}`), and `{options.reject}` was asked for",
+            "Leave out --reject, or leave out --preset.",
+        )
+    if settled == "conformal" and options.calibration is None:
+        raise InputError(
+            "preset `conformal` needs a calibration (--calibration), and none was given",
+            "`r2seg calibrate` makes one from lesion-free scans (19 patients for alpha 0.05); without one the preset "
+            "`+gates` is the last step of the paper's method.",
+        )
+    if settled != "conformal" and options.calibration is not None:
+        raise InputError(
+            f"preset `{preset}` has no use for a calibration", "Leave out --calibration, or use `--preset conformal`."
+        )
 
 
 def without_paths(message: str, image: str, options: RunOptions) -> str:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
-import queue
 import threading
-import time
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import TimeoutError as JobTimeoutError
-from functools import partial
+from collections import deque
+from collections.abc import Generator, Iterable
 
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
-
+from r2seg_agent.batch.crew import Crew, Ended
+from r2seg_agent.batch.engine import Work
+from r2seg_agent.batch.gpus import VARIABLE, gpu_shares, visible_gpus
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.batch.work import failed_row, run_job
 
-Work = Callable[[Job], CaseRow]
-
-IN_FLIGHT_PER_WORKER = 2
-"""Jobs handed out at once per worker: the next one waits at the door, and a million cases need no memory."""
 ATTEMPTS = 2
 """A case whose process died is tried once more: the kernel may have killed it for a neighbour's memory."""
 
@@ -28,78 +20,69 @@ def run_local(
     jobs: Iterable[Job],
     *,
     workers: int,
+    gpus_per_worker: float = 0.0,
     timeout_s: float | None = None,
     stop: threading.Event | None = None,
     work: Work = run_job,
 ) -> Generator[CaseRow, None, None]:
-    """Rows as they come, in no order. `timeout_s` bounds one case; a worker that hangs longer is killed and replaced.
-
-    Once `stop` is set no further job is begun; those under way are finished. `work` is what a worker does with a job: a
-    function that a fresh process can import.
-
-    Closing the iterator stops the workers at once.
-    """
-    waiting = iter(jobs)
-    first = next(waiting, None)
-    if first is None:
+    """The `Engine` of one machine; see there. Raises `RunFailedError` when worker processes cannot start at all."""
+    waiting = _Waiting(jobs)
+    if not waiting:
         return
-    waiting = itertools.chain((first,), waiting)
-    # spawn: workers start clean, whatever threads and locks the driver holds.
-    context = multiprocessing.get_context("spawn")
-    ended: queue.SimpleQueue[tuple[Job, int, float, ProcessFuture[CaseRow]]] = queue.SimpleQueue()
-    pool = ProcessPool(max_workers=workers, initializer=_start_worker, context=context)
-    in_flight = 0
+    shares = gpu_shares(visible_gpus() if gpus_per_worker else (), workers, gpus_per_worker)
+    environments = [{VARIABLE: share} for share in shares] or [{} for _ in range(workers)]
+    stopped = threading.Event() if stop is None else stop
+    crew = Crew(work, environments, timeout_s)
 
-    def submit(job: Job, attempt: int) -> None:
-        future = pool.schedule(work, args=(job,), timeout=timeout_s)
-        future.add_done_callback(partial(_note, ended, job, attempt, time.perf_counter()))
+    def hand_out() -> None:
+        while crew.idle and waiting and not stopped.is_set():
+            crew.give(*waiting.next())
 
+    finished = False
     try:
         while True:
-            while (
-                in_flight < workers * IN_FLIGHT_PER_WORKER
-                and not (stop is not None and stop.is_set())
-                and (job := next(waiting, None)) is not None
-            ):
-                submit(job, 1)
-                in_flight += 1
-            if in_flight == 0:
+            hand_out()
+            if not crew.busy and (stopped.is_set() or not waiting):
+                finished = True
                 return
-            job, attempt, started, future = ended.get()
-            try:
-                row = future.result()
-            except JobTimeoutError:
-                row = failed_row(job, "timed_out", f"took longer than {timeout_s:g} s", timeout_s or 0.0, attempt)
-            except ProcessExpired as error:
-                if attempt < ATTEMPTS:
-                    submit(job, attempt + 1)
+            for ended in crew.ended():
+                if ended.died and ended.attempt < ATTEMPTS and not stopped.is_set():
+                    waiting.again(ended.job, ended.attempt + 1)
                     continue
-                why = f"the worker's process died (exit code {error.exitcode})"
-                row = failed_row(job, "crashed", why, time.perf_counter() - started, attempt)
-            except Exception as error:  # a bug in what the worker does: this case's alone
-                why = f"unexpected {type(error).__name__}: {error}"
-                row = failed_row(job, "failed", why, time.perf_counter() - started, attempt)
-            in_flight -= 1
-            yield row.model_copy(update={"attempts": attempt})
+                row = _row(ended, timeout_s)
+                if row.status == "done":
+                    hand_out()  # before the row is written: the worker need not wait for the disk
+                yield row.model_copy(update={"attempts": ended.attempt})
     finally:
-        pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it without annotations
-        pool.join()
+        crew.stop(at_once=not finished)
 
 
-def _note(
-    ended: queue.SimpleQueue[tuple[Job, int, float, ProcessFuture[CaseRow]]],
-    job: Job,
-    attempt: int,
-    started: float,
-    future: ProcessFuture[CaseRow],
-) -> None:
-    ended.put((job, attempt, started, future))
+class _Waiting:
+    """Jobs not yet begun, one looked ahead, with those to be tried again before the rest; false when none is left."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._jobs = iter(jobs)
+        self._first: deque[tuple[Job, int]] = deque()
+
+    def __bool__(self) -> bool:
+        if not self._first and (job := next(self._jobs, None)) is not None:
+            self._first.append((job, 1))
+        return bool(self._first)
+
+    def next(self) -> tuple[Job, int]:
+        """The next job and which attempt it is; only while there is one."""
+        return self._first.popleft()
+
+    def again(self, job: Job, attempt: int) -> None:
+        """Put a job back."""
+        self._first.appendleft((job, attempt))
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the driver, and the cores to the other workers."""
-    import os
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+def _row(ended: Ended, timeout_s: float | None) -> CaseRow:
+    if ended.row is not None:
+        return ended.row
+    if ended.late:
+        return failed_row(ended.job, "timed_out", f"took longer than {timeout_s:g} s", ended.seconds)
+    if ended.died:
+        return failed_row(ended.job, "crashed", f"the worker's process died ({ended.died})", ended.seconds)
+    return failed_row(ended.job, "failed", ended.error, ended.seconds)

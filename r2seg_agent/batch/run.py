@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from r2seg_agent.batch.engine import Engine, Work
 from r2seg_agent.batch.journal import Journal, read_rows
-from r2seg_agent.batch.local import Work, run_local
+from r2seg_agent.batch.local import run_local
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.batch.table import BatchSummary, write_tables
 from r2seg_agent.batch.work import run_job
@@ -42,7 +43,9 @@ def run_batch(
     jobs: Sequence[Job],
     out: Path,
     *,
+    engine: Engine = run_local,
     workers: int = 1,
+    gpus_per_worker: float = 0.0,
     timeout_s: float | None = None,
     max_failures: int | None = None,
     alpha: float = 0.05,
@@ -64,7 +67,14 @@ def run_batch(
         stop = stop or threading.Event()
         journal, failures, done = Journal(out / "journal.jsonl"), 0, len(jobs) - len(due)
         placed = (job.model_copy(update={"options": _placed(job, out)}) for job in due)
-        rows = run_local(placed, workers=min(workers, max(1, len(due))), timeout_s=timeout_s, stop=stop, work=work)
+        rows = engine(
+            placed,
+            workers=min(workers, max(1, len(due))),
+            gpus_per_worker=gpus_per_worker,
+            timeout_s=timeout_s,
+            stop=stop,
+            work=work,
+        )
         try:
             for row in rows:
                 journal.add(row)

@@ -8,15 +8,19 @@ import time
 
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.errors import R2SegError
+from r2seg_agent.loaded import LoadedModels
 from r2seg_agent.pipeline import run_find
 from r2seg_agent.report.models import Report
+
+_loaded = LoadedModels()
+"""This process's models: a worker has one, for all its cases."""
 
 
 def run_job(job: Job) -> CaseRow:
     """Run one case. Every error becomes a row: a case that cannot be used must not touch the others."""
     started = time.perf_counter()
     try:
-        result = run_find(job.request, job.case.image, job.options)
+        result = run_find(job.request, job.case.image, job.options, models=_loaded)
     except R2SegError as error:
         return failed_row(job, "failed", error.message, time.perf_counter() - started)
     except MemoryError:

@@ -21,6 +21,17 @@ class RejectMode(StrEnum):
     conformal = "conformal"
 
 
+class PresetName(StrEnum):
+    """Which parts of the method take part (docs/results.md)."""
+
+    full = "full"
+    baseline = "baseline"
+    roi = "+roi"
+    roi_reject = "+roi+reject"
+    gates = "+gates"
+    conformal = "conformal"
+
+
 class FeatureKind(StrEnum):
     """What the rejection test sees of a voxel (docs/architecture.md)."""
 
@@ -34,6 +45,13 @@ class MaskFormat(StrEnum):
 
     nifti = "nifti"
     same = "same"
+
+
+class EngineKind(StrEnum):
+    """What carries the cases of a data set out (docs/scale.md)."""
+
+    local = "local"
+    ray = "ray"
 
 
 Anchors = Annotated[
@@ -71,6 +89,14 @@ Reject = Annotated[
         "-r",
         help="How candidates are rejected: `paper` (p-values not valid), `conformal` (valid, needs --calibration), or "
         "`auto`: conformal where a calibration is given.",
+    ),
+]
+Preset = Annotated[
+    PresetName,
+    typer.Option(
+        "--preset",
+        help="Leave parts of the method out, for comparisons: `baseline` (the model alone on the whole image), `+roi` "
+        "(its regions, nothing tested), `+roi+reject` (no gates), `+gates` (the paper's gates alone), `conformal`.",
     ),
 ]
 CalibrationFile = Annotated[
@@ -129,6 +155,20 @@ Tokens = Annotated[int, typer.Option("--tokens", min=0, help="Most tokens for th
 ModelCalls = Annotated[int, typer.Option("--model-calls", min=0, help="Most calls of the planner's model.")]
 Synthetic = Annotated[
     bool, typer.Option("--synthetic", help="The scan holds synthetic content; every result will say so.")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, help="Worker processes; each computes with one thread unless told otherwise.")
+]
+Engine = Annotated[EngineKind, typer.Option("--engine", help="`local`: this machine; `ray`: a cluster (extra `ray`).")]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Address of a running Ray cluster [default: one on this machine].")
+]
+GpusPerWorker = Annotated[
+    float,
+    typer.Option("--gpus-per-worker", min=0.0, help="GPUs of its own for each worker; 0.5: two workers share one."),
+]
+CaseTimeout = Annotated[
+    float | None, typer.Option("--timeout", min=0.1, help="Most seconds for one case; a hang is then killed.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the answer.")]
 

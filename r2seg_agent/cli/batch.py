@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2seg_agent.cli import _options as options
-from r2seg_agent.cli._options import FeatureKind, MaskFormat, RejectMode
+from r2seg_agent.cli._options import EngineKind, FeatureKind, MaskFormat, PresetName, RejectMode
 
 if TYPE_CHECKING:
     from r2seg_agent.batch.row import CaseRow
@@ -34,10 +34,11 @@ def batch_command(
     request: Annotated[
         str | None, typer.Option("--request", help="What to find, for cases that do not say it themselves.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes.")] = 1,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0.1, help="Most seconds for one case; a hang is then killed.")
-    ] = None,
+    workers: options.Workers = 1,
+    engine: options.Engine = EngineKind.local,
+    address: options.Address = None,
+    gpus_per_worker: options.GpusPerWorker = 0.0,
+    timeout: options.CaseTimeout = None,
     part: Annotated[str | None, typer.Option("--shard", help="Only part i/n of the cases, e.g. 3/16.")] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first case that fails.")] = False,
     max_failures: Annotated[
@@ -47,6 +48,7 @@ def batch_command(
     segmenter: options.Segmenter = "auto",
     orientations: options.Orientations = 1,
     feature: options.Feature = FeatureKind.intensity,
+    preset: options.Preset = PresetName.full,
     reject: options.Reject = RejectMode.auto,
     calibration: options.CalibrationFile = None,
     alpha: options.Alpha = 0.05,
@@ -69,6 +71,7 @@ def batch_command(
     """
     # `out` is the batch's folder, not a run's.
     chosen = options.run_options({name: value for name, value in locals().items() if name != "out"})
+    from r2seg_agent.batch.engine import engine_named
     from r2seg_agent.batch.row import make_jobs
     from r2seg_agent.batch.run import run_batch, shard
     from r2seg_agent.cases import read_cases
@@ -84,7 +87,7 @@ def batch_command(
         )
     if part is not None:
         jobs = shard(jobs, part)
-    if workers > (os.cpu_count() or 1):
+    if engine is EngineKind.local and workers > (os.cpu_count() or 1):
         typer.echo(f"r2seg: {workers} workers on {os.cpu_count()} cores", err=True)
     stop = threading.Event()
     with stop_on_interrupt() as stopping, _progress(len(jobs), enabled=not quiet) as on_row:
@@ -92,7 +95,9 @@ def batch_command(
         result = run_batch(
             jobs,
             out,
+            engine=engine_named(engine.value, address),
             workers=workers,
+            gpus_per_worker=gpus_per_worker,
             timeout_s=timeout,
             max_failures=0 if fail_fast else max_failures,
             alpha=alpha,

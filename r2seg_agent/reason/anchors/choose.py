@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 from r2seg_agent.errors import InputError, MissingDependencyError, R2SegError
 from r2seg_agent.imaging.volume import Modality, Volume
@@ -17,23 +17,27 @@ PREFERRED: tuple[Quality, ...] = ("fast", "full", "fastest")
 """What `auto` tries, the one with the best accuracy for its time first."""
 SOURCE_NAMES = ("auto", "totalsegmentator", "hounsfield")
 
+KeptSources: TypeAlias = MutableMapping[Quality, AnchorSource]
+"""TotalSegmentator sources with the networks that they have loaded: handed on from case to case."""
 
-def anchor_source(spec: str) -> AnchorSource:
+
+def anchor_source(spec: str, kept: KeptSources | None = None) -> AnchorSource:
     """The source for `--anchors`: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a path
-    (label map with names, folder of masks, or `MASK=ORGAN`), or `NAME[:OPTION]` of a plug-in.
+    (label map with names, folder of masks, or `MASK=ORGAN`), or `NAME[:OPTION]` of a plug-in. Networks are taken from
+    `kept`, and left there.
 
     Raises `InputError` for what is neither a name nor an existing path, `MissingDependencyError` for a plug-in that
     fails.
     """
     name, _, option = spec.partition(":")
     if name == "totalsegmentator":
-        return _totalsegmentator(option or "fast")
+        return _totalsegmentator(option or "fast", kept)
     if spec == "hounsfield":
         from r2seg_agent.reason.anchors.hounsfield import HounsfieldSource
 
         return HounsfieldSource()
     if spec == "auto":
-        return AutoSource()
+        return AutoSource(kept)
     if Path(spec).exists() or Path(spec.rpartition("=")[0] or spec).exists():
         from r2seg_agent.reason.anchors.masks import MaskSource
 
@@ -64,13 +68,14 @@ class AutoSource:
     Decides at the first `check`, by the plan's organs; from then on it is that source.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: KeptSources | None = None) -> None:
         self._chosen: AnchorSource | None = None
+        self._kept: KeptSources = {} if kept is None else kept
 
     @property
     def info(self) -> AnchorSourceInfo:
         """The chosen source's info."""
-        return (self._chosen or _totalsegmentator(PREFERRED[0])).info
+        return (self._chosen or _totalsegmentator(PREFERRED[0], self._kept)).info
 
     def info_for(self, modality: Modality, organs: Sequence[str]) -> AnchorSourceInfo:
         """The chosen source's info for these organs."""
@@ -80,7 +85,8 @@ class AutoSource:
         """What any of the sources can find."""
         if self._chosen is not None:
             return self._chosen.organs(modality)
-        return _totalsegmentator(PREFERRED[0]).organs(modality) | anchor_source("hounsfield").organs(modality)
+        rough = _totalsegmentator(PREFERRED[0], self._kept)
+        return rough.organs(modality) | anchor_source("hounsfield").organs(modality)
 
     def check(self, modality: Modality, organs: Sequence[str]) -> None:
         """Choose a source that can find `organs`; raise the best source's error when none can."""
@@ -95,22 +101,26 @@ class AutoSource:
             self._chosen = self._choose(modality, organs)
         return self._chosen
 
-    @staticmethod
-    def _choose(modality: Modality, organs: Sequence[str]) -> AnchorSource:
+    def _choose(self, modality: Modality, organs: Sequence[str]) -> AnchorSource:
         for quality in PREFERRED:
-            model = _totalsegmentator(quality)
+            model = _totalsegmentator(quality, self._kept)
             try:
                 model.check(modality, organs)
             except R2SegError:
                 continue
             return model
         simple = anchor_source("hounsfield")
-        return simple if set(organs) <= simple.organs(modality) else _totalsegmentator(PREFERRED[0])
+        return simple if set(organs) <= simple.organs(modality) else _totalsegmentator(PREFERRED[0], self._kept)
 
 
-def _totalsegmentator(quality: str) -> AnchorSource:
+def _totalsegmentator(quality: str, kept: KeptSources | None) -> AnchorSource:
     from r2seg_agent.reason.anchors.totalsegmentator import TotalSegmentatorSource
 
-    if quality not in get_args(Quality):
-        raise InputError(f"`totalsegmentator:{quality}` is unknown; there are: {', '.join(get_args(Quality))}")
-    return TotalSegmentatorSource(quality=quality)  # type: ignore[arg-type] # checked just above
+    known: tuple[Quality, ...] = get_args(Quality)
+    wanted = next((one for one in known if one == quality), None)
+    if wanted is None:
+        raise InputError(f"`totalsegmentator:{quality}` is unknown; there are: {', '.join(known)}")
+    kept = {} if kept is None else kept
+    if wanted not in kept:
+        kept[wanted] = TotalSegmentatorSource(quality=wanted)
+    return kept[wanted]
