@@ -85,7 +85,7 @@ def _rejected(chat: Chat, arguments: tuple[str, ...]) -> None:
 
 
 def _wider(chat: Chat, arguments: tuple[str, ...]) -> None:
-    chat.say("look wider")
+    chat.say("look wider", by_rules=True)
 
 
 def _alpha(chat: Chat, arguments: tuple[str, ...]) -> None:
@@ -100,11 +100,11 @@ def _alpha(chat: Chat, arguments: tuple[str, ...]) -> None:
         level = 0.0
     if not 0 < level < 1:
         raise InputError(f"the level must lie between 0 and 1, got `{arguments[0]}`", "For example: /alpha 0.01")
-    chat.say(f"use alpha {level:g}")
+    chat.say(f"use alpha {level:g}", by_rules=True)
 
 
 def _undo(chat: Chat, arguments: tuple[str, ...]) -> None:
-    chat.say("undo that")
+    chat.say("undo that", by_rules=True)
 
 
 def _fork(chat: Chat, arguments: tuple[str, ...]) -> None:

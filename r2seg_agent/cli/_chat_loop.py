@@ -106,14 +106,14 @@ class Chat:
             except Leave:
                 return
 
-    def say(self, text: str) -> None:
-        """One message of the person, or the answer to an open question."""
+    def say(self, text: str, *, by_rules: bool = False) -> None:
+        """One message of the person, or the answer to an open question; `by_rules`: a command's sentence."""
         waiting = self.session.question
         if waiting is not None:
             text = chosen(text, waiting.choices)
         elif self.session.unfinished:
             raise InputError("the last request is not finished")
-        self._follow(self.session.say(text))
+        self._follow(self.session.say(text, by_rules=by_rules))
 
     def go_on(self) -> bool:
         """Finish what was begun; False where nothing was."""

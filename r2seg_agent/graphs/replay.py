@@ -60,7 +60,9 @@ class ReplayPlanner:
 
     def __init__(self, run: TracedRun) -> None:
         self._name, self._kind = run.started.planner, run.started.planner_kind
-        self._replies = iter([payload(event, ModelCall) for event in run.events if event.kind == "model_call"])
+        # What the rules said in the turn of a command they say again by themselves.
+        own = [event for event in run.events if event.kind == "model_call" and event.step == self._name]
+        self._replies = iter([payload(event, ModelCall) for event in own])
 
     @property
     def name(self) -> str:
@@ -148,20 +150,20 @@ def _drive(session: Session, run: TracedRun, *, forked: bool) -> None:
     if forked and (first is None or first[0] == "write"):
         list(session.resume())
     while first is not None:
-        order, text = first
+        order, text, by_rules = first
         if order == "say":
-            list(session.say(text))
+            list(session.say(text, by_rules=by_rules))
         else:
             session.write()
         first = next(waiting, None)
 
 
-def _orders(events: Sequence[Event]) -> Iterator[tuple[str, str]]:
+def _orders(events: Sequence[Event]) -> Iterator[tuple[str, str, bool]]:
     for event in events:
         if event.kind in ("user_message", "user_answer"):
-            yield "say", str(event.data.get("text", ""))
+            yield "say", str(event.data.get("text", "")), event.data.get("by_rules") is True
         elif event.kind == "run_finished" and not event.data.get("error"):
-            yield "write", ""
+            yield "write", "", False
 
 
 def _fork_start(run: TracedRun, workspace: Path) -> tuple[SearchState | None, tuple[AnyMessage, ...]]:

@@ -80,7 +80,7 @@ def _refusal(error: Exception) -> str:
     raise error
 
 
-def _referee_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
+def _referee_node(in_seat: Planner, tools: Mapping[str, BaseTool]) -> _Node:
     def referee(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
         """Count, close what is finished, then send the run on: to the planner, a tool, the user, or the end."""
         context = runtime.context
@@ -88,6 +88,7 @@ def _referee_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
             # Nothing was done in this step yet: a resumed run comes here again.
             raise BudgetError("stopped by you after the step that was under way")
         search = tell_targets(close_exhausted(_count_error(state, context), context))
+        planner = _seat(search, in_seat)
         ruling = _verdict(search, planner, context)
         record = context.recorder.record
         if search.question is not None and context.interactive:
@@ -109,12 +110,13 @@ def _referee_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
     return referee
 
 
-def _planner_node(planner: Planner, tools: Mapping[str, BaseTool]) -> _Node:
+def _planner_node(in_seat: Planner, tools: Mapping[str, BaseTool]) -> _Node:
     prompt = prompt_file("planner")
 
     def ask(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
         context = runtime.context
         search = load_search(state)
+        planner = _seat(search, in_seat)
         ruling = _verdict(search, planner, context)
         offered = [tools[step.tool] for step in ruling.steps]
         messages = planner_messages(search, state["messages"], offered, prompt, context.store)
@@ -160,6 +162,11 @@ def _ask(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
     search = search.answered(reply)
     message = HumanMessage(reply, id=f"answer-{context.recorder.count}")
     return _go("referee", search, context, [message])
+
+
+def _seat(search: SearchState, planner: Planner) -> Planner:
+    """Who reads the open turn: a command's words are the rules' own, so no model is asked what they mean."""
+    return OfflinePlanner() if search.turns and search.turns[-1].by_rules and planner.kind == "model" else planner
 
 
 def _looking_at(planner: Planner, search: SearchState, context: Context, history: Sequence[AnyMessage]) -> Planner:

@@ -132,9 +132,10 @@ class Session:
         waiting = any(task.interrupts for task in self._snapshot().tasks)
         return Asked(search.question or "", search.choices) if waiting else None
 
-    def say(self, text: str) -> Iterator[SessionEvent]:
+    def say(self, text: str, *, by_rules: bool = False) -> Iterator[SessionEvent]:
         """One message of the user: a new turn, or the answer to an open question. Yields what happens as it happens.
 
+        `by_rules`: a command in the rules' own words ("undo that"), for which no model is asked.
         Raises `BudgetError` (resumable) when it was stopped or the planner's server is gone, `InputError` for an empty
         message or while an earlier turn is unfinished.
         """
@@ -152,7 +153,7 @@ class Session:
         if self.unfinished:
             raise InputError("the last request is not finished", "Resume it first.")
         self._rewind()
-        search = self._new_turn(clean)
+        search = self._new_turn(clean, by_rules)
         messages: list[AnyMessage] = [HumanMessage(clean, id=f"user-{len(search.turns)}")]
         if not self._snapshot().values:
             messages = [*self._history, *messages]
@@ -323,11 +324,12 @@ class Session:
         plans = tuple(TargetState(plan=plan, original_plan=plan) for plan in self.prepared.plans)
         return SearchState(request="", image=self.prepared.image, targets=plans, turn_open=False)
 
-    def _new_turn(self, text: str) -> SearchState:
+    def _new_turn(self, text: str, by_rules: bool) -> SearchState:
         search = self.search
         before = self.context.store.put_json(dump_search(search))
-        turn = Turn(index=len(search.turns) + 1, text=text, before=before)
-        self.context.recorder.record("user_message", f"turn {turn.index}", {"turn": turn.index, "text": text})
+        turn = Turn(index=len(search.turns) + 1, text=text, before=before, by_rules=by_rules)
+        said: dict[str, object] = {"turn": turn.index, "text": text, **({"by_rules": True} if by_rules else {})}
+        self.context.recorder.record("user_message", f"turn {turn.index}", said)
         if not search.turns:
             for plan in self.prepared.plans:
                 self.context.recorder.record("plan", "plan file", plan.model_dump(mode="json"))

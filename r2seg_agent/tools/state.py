@@ -56,7 +56,8 @@ class Turn(Frozen):
     """One message of the user. `before` refers to the stored `SearchState` as it stood when the message came.
 
     `reading` is what it means after the user answered a question. `answer` is filled when the turn ends;
-    `undone` turns and the `undo` turns themselves cannot be undone.
+    `undone` turns and the `undo` turns themselves cannot be undone. `by_rules`: a slash command's sentence, read by the
+    offline rules whatever model has the seat, since it leaves nothing to choose.
     """
 
     index: int
@@ -66,6 +67,7 @@ class Turn(Frozen):
     answer: str = ""
     kind: Literal["message", "undo"] = "message"
     undone: bool = False
+    by_rules: bool = False
 
 
 def next_round(target: TargetState, rounds: int) -> WidenStep | None:

@@ -38,10 +38,11 @@ class RunStarted(Frozen):
 
 
 class UserMessage(Frozen):
-    """One turn of the user, redacted."""
+    """One turn of the user, redacted. `by_rules`: a command's sentence, read by the offline rules."""
 
     turn: int
     text: str
+    by_rules: bool = False
 
 
 class Question(Frozen):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from langchain_core.messages import AIMessage, ToolCall
+from scripted import scripted_planner
+from small_case import open_small_chat
 from traced_runs import Case, ScriptedPlanner, copied
 
 from r2seg_agent.errors import BudgetError, InputError
@@ -135,3 +138,24 @@ def test_the_record_has_an_end(modelled: TracedRun) -> None:
     assert second.call["args"] == {"targets": ["liver lesion"]}
     with pytest.raises(BudgetError, match="no further reply"):
         planner.ask([], [], optional=False)
+
+
+def test_a_command_asks_no_model_and_is_replayed(tmp_path: Path) -> None:
+    calls = [
+        AIMessage(content="", tool_calls=[ToolCall(name="plan_search", args={"targets": ["liver lesion"]}, id="1")]),
+        "That is all.",
+    ]
+    planner = scripted_planner(*calls)
+    with open_small_chat(tmp_path, planner=planner) as session:
+        list(session.say("find the liver lesion"))
+        before, alpha = session.search.model_calls, 0.01
+        assert before > 0
+        list(session.say(f"use alpha {alpha}", by_rules=True))
+        assert session.search.alpha == alpha
+        list(session.say("undo that", by_rules=True))
+        assert session.search.alpha is None
+        assert session.search.model_calls == before
+        session.write()
+        name = session.id
+    replayed = replay_run(open_run(tmp_path / "ws", name))
+    assert replayed.same, replayed.differences
