@@ -76,8 +76,18 @@ def test_an_empty_phrase_is_no_valid_call():
     assert any("The request is empty." in text for text in planner.asked[1][0])
 
 
+def test_targets_that_the_user_did_not_say_are_refused_as_the_agent_refuses_them():
+    planner = Scripted(_call("right lung nodule"), _call("left kidney mass", "liver lesion"))
+    answer = answer_from_seat(planner, _case())
+    assert judge(_case(), answer).exact
+    assert answer.calls == 2
+    assert any("right side" in text and "own words" in text for text in planner.asked[1][0])
+    stubborn = answer_from_seat(Scripted(_call("lung nodule"), _call("lung nodule")), _case())
+    assert stubborn.referee
+
+
 @pytest.mark.parametrize("phrases", [("gizzard lesion",), ("liver lesion", "gizzard lesion")])
 def test_what_the_table_does_not_know_is_asked_back(phrases):
-    answer = answer_from_seat(Scripted(_call(*phrases)), _case())
+    answer = answer_from_seat(Scripted(_call(*phrases)), _case("is there a gizzard lesion, or a liver lesion?"))
     assert answer.question
     assert answer.plans == ()

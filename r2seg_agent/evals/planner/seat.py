@@ -1,8 +1,8 @@
 """Any planner in the product's own seat: the same prompt, the same offered tool, the same second chance.
 
-A model is asked as the graph asks it at the start of a search, with `plan_search` offered. What it calls is planned by
-the concept table, as the tool does. After two replies without a valid call the referee would let the offline rules take
-the step; the answer then carries their plans and `referee` is set.
+A model is asked as the graph asks it at the start of a search, with `plan_search` offered. What it calls is held
+against the user's words and planned by the concept table, as the tool does. After two replies without a valid call the
+referee would let the offline rules take the step; the answer then carries their plans and `referee` is set.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from r2seg_agent.graphs.search import INVALID_CALLS_BEFORE_REFEREE
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Unit
 from r2seg_agent.prompts import prompt_file
+from r2seg_agent.reason.grounding import not_said
 from r2seg_agent.reason.offline import plan_request
 from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.tools.plan_search import plan_search
@@ -51,15 +52,22 @@ def answer_from_seat(planner: Planner, case: Case) -> Answer:
         if reply.call is not None:
             phrases = tuple(str(phrase) for phrase in reply.call["args"]["targets"])
             try:
-                planned = _planned(case, phrases)
+                problem = _refused(case, phrases)
+                planned = None if problem else _planned(case, phrases)
             except InputError as error:
-                problem = error.message
-            else:
+                problem, planned = error.message, None
+            if planned is not None:
                 spent = {"seconds": time.perf_counter() - started, "calls": calls, "tokens": tokens}
                 return planned.model_copy(update=spent | {"road": reply.road})
         said += [AIMessage(content=reply.text), HumanMessage(content=problem, name="referee")]
     spent = {"seconds": time.perf_counter() - started, "calls": INVALID_CALLS_BEFORE_REFEREE, "tokens": tokens}
     return _planned(case, (case.request,)).model_copy(update=spent | {"road": "none", "referee": True})
+
+
+def _refused(case: Case, phrases: tuple[str, ...]) -> str:
+    """What `plan_search` tells a model whose phrase is not what the user said; "" for the user's own words."""
+    reasons = (not_said(phrase, case.request, case.modality) for phrase in phrases)
+    return next((f"{reason}; hand on the user's own words: {case.request!r}" for reason in reasons if reason), "")
 
 
 def _planned(case: Case, phrases: tuple[str, ...]) -> Answer:
