@@ -141,6 +141,8 @@ def prepare(
     mode = parts.reject or mode
     gates = options.gates.model_copy(update={"ours": False}) if parts.gates == "paper" else options.gates
     score = options.score if calibration is None else calibration.identity.score
+    if mode == "none":
+        score = "segmenter_mass"  # what the model itself says of a candidate
     reject = RejectSettings.model_validate(
         {"mode": mode, "alpha": options.alpha, "score": score, "feature": options.feature}
     )
@@ -212,7 +214,7 @@ def _check_preset(options: RunOptions) -> None:
         return
     if options.reject not in ("auto", settled):
         raise InputError(
-            f"preset `{preset}` settles how candidates are rejected (`{settled}`), and `{options.reject}` was asked for",
+            f"preset `{preset}` settles how candidates are rejected (`{settled}`); `{options.reject}` was asked for",
             "Leave out --reject, or leave out --preset.",
         )
     if settled == "conformal" and options.calibration is None:

@@ -50,6 +50,7 @@ PARTS: Mapping[Preset, Parts] = {
     "conformal": Parts(reject="conformal"),
 }
 """In the order of the ablation: each adds one thing to the one before."""
+WHOLE_METHOD = PARTS["full"]
 
 LEFT_OUT: Mapping[Preset, str] = {
     "baseline": "the frozen model alone on the whole image: no organ was located, no region built, nothing was tested, "

@@ -18,6 +18,7 @@ from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.phantom import LesionSpec, Phantom, make_phantom
 from r2seg_agent.pipeline import FindOptions, run_find
+from r2seg_agent.presets import WHOLE_METHOD
 from r2seg_agent.reject.calibration import CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.reject.gates import GateSettings
@@ -212,6 +213,7 @@ def _calibration(report: Report, path: Path, scores: list[float], **changes: obj
         reject=RejectSettings(mode="conformal"),
         budget=Budget(),
         gates=GateSettings(),
+        parts=WHOLE_METHOD,
     )
     identity = Context.calibration_identity(context, plan).model_copy(update=changes)  # type: ignore[arg-type]
     cases = [CaseScores(case=f"case {i}", patient=f"patient {i}", scores=(s,)) for i, s in enumerate(scores)]

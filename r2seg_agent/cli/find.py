@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2seg_agent.cli import _options as options
-from r2seg_agent.cli._options import FeatureKind, MaskFormat, RejectMode
+from r2seg_agent.cli._options import FeatureKind, MaskFormat, PresetName, RejectMode
 
 if TYPE_CHECKING:
     from r2seg_agent.graphs.session import Session
@@ -31,6 +31,7 @@ def find_command(
     anchors: options.Anchors = "auto",
     segmenter: options.Segmenter = "auto",
     orientations: options.Orientations = 1,
+    preset: options.Preset = PresetName.full,
     reject: options.Reject = RejectMode.auto,
     feature: options.Feature = FeatureKind.intensity,
     calibration: options.CalibrationFile = None,

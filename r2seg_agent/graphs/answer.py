@@ -17,13 +17,14 @@ def exhausted_answer(target: TargetState, store: ArtifactStore) -> str:
     """One target for which nothing survived any round."""
     rounds = rounds_of(target, store)
     seen = sum(len(one.candidates) for one in rounds)
-    where = ", ".join(organ_name(organ) for organ in target.plan.anchors)
+    organs = ", ".join(organ_name(organ) for organ in target.plan.anchors)
+    where = f"around {organs}" if target.anchors is not None else "in the whole image"
     candidates = (
         f"{seen} candidate{'s' if seen != 1 else ''} proposed, none survived" if seen else "nothing was proposed"
     )
     return (
         f"No {target.plan.target_name} survived in {len(rounds)} round{'s' if len(rounds) != 1 else ''} "
-        f"of search around {where}: {candidates}. This is not proof of absence."
+        f"of search {where}: {candidates}. This is not proof of absence."
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.presets import WHOLE_METHOD, Parts
 from r2seg_agent.report.models import OutcomeKind
 from r2seg_agent.tools.context import Budget
 from r2seg_agent.tools.state import SearchState, TargetState, next_round
@@ -46,8 +47,9 @@ def verdict(
     *,
     converse: bool = False,
     choices: bool = False,
+    parts: Parts = WHOLE_METHOD,
 ) -> Verdict:
-    """What may happen next in `search`, given what is left of the budget.
+    """What may happen next in `search`, given what is left of the budget and which `parts` of the method take part.
 
     `converse`: the conversation tools are open once no search is under way. `choices`: the planner may choose where
     the offline rules have one settled answer (which organs to include when widening).
@@ -66,7 +68,7 @@ def verdict(
         why = f"the time budget of {budget.seconds} s is used up"
         return Verdict(outcome="budget_exhausted", why=why, budget="seconds")
     if index is not None:
-        return Verdict(steps=(_next_step(search.targets[index], index + 1, choices=choices),))
+        return Verdict(steps=(_next_step(search.targets[index], index + 1, parts, choices=choices),))
     if converse and search.turn_calls >= MAX_CALLS_A_TURN + len(search.targets) * 20:
         why = f"{search.turn_calls} tools were called for one message"
         return Verdict(outcome=overall_outcome(search), why=why, budget="calls a turn")
@@ -75,10 +77,10 @@ def verdict(
     )
     if not converse:
         return Verdict(steps=(plan,))
-    return Verdict(steps=(plan, *conversation_steps(search, budget)), optional=bool(search.said))
+    return Verdict(steps=(plan, *conversation_steps(search, budget, parts)), optional=bool(search.said))
 
 
-def conversation_steps(search: SearchState, budget: Budget) -> tuple[Step, ...]:
+def conversation_steps(search: SearchState, budget: Budget, parts: Parts) -> tuple[Step, ...]:
     """The conversation tools whose preconditions hold while no search is under way; the planner gives the arguments."""
     found = any(target.findings is not None for target in search.targets)
     tested = any(target.rounds for target in search.targets)
@@ -90,9 +92,10 @@ def conversation_steps(search: SearchState, budget: Budget) -> tuple[Step, ...]:
         names.append(("ask_which", "the words may fit several"))
     if any(next_round(target, budget.rounds) is not None for target in search.targets if target.rounds):
         names.append(("widen_search", "a wider round is left"))
-    if search.targets:
+    if search.targets and parts.regions:
         names.append(("include_organs", "the plan can be widened by hand"))
-    names.append(("change_alpha", "the level can be changed"))
+    if parts.tests:
+        names.append(("change_alpha", "the level can be changed"))
     if any(not turn.undone and turn.kind == "message" for turn in search.turns[:-1]):
         names.append(("undo_turn", "there is a turn to undo"))
     names.append(("summarize_session", "what was done can be told"))
@@ -117,9 +120,11 @@ def overall_outcome(search: SearchState) -> OutcomeKind:
     return next((kind for kind in ranked if kind in outcomes), "failed" if outcomes else "needs_user")
 
 
-def _next_step(target: TargetState, number: int, *, choices: bool) -> Step:
+def _next_step(target: TargetState, number: int, parts: Parts, *, choices: bool) -> Step:
     args = {"target": number}
     match target.stage:
+        case "planned" if not parts.regions:
+            return Step(tool="build_rois", args=args, why="no organ is asked for: the model sees the whole image")
         case "planned":
             return Step(tool="locate_organs", args=args, why="the plan names organs; where are they?")
         case "anchored":
@@ -127,7 +132,8 @@ def _next_step(target: TargetState, number: int, *, choices: bool) -> Step:
         case "roi_built":
             return Step(tool="segment_lesions", args=args, why="the regions are set; the frozen model looks")
         case "segmented":
-            return Step(tool="reject_candidates", args=args, why="candidates are proposed; which differ from normal?")
+            why = "candidates are proposed; which differ from normal?" if parts.tests else "nothing is tested: all stay"
+            return Step(tool="reject_candidates", args=args, why=why)
         case "rejected" if target.survivors:
             return Step(tool="measure_finding", args=args, why=f"{len(target.survivors)} candidates survived")
         case _:

@@ -13,6 +13,7 @@ from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.referee import overall_outcome
 from r2seg_agent.hashing import file_sha256
 from r2seg_agent.preparation import Prepared, RunOptions
+from r2seg_agent.presets import LEFT_OUT
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.models import RejectInfo, Report, TargetReport
 from r2seg_agent.tools.context import Context
@@ -38,6 +39,7 @@ def make_report(
     return Report(
         r2seg_version=__version__,
         run_id=run_id,
+        preset=options.preset,
         request=" / ".join(turn.text for turn in search.turns) or search.request,
         outcome=search.outcome or (overall_outcome(search) if search.targets else "failed"),
         answer=overall_answer(search) if targets or search.question else search.answer,
@@ -96,10 +98,10 @@ def _target_report(target: TargetState, context: Context) -> TargetReport:
 
 def _warnings(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetReport, ...]) -> tuple[str, ...]:
     """What a reader must know before believing the answer."""
-    found: list[str] = []
+    found = [f"Preset `{prepared.preset}`: {LEFT_OUT[prepared.preset]}"] if prepared.preset in LEFT_OUT else []
     if reject.mode == "score":
         found.append("Reject mode `score`: nothing was decided, so no candidate can survive. It serves calibrations.")
-    elif not describe_mode(reject, prepared.calibration).valid:
+    elif reject.mode != "none" and not describe_mode(reject, prepared.calibration).valid:
         found.append(
             f"Reject mode `{reject.mode}`: p- and q-values are not FDR-valid; findings may be normal tissue. "
             "Calibrating on lesion-free scans is the cure (`--reject conformal`)."

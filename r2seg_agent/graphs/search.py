@@ -175,7 +175,14 @@ def _looking_at(planner: Planner, search: SearchState, context: Context, history
 
 def _verdict(search: SearchState, planner: Planner, context: Context) -> Verdict:
     seconds_left = None if context.deadline is None else context.deadline - time.monotonic()
-    return verdict(search, context.budget, seconds_left, converse=context.converse, choices=planner.kind != "offline")
+    return verdict(
+        search,
+        context.budget,
+        seconds_left,
+        converse=context.converse,
+        choices=planner.kind != "offline",
+        parts=context.parts,
+    )
 
 
 def _go(to: str, search: SearchState, context: Context, messages: Sequence[AnyMessage] = ()) -> Command[str]:

@@ -70,6 +70,11 @@ def build_rois(anchors: AnchorSet, plan: AnatomyPlan) -> tuple[ROI, ...]:
     )
 
 
+def whole_image(geometry: Geometry) -> tuple[ROI, ...]:
+    """One region that is all of the image, around no organ."""
+    return (ROI(box=geometry.full_box, scale=1.0, padding_mm=0.0, square=False, anchors=()),)
+
+
 def anchor_boxes(anchors: AnchorSet, organs: Iterable[str]) -> dict[str, Box]:
     """Boxes around the masks of the organs that are in view, in the order given."""
     found: dict[str, Box] = {}

@@ -49,7 +49,8 @@ def report_markdown(report: Report, picture: str | None = "overlay.png") -> str:
     if report.truth is not None:
         blocks += ["## Against the reference mask", *_truth(report)]
     if report.reject is not None:
-        blocks += ["## What the p-values mean", *_reject(report)]
+        tested = report.reject.mode != "none"
+        blocks += ["## What the p-values mean" if tested else "## Nothing was tested", *_reject(report)]
     for target in report.targets:
         blocks += _target(target, several=len(report.targets) > 1)
     blocks += ["## Provenance", _provenance(report)]
@@ -136,10 +137,10 @@ def _target(target: TargetReport, *, several: bool) -> list[str]:
         for organ in plan.anchors
     )
     unit = "HU" if plan.modality == "CT" else "arbitrary"
-    blocks.append(
-        f"Anchors: {organs}. Padding {plan.padding_mm:g} mm, scales {', '.join(f'{s:g}' for s in plan.scales)}, "
-        f"prompt “{_plain(plan.prompt)}”, window {format_window(plan.window, unit)}."
-    )
+    where = f"Anchors: {organs}. Padding {plan.padding_mm:g} mm, scales {', '.join(f'{s:g}' for s in plan.scales)}, "
+    if target.rounds and not target.rounds[0].anchors:
+        where = "No organ was located: the model saw the whole image at once, with the "
+    blocks.append(f"{where}prompt “{_plain(plan.prompt)}”, window {format_window(plan.window, unit)}.")
     if plan.rationale:
         blocks.append(f"Why there: {_plain(plan.rationale)}")
     if target.outcome == "target_not_in_view" and target.in_view:
@@ -171,10 +172,10 @@ def _target(target: TargetReport, *, several: bool) -> list[str]:
 
 def _round(search: SearchRound) -> list[str]:
     kept = len(search.survivors)
+    around = f"Padding {search.padding_mm:g} mm around {', '.join(organ_name(organ) for organ in search.anchors)}: "
     lines = [
         f"### Round {search.index}",
-        f"{_sentence(search.why)} Padding {search.padding_mm:g} mm around "
-        f"{', '.join(organ_name(organ) for organ in search.anchors)}: "
+        f"{_sentence(search.why)} {around if search.anchors else ''}"
         f"{plural(len(search.candidates), 'candidate')}, {kept} kept.",
     ]
     boxes = [[f"{roi.scale:g}", f"{roi.padding_mm:g} mm", format_box(roi.box)] for roi in search.rois]

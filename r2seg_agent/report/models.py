@@ -8,6 +8,7 @@ from typing import Literal
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry
 from r2seg_agent.imaging.volume import Modality, Unit
+from r2seg_agent.presets import Preset
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import ROI
@@ -163,6 +164,8 @@ class Report(Frozen):
     disclaimer: str = DISCLAIMER
     r2seg_version: str
     run_id: str
+    preset: Preset = "full"
+    """Which parts of the method took part; `full` leaves nothing out."""
     request: str
     outcome: OutcomeKind
     answer: str

@@ -6,8 +6,9 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reason.roi import ROI, build_rois
+from r2seg_agent.reason.roi import ROI, build_rois, whole_image
 from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.tools.state import Stage
 
 
 class BuildRoisResult(Frozen):
@@ -20,10 +21,10 @@ class BuildRoisResult(Frozen):
 @tool("build_rois")
 def build_rois_tool(target: int, runtime: Runtime) -> Command[str]:
     """Build the multi-scale regions of interest of a target (1-based number) around its located organs."""
-    search = search_of(runtime)
-    index, state = target_at(search, target, ("anchored",), "build_rois")
-    assert state.anchors is not None
-    anchors = context_of(runtime).anchor_set(state.anchors, dict(state.anchor_labels))
-    rois = build_rois(anchors, state.plan)
+    search, context = search_of(runtime), context_of(runtime)
+    stages: tuple[Stage, ...] = ("anchored",) if context.parts.regions else ("planned",)
+    index, state = target_at(search, target, stages, "build_rois")
+    anchors = context.anchors_of(state)
+    rois = whole_image(context.volume.geometry) if anchors is None else build_rois(anchors, state.plan)
     search = search.with_target(index, stage="roi_built", rois=rois)
     return answer(runtime, search, BuildRoisResult(round=state.round_index, rois=rois), "build_rois")

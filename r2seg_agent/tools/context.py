@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Volume
+from r2seg_agent.presets import WHOLE_METHOD, Parts
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
@@ -22,7 +23,7 @@ from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
-from r2seg_agent.tools.state import SearchState
+from r2seg_agent.tools.state import SearchState, TargetState
 from r2seg_agent.trace.recorder import Recorder
 
 
@@ -45,9 +46,10 @@ class Budget(Frozen):
 class Context:
     """Everything a run needs besides its state: the scan in memory, sources, models, settings, store and trace.
 
-    `converse`: after a search is done the planner may use the conversation tools. `interactive`: a person can answer
-    questions. `share_images`: a model may see the pictures that it had drawn. `stop`: set from outside (Ctrl-C) to end
-    the run after the current step. `deadline` is a `monotonic` time.
+    `parts`: which parts of the method take part. `converse`: after a search is done the planner may use the
+    conversation tools. `interactive`: a person can answer questions. `share_images`: a model may see the pictures that
+    it had drawn. `stop`: set from outside (Ctrl-C) to end the run after the current step. `deadline` is a `monotonic`
+    time.
     """
 
     volume: Volume
@@ -60,6 +62,7 @@ class Context:
     recorder: Recorder
     seed: int
     calibration: Calibration | None = None
+    parts: Parts = WHOLE_METHOD
     given_plans: tuple[AnatomyPlan, ...] = ()
     budget: Budget = field(default_factory=Budget)
     progress: Progress = silent
@@ -87,13 +90,17 @@ class Context:
             self.reject,
             rounds=self.budget.rounds,
             preprocessing={"anchor_role": plan.anchor_role},
-            gates=self.gates.model_dump(mode="json"),
+            gates={} if self.parts.gates == "none" else self.gates.model_dump(mode="json"),
         )
 
     def check_calibration(self, plan: AnatomyPlan) -> None:
         """In conformal mode, before long work: raise `InputError` that says how the calibration differs."""
         if self.reject.mode == "conformal":
             require_calibration(self.reject, self.calibration, self.calibration_identity(plan))
+
+    def anchors_of(self, target: TargetState) -> AnchorSet | None:
+        """The organs located for `target`; None where none was (before the search, or in the whole image)."""
+        return None if target.anchors is None else self.anchor_set(target.anchors, dict(target.anchor_labels))
 
     def anchor_set(self, ref: ArtifactRef, labels: dict[str, tuple[int, ...]]) -> AnchorSet:
         """The stored anchors, memory-mapped once per run."""

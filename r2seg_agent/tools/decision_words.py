@@ -10,6 +10,8 @@ from r2seg_agent.report.rejections import GATE_WORDS, rejection_reason
 
 def kept_because(candidate: Candidate, mode: ModeGuarantee, alpha: float, site: str) -> str:
     """Why a candidate survived. Numbers of a mode that is not valid are never called p-values."""
+    if mode.mode == "none":
+        return mode.guarantee
     gates = f"it passed all {len(candidate.gates)} gates, and " if candidate.gates else ""
     return f"{gates}{_against_normal(candidate, mode, alpha, site)} {_promise(mode)}"
 

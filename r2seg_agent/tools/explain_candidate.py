@@ -135,8 +135,8 @@ def _name(context: Context, search: SearchState, found: Candidate) -> tuple[str,
 
 
 def _place(context: Context, target: TargetState, found: Candidate) -> str:
-    anchors = None if target.anchors is None else context.anchor_set(target.anchors, dict(target.anchor_labels))
-    return place(candidate_mask(context.store, found), found.box, context.volume, anchors, target.plan)
+    mask = candidate_mask(context.store, found)
+    return place(mask, found.box, context.volume, context.anchors_of(target), target.plan)
 
 
 def _explain_all(runtime: Runtime, search: SearchState, context: Context) -> Command[str]:

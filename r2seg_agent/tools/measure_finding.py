@@ -64,8 +64,7 @@ class _Findings(Frozen):
 
 
 def _measure(context: Context, state: TargetState, first_number: int) -> tuple[Finding, ...]:
-    assert state.anchors is not None
-    anchors = context.anchor_set(state.anchors, dict(state.anchor_labels))
+    anchors = context.anchors_of(state)
     last = SearchRound.model_validate_json(context.store.json(state.rounds[-1]))
     survivors = sorted(
         (c for c in last.candidates if c.id in state.survivors), key=lambda c: (-prominence(c.features), c.id)

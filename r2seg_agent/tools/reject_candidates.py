@@ -55,15 +55,15 @@ def reject_candidates(target: int, runtime: Runtime) -> Command[str]:
 
 
 def _reject(context: Context, state: TargetState, number: int, settings: RejectSettings) -> SearchRound:
-    assert state.anchors is not None
     assert state.regions is not None
     context.progress("reject", 0, 1, "")
     stored, regions = load_regions(context.store, state.regions)
     plan = state.plan
-    anchors = context.anchor_set(state.anchors, dict(state.anchor_labels))
+    anchors = context.anchors_of(state)
+    gated = context.parts.gates != "none"
     features = [one.features for one in stored.regions]
     solid = not context.volume.geometry.is_2d
-    whole_case = (*stored.presence, *case_gates(features, context.gates))
+    whole_case = (*stored.presence, *case_gates(features, context.gates)) if gated else ()
     evidence = gather_evidence(
         context.volume,
         stored.box,
@@ -73,7 +73,7 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
         site=plan.site,
         settings=settings,
         seed=context.seed,
-        gates=[candidate_gates(one, plan, context.gates, has_volume=solid) for one in features],
+        gates=[candidate_gates(one, plan, context.gates, has_volume=solid) for one in features] if gated else None,
         case_gates=whole_case,
         calibration=context.calibration,
         identity=context.calibration_identity(state.original_plan),
@@ -84,9 +84,9 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
     context.progress("reject", 1, 1, "")
     return SearchRound(
         index=state.round_index,
-        why=state.why or "the plan's own regions",
-        padding_mm=plan.padding_mm,
-        anchors=plan.anchors,
+        why=state.why or ("the whole image" if anchors is None else "the plan's own regions"),
+        padding_mm=0.0 if anchors is None else plan.padding_mm,
+        anchors=() if anchors is None else plan.anchors,
         rois=state.rois,
         candidates=candidates,
         case_gates=whole_case,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent import __version__
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reject.gates import presence_gates
-from r2seg_agent.segment.candidates import find_candidates
+from r2seg_agent.segment.candidates import MAX_CANDIDATES, find_candidates
 from r2seg_agent.segment.features import anchor_statistics, describe
 from r2seg_agent.segment.search import search_mask, search_mask_on_grid, segment_rois, union_box
 from r2seg_agent.store.refs import ArtifactRef
@@ -16,6 +17,11 @@ from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, targe
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.regions import StoredRegions, store_regions
 from r2seg_agent.tools.state import TargetState
+
+MAX_PIECES = 5_000
+"""Most pieces of a mask of the whole image that are told apart; those with the smallest score are dropped, counted."""
+PRESENCE_THRESHOLDS = {"p_max", "positive_ratio", "p_ks"}
+"""The gate settings that the stored candidates depend on (L1)."""
 
 
 class SegmentLesionsResult(Frozen):
@@ -53,26 +59,31 @@ def segment_lesions(target: int, runtime: Runtime) -> Command[str]:
 
 
 def _segment(context: Context, state: TargetState) -> tuple[StoredRegions, ArtifactRef]:
-    """The candidates from the store, or found now: the key is scan, anchors, ROIs, plan, segmenter and gates."""
-    assert state.anchors is not None
+    """The candidates from the store, or found now: the key is scan, anchors, ROIs, plan, segmenter and L1 thresholds.
+
+    So presets that differ only in what Reject does share one pass of the model.
+    """
+    regions = context.parts.regions
     recipe = {
         "step": "candidates",
         "r2seg": __version__,
         "image": context.image.sha256,
-        "anchors": state.anchors.sha256,
+        "anchors": None if state.anchors is None else state.anchors.sha256,
         "rois": [roi.model_dump(mode="json") for roi in state.rois],
         "plan": state.plan.model_dump(mode="json", exclude={"rationale"}),
         "own": state.original_plan.anchors,
         "segmenter": context.segmenter.info.model_dump(mode="json"),
-        "gates": context.gates.model_dump(mode="json"),
+        "presence": context.gates.model_dump(mode="json", include=PRESENCE_THRESHOLDS),
     }
     if (known := context.store.recall(recipe)) is not None:
         return StoredRegions.model_validate_json(context.store.json(known)), known
     volume, plan, own = context.volume, state.plan, state.original_plan.anchors
-    anchors = context.anchor_set(state.anchors, dict(state.anchor_labels))
+    anchors = context.anchors_of(state)
     probabilities = segment_rois(context.segmenter, volume, anchors, plan, own, state.rois, context.progress)
     context.progress("candidates", 0, 2, "components")
-    found = find_candidates(probabilities, volume.geometry)
+    found = find_candidates(
+        probabilities, volume.geometry, cut=regions, max_candidates=MAX_CANDIDATES if regions else MAX_PIECES
+    )
     box = union_box(state.rois)
     outermost = next((p for p in probabilities if p.box == box), None)
     presence = presence_gates(
@@ -84,9 +95,9 @@ def _segment(context: Context, state: TargetState) -> tuple[StoredRegions, Artif
     )
     probabilities.clear()
     context.progress("candidates", 1, 2, f"describe {len(found.regions)}")
-    mask = search_mask_on_grid(anchors, plan, own, box)
+    mask = np.ones(volume.geometry.shape, bool) if anchors is None else search_mask_on_grid(anchors, plan, own, box)
     statistics = anchor_statistics(volume, mask)
-    edge_mm = context.segmenter.info.edge_mm
+    edge_mm = context.segmenter.info.edge_mm if regions else 0.0
     features = [describe(region, volume, mask, statistics, edge_mm=edge_mm) for region in found.regions]
     stored, ref = store_regions(
         context.store,

@@ -120,7 +120,7 @@ def _subject(context: Context, search: SearchState, finding: int, rejected: int,
             raise ToolUseError(f"there is no rejected candidate {rejected}; {legal}")
         one = known[rejected - 1]
         return _Subject(f"rejected candidate {rejected}", one.reason, search.targets[target_of(one) - 1], rejected=one)
-    searched = {n: target for n, target in enumerate(search.targets, start=1) if target.anchors is not None}
+    searched = {n: target for n, target in enumerate(search.targets, start=1) if target.anchors or target.rounds}
     if not searched:
         raise ToolUseError("nothing was searched yet; plan a search with `plan_search` first")
     if number and number not in searched:
@@ -131,12 +131,11 @@ def _subject(context: Context, search: SearchState, finding: int, rejected: int,
 
 def _scene(context: Context, search: SearchState, target: TargetState, *, whole: bool) -> Scene:
     """The scan with anchor and findings outlined; for a look at the `whole` searched region its boxes too."""
-    assert target.anchors is not None
     findings = all_findings(context, search)
     return Scene(
         volume=context.volume,
         window=display_window(context.volume, target.plan.window),
-        anchors=context.anchor_set(target.anchors, dict(target.anchor_labels)),
+        anchors=context.anchors_of(target),
         organs=target.plan.anchors,
         labels=lesion_labels(context.store, findings, context.volume.geometry.shape) if findings else None,
         rois=tuple(roi.box for roi in target.rois) if whole else (),
