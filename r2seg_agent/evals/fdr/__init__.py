@@ -8,9 +8,9 @@ How to study something else with the same pieces (other tissue, other modes):
    MMD², paper mode) and gives a `SearchedCase`; `search.propose` gives the candidate regions alone.
 3. `store.searched(cells, folder)` does the same for whole `Cell`s and keeps the results on disk, so that a study that
    was broken off goes on where it was. Any picklable class with `key` and `make` is a `Cell`.
-4. `levels.calibration_of(cases, score, gates)` makes a real `Calibration`; `levels.conformal_tested` gives p-values,
-   survivors and what they are (hits, false ones) per reading; `intervals` has shares, their intervals, and the bounds
-   for tests.
+4. `levels.scored(cases, score, gates)` scores them, `levels.calibration_of` makes a real `Calibration`,
+   `levels.conformal_tested` gives p-values, survivors and what they are (hits, false ones) per reading;
+   `intervals` has shares, their intervals, and the bounds for tests.
 
 `python -m r2seg_agent.evals.fdr` is `make validate-fdr`; see `study.py` for what it runs.
 """

@@ -30,30 +30,50 @@ from r2seg_agent.segment.contrast import ContrastSegmenter
 ALPHA = 0.05
 
 
-def scores_of(case: SearchedCase, score: ScoreName, gates: GateChoice) -> list[float | None]:
-    """Each candidate's score as `judge` gives it; None for one that failed its gates or has no MMD² where needed."""
+@dataclass(frozen=True)
+class ScoredCase:
+    """The candidates of one case that passed their gates: score, whether it finds the lesion, whether it is false."""
+
+    scores: tuple[float, ...]
+    hits: tuple[bool, ...]
+    false: tuple[bool, ...]
+
+    @property
+    def maximum(self) -> float:
+        """The largest score; −∞ without candidates."""
+        return max(self.scores, default=-math.inf)
+
+    @property
+    def hit_score(self) -> float:
+        """The largest score among the candidates that find the lesion; −∞ where none does."""
+        return max((s for s, hit in zip(self.scores, self.hits, strict=True) if hit), default=-math.inf)
+
+
+def scored(cases: Sequence[SearchedCase], score: ScoreName, gates: GateChoice) -> list[ScoredCase]:
+    """Score every candidate as `judge` does; one that failed its gates, or has no MMD² where one is needed, is out."""
     function, need = score_named(score), score in USES_MMD2
-    return [
-        None if not passed or (need and mmd2 is None) else function(features, 0.0 if mmd2 is None else mmd2)
-        for features, mmd2, passed in zip(case.features, case.mmd2, case.passed[gates], strict=True)
-    ]
+    results = []
+    for case in cases:
+        keep = [
+            k
+            for k, (passed, mmd2) in enumerate(zip(case.passed[gates], case.mmd2, strict=True))
+            if passed and not (need and mmd2 is None)
+        ]
+        values = tuple(function(case.features[k], case.mmd2[k] or 0.0) for k in keep)
+        hits, false = case.hits, case.false
+        results.append(
+            ScoredCase(scores=values, hits=tuple(hits[k] for k in keep), false=tuple(false[k] for k in keep))
+        )
+    return results
 
 
-def calibration_of(cases: Sequence[SearchedCase], score: ScoreName, gates: GateChoice, *, seed: int = 0) -> Calibration:
+def calibration_of(cases: Sequence[ScoredCase], score: ScoreName, *, seed: int = 0) -> Calibration:
     """A real calibration from lesion-free cases, one patient each."""
+    settings = RejectSettings(mode="conformal", score=score)
     identity = run_identity(
-        ContrastSegmenter().info,
-        STUDY_SOURCE,
-        study_plan(),
-        RejectSettings(mode="conformal", score=score),
-        rounds=1,
-        preprocessing={},
-        gates={"ours": gates == "all"},
+        ContrastSegmenter().info, STUDY_SOURCE, study_plan(), settings, rounds=1, preprocessing={}, gates={}
     )
-    named = [
-        CaseScores(case=str(k), patient=str(k), scores=tuple(s for s in scores_of(case, score, gates) if s is not None))
-        for k, case in enumerate(cases)
-    ]
+    named = [CaseScores(case=str(k), patient=str(k), scores=case.scores) for k, case in enumerate(cases)]
     return build_calibration(identity, named, seed=seed)
 
 
@@ -86,25 +106,15 @@ READINGS: Mapping[str, tuple[Callable[[Calibration, float], float], Adjust]] = {
 
 
 def conformal_tested(
-    cases: Sequence[SearchedCase],
-    calibration: Calibration,
-    score: ScoreName,
-    gates: GateChoice,
-    *,
-    reading: str = "case maximum",
-    alpha: float = ALPHA,
+    cases: Sequence[ScoredCase], calibration: Calibration, reading: str = "case maximum", alpha: float = ALPHA
 ) -> list[Tested]:
     """Conformal mode on each case; `reading` is a key of `READINGS`."""
     read, adjust = READINGS[reading]
-    known: dict[float, float] = {}
     results = []
     for case in cases:
-        scores = scores_of(case, score, gates)
-        family = [(k, s) for k, s in enumerate(scores) if s is not None]
-        p = [known[s] if s in known else known.setdefault(s, read(calibration, s)) for _, s in family]
-        q = adjust(p)
-        survivors = [k for (k, _), value in zip(family, q.tolist(), strict=True) if value <= alpha]
-        results.append(_outcome(case, survivors, min(p, default=1.0)))
+        p = [read(calibration, score) for score in case.scores]
+        survivors = [k for k, q in enumerate(adjust(p).tolist()) if q <= alpha]
+        results.append(_outcome(case.hits, case.false, survivors, min(p, default=1.0)))
     return results
 
 
@@ -114,31 +124,24 @@ def paper_tested(cases: Sequence[SearchedCase], gates: GateChoice) -> list[Teste
     for case in cases:
         p = [v for v, passed in zip(case.paper_p, case.passed[gates], strict=True) if passed and v is not None]
         survivors = [k for k, survived in enumerate(case.paper_survived[gates]) if survived]
-        results.append(_outcome(case, survivors, min(p, default=1.0)))
+        results.append(_outcome(case.hits, case.false, survivors, min(p, default=1.0)))
     return results
 
 
-def _outcome(case: SearchedCase, survivors: Sequence[int], p: float) -> Tested:
-    hits, false = case.hits, case.false
+def _outcome(hits: Sequence[bool], false: Sequence[bool], survivors: Sequence[int], p: float) -> Tested:
     return Tested(
         p=p, hit=any(hits[k] for k in survivors), false=sum(false[k] for k in survivors), survivors=len(survivors)
     )
 
 
-def maxima(cases: Sequence[SearchedCase], score: ScoreName, gates: GateChoice) -> NDArray[np.float64]:
+def maxima(cases: Sequence[ScoredCase]) -> NDArray[np.float64]:
     """Each case's largest score; −∞ without candidates."""
-    return np.asarray([max((s for s in scores_of(c, score, gates) if s is not None), default=-math.inf) for c in cases])
+    return np.asarray([case.maximum for case in cases])
 
 
-def hit_scores(cases: Sequence[SearchedCase], score: ScoreName, gates: GateChoice) -> NDArray[np.float64]:
-    """The largest score among the candidates that find the case's lesion; −∞ where none does."""
-    return np.asarray(
-        [
-            max((s for s, hit in zip(scores_of(c, score, gates), c.hits, strict=True) if hit and s is not None),
-                default=-math.inf)
-            for c in cases
-        ]
-    )  # fmt: skip
+def hit_scores(cases: Sequence[ScoredCase]) -> NDArray[np.float64]:
+    """Each case's `hit_score`."""
+    return np.asarray([case.hit_score for case in cases])
 
 
 def thresholds(
@@ -147,7 +150,7 @@ def thresholds(
     """What a score must exceed to get a case-maximum p ≤ α, for `draws` calibrations of n cases drawn from `pool`.
 
     p(s) = (1 + #{M_i ≥ s}) / (n + 1) ≤ α says that fewer than k = ⌊α(n + 1)⌋ maxima reach s, that is s > the k-th
-    largest; +∞ when n is too small for α. (`case_maximum_p` says the same of one calibration: a test compares them.)
+    largest; +∞ when n is too small for α.
     """
     k = math.floor(alpha * (n + 1) + 1e-9)
     if k == 0:
