@@ -14,15 +14,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
+from r2seg_agent.reject.differences import differences
+from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.segment.protocol import SegmenterInfo
 
 SCHEMA_VERSION: Literal["1"] = "1"
@@ -53,12 +58,14 @@ class CalibrationIdentity(Frozen):
 class CaseScores(Frozen):
     """What goes into a calibration: one lesion-free case, its patient, and the scores of all its candidates.
 
-    Candidates that the gates refuse are left out, as they are in a run.
+    Candidates that the gates refuse are left out, as they are in a run. `profile` is the scan's (`reject/profile.py`),
+    so that a run can tell whether its scan is like the calibration's.
     """
 
     case: str
     patient: str
     scores: tuple[float, ...]
+    profile: ScanProfile | None = None
 
 
 class CalibrationCase(Frozen):
@@ -74,6 +81,8 @@ class CalibrationCase(Frozen):
     maximum: float | None
     drawn: int | None
     counted: bool
+    profile: ScanProfile | None = None
+    """None in files that were written before profiles were measured."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -84,6 +93,13 @@ class CalibrationCase(Frozen):
         if self.drawn is not None and not 0 <= self.drawn < len(self.scores):
             raise ValueError(f"case {self.case[:8]}: `drawn` {self.drawn} is not an index of `scores`")
         return self
+
+
+class NullScores(NamedTuple):
+    """Of the counted cases: largest scores and drawn candidates' scores, each ascending."""
+
+    maxima: list[float]
+    candidates: list[float]
 
 
 class Calibration(Frozen):
@@ -99,19 +115,39 @@ class Calibration(Frozen):
     contents_sha256: Sha256
 
     @property
-    def n_cases(self) -> int:
-        """Number of cases that count: one per patient."""
-        return sum(case.counted for case in self.cases)
-
-    @property
     def n_candidates(self) -> int:
         """Number of drawn null candidates: cases that count and have a candidate."""
-        return len(self.null_candidates)
+        return len(self.null.candidates)
 
     @property
     def null_candidates(self) -> tuple[float, ...]:
         """One random candidate's score per counted case that has any."""
         return tuple(case.scores[case.drawn] for case in self.cases if case.counted and case.drawn is not None)
+
+    @property
+    def profiles(self) -> tuple[ScanProfile, ...]:
+        """Profiles of the cases that count, as far as they were measured."""
+        return tuple(case.profile for case in self.cases if case.counted and case.profile is not None)
+
+    @cached_property
+    def null(self) -> NullScores:
+        """What the p-values look up, sorted once per calibration."""
+        return NullScores(
+            maxima=sorted(case.maximum for case in self.cases if case.counted and case.maximum is not None),
+            candidates=sorted(self.null_candidates),
+        )
+
+    @cached_property
+    def n_cases(self) -> int:
+        """Number of cases that count: one per patient."""
+        return sum(case.counted for case in self.cases)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, but what was computed from the cases is not copied along."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("null", "n_cases"):
+            copied.__dict__.pop(name, None)
+        return copied
 
 
 def build_calibration(
@@ -129,26 +165,57 @@ def build_calibration(
     if earlier is not None and earlier.identity != identity:
         raise ValueError("the earlier calibration was made for another set-up")
     seed = seed if earlier is None else earlier.seed
-    known = () if earlier is None else tuple((c.case, c.patient, c.scores) for c in earlier.cases)
-    by_hash = sorted((*known, *((pseudonym(c.case), pseudonym(c.patient), c.scores) for c in cases)))
+    known = () if earlier is None else earlier.cases
+    new = (c.model_copy(update={"case": pseudonym(c.case), "patient": pseudonym(c.patient)}) for c in cases)
+    return _assemble(identity, (*known, *new), seed)
+
+
+def merge_calibrations(first: Calibration, second: Calibration) -> Calibration:
+    """One calibration from two sites' of the same set-up: the cases of both, a scan that both hold once.
+
+    The seed is the first one's. A patient identifier that both sites use counts as one patient: where identifiers are
+    running numbers, make them unique before calibrating. Raises `InputError` for different set-ups (naming what
+    differs), and where one scan has different scores in the two.
+    """
+    differs = mismatch(first, second.identity)
+    if differs:
+        raise InputError(
+            "the two calibrations were made for different set-ups (first against second): " + "; ".join(differs),
+            "Merge calibrations of one target, segmenter and configuration.",
+        )
+    held = {case.case: case for case in first.cases}
+    for case in second.cases:
+        if case.case in held and held[case.case].scores != case.scores:
+            raise InputError(
+                f"the scan {case.case[:12]} is in both calibrations, with different scores",
+                "Score it again with one version of r2seg-agent, or leave it out of one of them.",
+            )
+    new = tuple(case for case in second.cases if case.case not in held)
+    return _assemble(first.identity, (*first.cases, *new), first.seed)
+
+
+def _assemble(identity: CalibrationIdentity, cases: Sequence[CaseScores | CalibrationCase], seed: int) -> Calibration:
+    """From cases whose identifiers are hashes already."""
+    by_hash = sorted(cases, key=lambda one: one.case)
     if not by_hash:
         raise ValueError("a calibration needs at least one lesion-free case")
-    if len({case for case, _, _ in by_hash}) < len(by_hash):
+    if len({one.case for one in by_hash}) < len(by_hash):
         raise ValueError("a case was given twice")
     of_patient: dict[str, list[str]] = {}
-    for case, patient, _ in by_hash:
-        of_patient.setdefault(patient, []).append(case)
+    for one in by_hash:
+        of_patient.setdefault(one.patient, []).append(one.case)
     counted = {own[_draw(seed, patient, len(own))] for patient, own in of_patient.items()}
     stored = tuple(
         CalibrationCase(
-            case=case,
-            patient=patient,
-            scores=scores,
-            maximum=max(scores) if scores else None,
-            drawn=_draw(seed, case, len(scores)) if scores else None,
-            counted=case in counted,
+            case=one.case,
+            patient=one.patient,
+            scores=one.scores,
+            maximum=max(one.scores) if one.scores else None,
+            drawn=_draw(seed, one.case, len(one.scores)) if one.scores else None,
+            counted=one.case in counted,
+            profile=one.profile,
         )
-        for case, patient, scores in by_hash
+        for one in by_hash
     )
     calibration = Calibration(
         identity=identity,
@@ -163,14 +230,18 @@ def build_calibration(
 
 def case_maximum_p(calibration: Calibration, score: float) -> float:
     """p against the largest score of each lesion-free case; valid for every candidate of a case at once."""
-    reached = sum(c.maximum is not None and c.maximum >= score for c in calibration.cases if c.counted)
-    return (1 + reached) / (calibration.n_cases + 1)
+    return (1 + _reached(calibration.null.maxima, score)) / (calibration.n_cases + 1)
 
 
 def candidate_p(calibration: Calibration, score: float) -> float:
     """p against one random candidate per lesion-free case; for one candidate, correct for several by BH."""
-    null = calibration.null_candidates
-    return (1 + sum(s >= score for s in null)) / (len(null) + 1)
+    null = calibration.null.candidates
+    return (1 + _reached(null, score)) / (len(null) + 1)
+
+
+def _reached(ascending: list[float], score: float) -> int:
+    """How many are at least `score`; all of them for NaN, so that it can never look like a finding."""
+    return len(ascending) - bisect_left(ascending, score)
 
 
 def smallest_p(n: int) -> float:
@@ -196,13 +267,8 @@ def guidance(n: int) -> str:
 
 
 def mismatch(calibration: Calibration, identity: CalibrationIdentity) -> tuple[str, ...]:
-    """What differs between the calibration's identity and a run's, field by field; empty when they match."""
-    ours, theirs = _flat(identity), _flat(calibration.identity)
-    return tuple(
-        f"{key}: the calibration has {theirs.get(key, 'nothing')}, this run has {ours.get(key, 'nothing')}"
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key)
-    )
+    """What differs between the calibration's identity and a run's, in words; empty when they match."""
+    return differences(calibration.identity, identity)
 
 
 def identity_hash(identity: CalibrationIdentity) -> str:
@@ -212,12 +278,20 @@ def identity_hash(identity: CalibrationIdentity) -> str:
 
 def contents_hash(calibration: Calibration) -> str:
     """sha256 over every field but `contents_sha256`, as canonical JSON."""
-    return _sha256(canonical_json(calibration.model_copy(update={"contents_sha256": ""})))
+    tree = calibration.model_dump(mode="json")
+    tree["contents_sha256"] = ""
+    for case in tree["cases"]:
+        if case["profile"] is None:  # as the files of before were hashed
+            del case["profile"]
+    return _sha256(_canonical(tree))
 
 
 def canonical_json(value: Frozen) -> str:
     """One text per value: sorted keys, no spaces, non-ASCII as it is, no NaN."""
-    tree = value.model_dump(mode="json")
+    return _canonical(value.model_dump(mode="json"))
+
+
+def _canonical(tree: object) -> str:
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -238,17 +312,3 @@ def _draw(seed: int, key: str, among: int) -> int:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _flat(identity: CalibrationIdentity) -> dict[str, str]:
-    """Dotted field name → its value as JSON text."""
-    flat: dict[str, str] = {}
-    for name, value in identity.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            parts = {f"{name}.{k}": v for k, v in value.items() if not isinstance(v, dict)}
-            nested = {k: v for k, v in value.items() if isinstance(v, dict)}
-            parts |= {f"{name}.{k}.{i}": w for k, v in nested.items() for i, w in v.items()}
-        else:
-            parts = {name: value}
-        flat |= {key: json.dumps(v, ensure_ascii=False) for key, v in parts.items()}
-    return flat

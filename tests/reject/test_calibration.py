@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
@@ -23,11 +26,14 @@ from r2seg_agent.reject.calibration import (
     guidance,
     holds_case,
     identity_hash,
+    merge_calibrations,
     mismatch,
     pseudonym,
     smallest_p,
 )
 from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
+from r2seg_agent.reject.differences import MAX_LISTED
+from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.segment.protocol import SegmenterInfo
 
 IDENTITY = CalibrationIdentity(
@@ -218,17 +224,111 @@ def test_the_same_identity_matches() -> None:
 
 def test_mismatch_names_each_field_that_differs() -> None:
     calibration = build_calibration(IDENTITY, [case(1, 1.0)])
-    newer = IDENTITY.segmenter.model_copy(update={"version": "2", "settings": {"threshold": 0.4, "signs": 2}})
-    other = IDENTITY.model_copy(update={"segmenter": newer, "anchors": ("liver", "spleen"), "modality": "MR"})
-    texts = mismatch(calibration, other)
-    assert texts == (
-        'anchors: the calibration has ["liver"], this run has ["liver", "spleen"]',
-        'modality: the calibration has "CT", this run has "MR"',
+    changed = IDENTITY.segmenter.model_copy(update={"settings": {"threshold": 0.4, "signs": 2}})
+    other = IDENTITY.model_copy(update={"segmenter": changed, "anchors": ("liver", "spleen"), "modality": "MR"})
+    assert mismatch(calibration, other) == (
+        "anchor organs: the calibration has `liver`, this run has `liver`, `spleen`",
+        "modality: the calibration has `CT`, this run has `MR`",
         "segmenter.settings.smooth: the calibration has true, this run has nothing",
         "segmenter.settings.threshold: the calibration has 0.5, this run has 0.4",
-        'segmenter.version: the calibration has "1", this run has "2"',
     )
+    assert mismatch(calibration, IDENTITY) == ()
     assert identity_hash(other) != calibration.identity_sha256
+
+
+def test_another_segmenter_is_one_difference_whatever_it_brings_along() -> None:
+    calibration = build_calibration(IDENTITY, [case(1, 1.0)])
+    learned = IDENTITY.segmenter.model_copy(
+        update={"name": "medsam", "weights_sha256": "ab" * 32, "settings": {f"s{i}": i for i in range(40)}}
+    )
+    assert mismatch(calibration, IDENTITY.model_copy(update={"segmenter": learned, "target": "lung_nodule"})) == (
+        "target: the calibration has `liver_tumor`, this run has `lung_nodule`",
+        "segmenter: the calibration has `contrast` 1, this run has `medsam` 1 with weights abababababab",
+    )
+
+
+def test_many_small_differences_are_counted_and_long_values_cut() -> None:
+    calibration = build_calibration(IDENTITY, [case(1, 1.0)])
+    many = IDENTITY.model_copy(update={"gates": {"volume_mm3": 20.0, **{f"g{i}": "x" * 500 for i in range(9)}}})
+    texts = mismatch(calibration, many)
+    assert len(texts) == MAX_LISTED + 1
+    assert texts[-1] == "and 3 more settings"
+    assert max(map(len, texts)) < 160
+
+
+@given(
+    maxima=st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0]), max_size=3), min_size=1, max_size=30),
+    score=st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0]),
+)
+def test_the_look_up_is_the_count(maxima: list[list[float]], score: float) -> None:
+    calibration = build_calibration(IDENTITY, [case(i, *own) for i, own in enumerate(maxima)])
+    reached = sum(c.maximum is not None and c.maximum >= score for c in calibration.cases if c.counted)
+    assert case_maximum_p(calibration, score) == (1 + reached) / (len(maxima) + 1)
+    null = calibration.null_candidates
+    assert candidate_p(calibration, score) == (1 + sum(s >= score for s in null)) / (len(null) + 1)
+
+
+def test_a_score_that_is_no_number_can_never_look_like_a_finding() -> None:
+    calibration = build_calibration(IDENTITY, [case(i, float(i)) for i in range(40)])
+    assert case_maximum_p(calibration, float("nan")) == 1.0
+
+
+def test_a_copy_with_other_cases_is_looked_up_anew() -> None:
+    calibration = build_calibration(IDENTITY, [case(1, 1.0), case(2, 2.0)])
+    assert (case_maximum_p(calibration, 1.5), calibration.n_cases) == (2 / 3, 2)
+    fewer = calibration.model_copy(update={"cases": calibration.cases[:1]})
+    assert fewer.n_cases == 1
+    assert case_maximum_p(fewer, 0.0) == 1.0
+    assert calibration == build_calibration(IDENTITY, [case(1, 1.0), case(2, 2.0)])
+
+
+def test_two_sites_make_one_calibration() -> None:
+    first = build_calibration(IDENTITY, [case(1, 1.0), case(2, 2.0)], seed=4)
+    second = build_calibration(IDENTITY, [case(2, 2.0), case(3, 3.0)], seed=9)
+    merged = merge_calibrations(first, second)
+    assert merged == build_calibration(IDENTITY, [case(1, 1.0), case(2, 2.0), case(3, 3.0)], seed=4)
+    with pytest.raises(InputError, match="different scores"):
+        merge_calibrations(first, build_calibration(IDENTITY, [case(2, 7.0)]))
+    with pytest.raises(InputError, match="target: the calibration has `liver_tumor`"):
+        merge_calibrations(first, build_calibration(IDENTITY.model_copy(update={"target": "x"}), [case(5, 1.0)]))
+
+
+def test_a_file_from_before_profiles_is_still_read(tmp_path: Path) -> None:
+    calibration = build_calibration(IDENTITY, [case(1, 1.0), case(2)])
+    path = tmp_path / "old.json"
+    save_calibration(calibration, path)
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    for one in tree["cases"]:
+        del one["profile"]
+    del tree["contents_sha256"]
+    text = json.dumps({**tree, "contents_sha256": ""}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    tree["contents_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    assert load_calibration(path) == calibration
+
+
+def test_profiles_are_stored_covered_by_the_hash_and_one_per_patient(tmp_path: Path) -> None:
+    cases = [case(i, 1.0, patient=f"p{i // 2}").model_copy(update={"profile": profile(1.0 + i)}) for i in range(4)]
+    calibration = build_calibration(IDENTITY, cases)
+    assert len(calibration.profiles) == 2
+    path = tmp_path / "c.json"
+    save_calibration(calibration, path)
+    assert load_calibration(path) == calibration
+    path.write_text(path.read_text(encoding="utf-8").replace('"noise_sd": 2.0', '"noise_sd": 2.5'), encoding="utf-8")
+    with pytest.raises(InputError, match="edited or damaged"):
+        load_calibration(path)
+
+
+def profile(noise_sd: float) -> ScanProfile:
+    return ScanProfile(
+        noise_sd=noise_sd,
+        noise_fwhm_mm=(2.0, 1.5, 1.5),
+        spacing_mm=(2.5, 0.8, 0.8),
+        anchor_median=60.0,
+        anchor_mad=12.0,
+        anchor_ml=1500.0,
+        n_voxels=900_000,
+    )
 
 
 def test_no_cases_and_repeated_cases() -> None:
