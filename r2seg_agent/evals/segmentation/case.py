@@ -1,0 +1,147 @@
+"""One case: its findings and candidates against its truth. What is in memory is one scan's label maps, no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2seg_agent.errors import RunFailedError
+from r2seg_agent.evals.segmentation.candidates import match_candidates
+from r2seg_agent.evals.segmentation.lesions import label_lesions, match_lesions
+from r2seg_agent.evals.segmentation.models import CandidateMatch, CaseEvaluation, EvaluationSettings
+from r2seg_agent.evals.segmentation.overlap import Shared, shared_voxels, voxel_counts
+from r2seg_agent.evals.segmentation.read import RunCase, artifact_store, read_findings, read_report, short_hash
+from r2seg_agent.evals.segmentation.slices import slice_counts
+from r2seg_agent.evals.segmentation.surface import panoptic_counts, surface_distances
+from r2seg_agent.evals.segmentation.truth import LESION_FREE, read_truth, read_truth_alone
+from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.report.models import Report
+from r2seg_agent.segment.protocol import SegmenterInfo
+from r2seg_agent.store.artifacts import ArtifactStore
+
+
+def evaluate_case(case: RunCase, truth: str | None, settings: EvaluationSettings) -> tuple[CaseEvaluation, str]:
+    """What is known of a case, and the method of its run in words (empty where it has no report).
+
+    `truth` is a file, `LESION_FREE` or None. Raises `InputError` for a truth on another grid, `RunFailedError` where
+    the run's own files are missing.
+    """
+    known: dict[str, Any] = {
+        "id": case.id,
+        "number": case.number,
+        "name": f"case {case.number}",
+        "patient": short_hash(case.patient),
+        "request_id": short_hash(case.request),
+        "run_id": case.run_id,
+        "status": case.status,
+        "outcome": case.outcome,
+        "answered": case.answered,
+        "truth": "none" if truth is None else "lesion-free" if truth == LESION_FREE else "mask",
+        "p": case.p,
+    }
+    if case.folder is None:
+        return CaseEvaluation(**known, **_unanswered(truth, None, settings)), ""
+    report = read_report(case)
+    method = method_words(report)
+    if report.image is not None:
+        known |= {
+            "name": report.image.name,
+            "image_sha256": report.image.sha256,
+            "synthetic": report.image.synthetic,
+            "measured": report.image.geometry.known_spacing != "none",
+        }
+    geometry = None if report.image is None else report.image.geometry
+    if not case.answered or geometry is None:
+        known["answered"] = False
+        return CaseEvaluation(**known, **_unanswered(truth, geometry, settings)), method
+    if truth is None:
+        return CaseEvaluation(**known), method
+    lesions = label_lesions(read_truth(truth, geometry), values=settings.labels, instances=settings.instances)
+    store = artifact_store(case)
+    findings = read_findings(case, report, store)
+    shared = shared_voxels(lesions, findings)
+    voxel_ml = geometry.voxel_volume_mm3 / 1000.0
+    matched, found = match_lesions(shared, voxel_ml, least_iou=settings.iou, bounds_ml=settings.size_bounds_ml)
+    candidates = _candidates(report, store, lesions, shared, voxel_ml, settings.iou)
+    return (
+        CaseEvaluation(
+            **known,
+            note="" if candidates is not None else "candidates not there",
+            true_ml=sum(m.volume_ml for m in matched),
+            found_ml=sum(f.volume_ml for f in found),
+            voxels=voxel_counts(shared, geometry.n_voxels),
+            slices=slice_counts(lesions, findings),
+            lesions=matched,
+            findings=found,
+            candidates=candidates,
+            **_surfaces(lesions, findings, geometry, settings),
+        ),
+        method,
+    )
+
+
+def method_words(report: Report) -> str:
+    """Which segmenter (with its weights) and which Reject mode, as one line."""
+    return f"{_segmenter_words(report.segmenter)}; {_reject_words(report)}; planner {report.planner}"
+
+
+def _segmenter_words(info: SegmenterInfo | None) -> str:
+    if info is None:
+        return "no segmenter"
+    weights = getattr(info, "weights_sha256", None)
+    return f"segmenter {info.name}" + (f", weights {weights[:12]}" if weights else "")
+
+
+def _reject_words(report: Report) -> str:
+    reject = report.reject
+    if reject is None:
+        return "nothing was tested"
+    calibration = f", calibration {reject.calibration_sha256[:12]}" if reject.calibration_sha256 else ""
+    return f"Reject {reject.mode} at α {reject.alpha:g}{calibration} ({reject.guarantee})"
+
+
+def _candidates(
+    report: Report,
+    store: ArtifactStore | None,
+    lesions: NDArray[Any],
+    shared: Shared,
+    voxel_ml: float,
+    least_iou: float,
+) -> tuple[CandidateMatch, ...] | None:
+    if store is None:
+        return None
+    try:
+        return match_candidates(report, store, lesions, shared, voxel_ml, least_iou)
+    except RunFailedError:
+        return None
+
+
+def _surfaces(
+    lesions: NDArray[Any], findings: NDArray[Any], geometry: Geometry, settings: EvaluationSettings
+) -> dict[str, Any]:
+    if not settings.surface:
+        return {}
+    distances = None
+    if geometry.known_spacing != "none":
+        distances = surface_distances(lesions, findings, geometry.spacing_mm, settings.tolerance_mm)
+    return {"surface": distances, "panoptic": panoptic_counts(lesions, findings)}
+
+
+def _unanswered(truth: str | None, geometry: Geometry | None, settings: EvaluationSettings) -> dict[str, Any]:
+    """The lesions of a case without an answer, so that they can be counted as missed."""
+    if truth is None:
+        return {}
+    if truth == LESION_FREE:
+        return {"unanswered_lesions": ()}
+    if geometry is not None:
+        labels, grid = read_truth(truth, geometry), geometry
+    else:
+        alone = read_truth_alone(truth)
+        if alone is None:
+            return {"note": "its truth needs the scan's grid"}
+        labels, grid = alone
+    lesions = label_lesions(labels, values=settings.labels, instances=settings.instances)
+    _, counts = np.unique(lesions[lesions > 0], return_counts=True)
+    return {"unanswered_lesions": tuple(float(n) * grid.voxel_volume_mm3 / 1000.0 for n in counts)}

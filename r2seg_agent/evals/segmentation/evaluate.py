@@ -1,0 +1,199 @@
+"""`evaluate_runs`: every case of a folder against its truth, one scan in memory at a time, then all figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from r2seg_agent import __version__
+from r2seg_agent.errors import InputError
+from r2seg_agent.evals.segmentation.bootstrap import exact_share, interval, patient_numbers, resample
+from r2seg_agent.evals.segmentation.case import evaluate_case
+from r2seg_agent.evals.segmentation.definitions import blocks_of, free_scan
+from r2seg_agent.evals.segmentation.figures import Block
+from r2seg_agent.evals.segmentation.froc import froc_of
+from r2seg_agent.evals.segmentation.models import (
+    Accounting,
+    CaseEvaluation,
+    Curves,
+    Evaluation,
+    EvaluationSettings,
+    Figure,
+    Rank,
+)
+from r2seg_agent.evals.segmentation.read import RunCase, read_runs
+from r2seg_agent.evals.segmentation.roc import roc_of
+from r2seg_agent.evals.segmentation.surface import require_monai
+from r2seg_agent.evals.segmentation.truth import TruthSource, truth_source
+from r2seg_agent.progress import Progress, silent
+
+
+def evaluate_runs(
+    folder: Path,
+    truth: Path | None = None,
+    *,
+    lesion_free: str | None = None,
+    settings: EvaluationSettings | None = None,
+    name: str | None = None,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Evaluate the runs of `folder` (a batch, a workspace, one run) against their truth.
+
+    `truth` and `lesion_free` as in `truth_source`; without them the truth that each run was given. Raises `InputError`
+    where there are no runs, no truth at all, or a truth on another grid; `MissingDependencyError` without MONAI unless
+    `settings.surface` is False.
+    """
+    settings = settings or EvaluationSettings()
+    if settings.surface:
+        require_monai()
+    runs = read_runs(folder)
+    source = truth_source(truth, lesion_free)
+    jobs = [(run, source.of(run.image, run.truth), settings) for run in runs]
+    if all(given is None for _, given, _ in jobs):
+        raise InputError(
+            f"none of the {len(runs)} cases has a truth to compare with",
+            "Give --truth (a folder of masks, or a table with image and truth), or --lesion-free.",
+        )
+    cases: list[CaseEvaluation] = []
+    methods: list[str] = []
+    for done, (case, method) in enumerate(_each(jobs, workers), start=1):
+        cases.append(case)
+        if method and method not in methods:
+            methods.append(method)
+        progress("evaluate", done, len(jobs), case.name)
+    return summarise(
+        cases, settings, name=name or folder.resolve().name, methods=tuple(methods), not_run=_not_run(source, runs)
+    )
+
+
+def summarise(
+    cases: Sequence[CaseEvaluation],
+    settings: EvaluationSettings,
+    *,
+    name: str,
+    methods: tuple[str, ...] = (),
+    not_run: tuple[str, ...] = (),
+) -> Evaluation:
+    """All figures and curves of cases that were evaluated one by one."""
+    rank = settled_rank(cases, settings.rank)
+    counted = [case for case in cases if case.evaluated or case.unanswered_lesions is not None]
+    return Evaluation(
+        r2seg_version=__version__,
+        name=name,
+        settings=settings,
+        rank=rank,
+        methods=methods,
+        accounting=_accounting(cases, not_run),
+        figures=figures_of(counted, settings, rank),
+        curves=curves_of(counted, rank),
+        cases=tuple(cases),
+    )
+
+
+def settled_rank(cases: Sequence[CaseEvaluation], rank: Rank) -> Rank:
+    """`auto`: the score where any candidate has one, else the prominence."""
+    if rank != "auto":
+        return rank
+    scored = any(candidate.score is not None for case in cases for candidate in case.candidates or ())
+    return "score" if scored else "prominence"
+
+
+def figures_of(cases: Sequence[CaseEvaluation], settings: EvaluationSettings, rank: Rank) -> tuple[Figure, ...]:
+    """Every figure with its interval over patients."""
+    index, patients = patient_numbers([case.patient for case in cases])
+    blocks = blocks_of(cases, settings, rank)
+    drawn = resample(
+        [block.statistic for block in blocks], index, patients, resamples=settings.resamples, seed=settings.seed
+    )
+    figures = []
+    for block, values in zip(blocks, drawn, strict=True):
+        for k, head in enumerate(block.heads):
+            contributing = _contributing(block, k, index)
+            value = float(values.value[k])
+            estimate = interval(value, values.resampled[:, k], values.left_out[:, k], confidence=settings.confidence)
+            if head.share and value in (0.0, 1.0) and estimate.interval == "none":
+                estimate = exact_share(value, contributing, settings.confidence)
+            figures.append(
+                Figure(
+                    key=head.key,
+                    level=head.level,
+                    name=head.name,
+                    unit=head.unit,
+                    better=head.better,
+                    value=estimate.value,
+                    low=estimate.low,
+                    high=estimate.high,
+                    n=block.n[k],
+                    of=head.of,
+                    patients=contributing,
+                    interval=estimate.interval,
+                )
+            )
+    return tuple(figures)
+
+
+def curves_of(cases: Sequence[CaseEvaluation], rank: Rank) -> Curves:
+    """FROC and ROC of the cases as they are."""
+    return Curves(
+        froc_iou=froc_of(cases, rank, "iou").points(),
+        froc_overlap=froc_of(cases, rank, "overlap").points(),
+        froc_lesion_free=froc_of(cases, rank, "iou", counts=free_scan).points(),
+        roc=roc_of(cases, rank).points(),
+    )
+
+
+def _each(
+    jobs: Sequence[tuple[RunCase, str | None, EvaluationSettings]], workers: int
+) -> Iterator[tuple[CaseEvaluation, str]]:
+    if workers <= 1 or len(jobs) < 2:
+        for job in jobs:
+            yield evaluate_case(*job)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = [pool.submit(evaluate_case, *job) for job in jobs]
+        try:
+            for future in waiting:
+                yield future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _contributing(block: Block, k: int, index: np.ndarray[tuple[int], np.dtype[np.intp]]) -> int:
+    return int(np.unique(index[block.used[:, k]]).size)
+
+
+def _accounting(cases: Sequence[CaseEvaluation], not_run: tuple[str, ...]) -> Accounting:
+    evaluated = [case for case in cases if case.evaluated]
+    return Accounting(
+        cases=len(cases),
+        patients=len({case.patient for case in cases}),
+        evaluated=len(evaluated),
+        bearing=sum(case.bearing for case in evaluated),
+        lesion_free=sum(not case.bearing for case in evaluated),
+        lesions=sum(len(case.lesions) for case in evaluated),
+        findings=sum(len(case.findings) for case in evaluated),
+        unanswered=tuple(_why(case) for case in cases if not case.answered),
+        no_truth=tuple(f"{case.number} ({case.name})" for case in cases if case.answered and case.truth == "none"),
+        not_run=not_run,
+        without_candidates=sum(case.candidates is None for case in evaluated),
+        without_spacing=sum(not case.measured for case in evaluated),
+        synthetic=sum(case.synthetic for case in cases),
+    )
+
+
+def _why(case: CaseEvaluation) -> str:
+    what = case.status if case.status != "done" else str(case.outcome)
+    missed = case.unanswered_lesions
+    told = "truth unknown" if missed is None else f"{len(missed)} lesions" if missed else "lesion-free"
+    return f"{case.number} ({case.name}): {what.replace('_', ' ')}, {told}"
+
+
+def _not_run(source: TruthSource, runs: Sequence[RunCase]) -> tuple[str, ...]:
+    return source.not_run(run.image for run in runs)

@@ -1,0 +1,201 @@
+"""An evaluation and a comparison as Markdown: every figure with its interval, its n and its patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from r2seg_agent.evals.segmentation.models import (
+    Accounting,
+    Comparison,
+    Difference,
+    Evaluation,
+    Figure,
+    Level,
+)
+
+LEVELS: Mapping[Level, str] = MappingProxyType(
+    {
+        "scan": "Scans",
+        "lesion": "Lesions",
+        "froc": "FROC: all candidates, rejected ones too",
+        "slice": "Slices",
+        "voxel": "Voxels",
+        "surface": "Surfaces and bodies (MONAI)",
+        "volume": "Volumes",
+        "paper": "The paper's own figures, with its rules",
+    }
+)
+NOTES: Mapping[Level, str] = MappingProxyType(
+    {
+        "lesion": "A lesion counts as found when a finding matches it (greedy, one to one, by IoU) or when any finding "
+        "shares a voxel with it; the second is generous to findings that cover half an organ.",
+        "froc": "Sensitivity is a step function of the threshold; nothing is interpolated. Scores rank, they are no "
+        "p-values.",
+        "scan": "A finding on a lesion-bearing scan may lie beside the lesion: the line “on a lesion” asks for both.",
+        "paper": "For comparison with the paper's tables only. Dice counts a slice that is empty on both sides as 1, "
+        "and class accuracy gives a perfect lesion-free slice 0.5: both depend on how many slices are empty. The table "
+        "of slices has the same without these.",
+        "surface": "Only scans that hold a lesion and a finding have distances; the missed ones are in no mean.",
+        "volume": "Limits of agreement are over matched lesions (IoU).",
+    }
+)
+PICTURES: Mapping[str, str] = MappingProxyType(
+    {
+        "froc.png": "FROC curve",
+        "roc.png": "ROC curve of scans",
+        "dice_by_volume.png": "Dice of each lesion by its volume",
+        "bland_altman.png": "Found against true volume (Bland-Altman)",
+    }
+)
+
+
+def evaluation_markdown(evaluation: Evaluation, pictures: Sequence[str] = ()) -> str:
+    """The whole evaluation as Markdown."""
+    settings = evaluation.settings
+    lines = [
+        f"# Evaluation of {evaluation.name}",
+        "",
+        f"{evaluation.disclaimer}",
+        "",
+        *(f"- {method}" for method in evaluation.methods),
+        "",
+        *_accounting_lines(evaluation.accounting),
+        "",
+        f"Intervals: {settings.confidence:.0%}, bootstrap over patients ({settings.resamples} resamples, seed "
+        f"{settings.seed}), BCa where defined; “exact” is Clopper-Pearson over patients for shares of 0 or 1, where a "
+        "bootstrap sees no spread; – where the data give none. "
+        f"A lesion is {'a value' if settings.instances else 'a 26-connected component of a value'} of the truth map"
+        f"; candidates and scans are ranked by {evaluation.rank}.",
+    ]
+    for level, title in LEVELS.items():
+        rows = [figure for figure in evaluation.figures if figure.level == level and figure.n > 0]
+        if not rows:
+            continue
+        lines += ["", f"## {title}", ""]
+        if level in NOTES:
+            lines += [NOTES[level], ""]
+        lines += ["| | value | interval | n | patients |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {figure.name} | {value_words(figure.value, figure.unit)} | {interval_words(figure)} "
+            f"| {figure.n} {figure.of} | {figure.patients} |"
+            for figure in rows
+        ]
+    absent = [
+        title for level, title in LEVELS.items() if not any(f.level == level and f.n > 0 for f in evaluation.figures)
+    ]
+    if absent:
+        lines += ["", f"Nothing to say about: {', '.join(absent)}."]
+    for name in pictures:
+        lines += ["", f"![{PICTURES.get(name, name)}]({name})"]
+    return "\n".join(lines) + "\n"
+
+
+def side_by_side_markdown(evaluations: Sequence[Evaluation], keys: Iterable[str]) -> str:
+    """Chosen figures of several evaluations in one table, a column each."""
+    lines = [
+        f"| | {' | '.join(evaluation.name for evaluation in evaluations)} |",
+        "|---|" + "---|" * len(evaluations),
+    ]
+    for key in keys:
+        figures = [evaluation.figure(key) for evaluation in evaluations]
+        cells = [f"{value_words(f.value, f.unit)} {interval_words(f)} (n {f.n})" for f in figures]
+        lines.append(f"| {figures[0].name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """A comparison as Markdown; a difference in bold has an interval without 0."""
+    lines = [
+        f"# {comparison.second} against {comparison.first}",
+        "",
+        comparison.disclaimer,
+        "",
+        f"{comparison.paired} cases of {comparison.patients} patients are in both; {comparison.only_first} only in "
+        f"{comparison.first}, {comparison.only_second} only in {comparison.second}: these are left out here. "
+        f"Differences are second minus first, intervals by paired bootstrap over patients ({comparison.resamples} "
+        f"resamples, seed {comparison.seed}), p by swapping the answers of whole patients. One p in twenty is below 0.05 by chance, "
+        "and there are many rows: choose the row before you look.",
+    ]
+    for level, title in LEVELS.items():
+        rows = [d for d in comparison.differences if d.level == level and d.difference is not None]
+        if rows:
+            lines += [
+                "",
+                f"## {title}",
+                "",
+                f"| | {comparison.first} | {comparison.second} | difference | p | patients |",
+            ]
+            lines += ["|---|---|---|---|---|---|", *(_difference_row(row) for row in rows)]
+    lines += ["", "## Who got it right alone (McNemar, exact)", ""]
+    lines += ["These treat lesions of one patient as independent; the tests above do not.", ""]
+    lines += ["| | both | only first | only second | neither | p |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {d.name} | {d.both} | {d.only_first} | {d.only_second} | {d.neither} | {d.p:.3f} |"
+        for d in comparison.discordances
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def value_words(value: float | None, unit: str = "") -> str:
+    """A figure in as many digits as it deserves."""
+    if value is None:
+        return "–"
+    return f"{_digits(value)} {unit}".strip()
+
+
+def interval_words(figure: Figure | Difference) -> str:
+    """The interval in brackets, and how it was made where that is not by bootstrap."""
+    if figure.low is None or figure.high is None:
+        return "–"
+    exact = isinstance(figure, Figure) and figure.interval == "exact"
+    return f"[{_digits(figure.low)}, {_digits(figure.high)}]" + (" exact" if exact else "")
+
+
+def accounting_words(accounting: Accounting) -> Iterator[str]:
+    """Where every case went, a line each."""
+    a = accounting
+    yield (
+        f"{a.cases} cases of {a.patients} patients; {a.evaluated} evaluated: {a.bearing} with {a.lesions} lesions, "
+        f"{a.lesion_free} lesion-free; {a.findings} findings."
+    )
+    if a.unanswered:
+        yield f"{len(a.unanswered)} without an answer (second lines count these as missed): {_some(a.unanswered)}"
+    if a.not_run:
+        yield f"{len(a.not_run)} listed in the truth but not run: {_some(a.not_run)}"
+    if a.no_truth:
+        yield f"{len(a.no_truth)} without a truth, left out: {_some(a.no_truth)}"
+    if a.without_candidates:
+        yield f"{a.without_candidates} without their candidates' label maps: left out of FROC and ROC."
+    if a.without_spacing:
+        yield f"{a.without_spacing} without a spacing: left out of volumes and distances."
+    if a.synthetic:
+        yield f"{a.synthetic} cases hold synthetic content."
+
+
+def _accounting_lines(accounting: Accounting) -> list[str]:
+    first, *rest = accounting_words(accounting)
+    return [first, *(["", *(f"- {line}" for line in rest)] if rest else [])]
+
+
+def _difference_row(row: Difference) -> str:
+    sure = row.low is not None and row.high is not None and (row.low > 0 or row.high < 0)
+    gap = f"{row.difference:+.3g}" if row.difference is not None else "–"
+    gap = f"**{gap}**" if sure else gap
+    p = "–" if row.p is None else f"{row.p:.3f}"
+    values = [value_words(value, row.unit) for value in (row.first, row.second)]
+    return f"| {row.name} | {values[0]} | {values[1]} | {gap} {interval_words(row)} | {p} | {row.patients} |"
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    rest = len(names) - most
+    return "; ".join(names[:most]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _digits(value: float) -> str:
+    size = abs(value)
+    if size >= 100:
+        return f"{value:.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if size < 1 else f"{value:.2f}"
