@@ -150,7 +150,7 @@ def prepare(
     plans = load_plan(options.plan).plans if options.plan is not None else ()
     progress("read", 0, 1, "image")
     notes: list[str] = []
-    volume = read_image(image, series=options.series, modality=_modality(options.modality), note=notes.append)
+    volume = read_image(image, series=options.series, modality=modality_named(options.modality), note=notes.append)
     segmenter.check(volume.modality)
     volume = with_channels(volume, image, options.channels, notes.append)
     notes.extend(check_channels(segmenter, volume))
@@ -239,7 +239,8 @@ def without_paths(message: str, image: str, options: RunOptions) -> str:
     return message
 
 
-def _modality(text: str | None) -> Modality | None:
+def modality_named(text: str | None) -> Modality | None:
+    """What `--modality` means, whatever its case. Raises `InputError` that lists the names."""
     if text is None:
         return None
     legal: tuple[Modality, ...] = get_args(Modality)
