@@ -13,6 +13,7 @@ from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import ROI
 from r2seg_agent.reject.gates import GateResult
+from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.segment.candidates import CandidateFeatures, Decision
 from r2seg_agent.segment.protocol import SegmenterInfo
 from r2seg_agent.store.refs import ArtifactRef
@@ -48,7 +49,8 @@ class Candidate(Frozen):
 class SearchRound(Frozen):
     """One pass through ROI → segment → reject; `why` says what the referee widened and why.
 
-    `evidence` refers to what its p- and q-values can be derived from again (`r2seg trace verify`).
+    `evidence` refers to what its p- and q-values can be derived from again (`r2seg trace verify`). `profile` is what
+    the scan is like inside the plan's own anchors: measured in the first round, where anchors were located.
     """
 
     index: int
@@ -60,6 +62,7 @@ class SearchRound(Frozen):
     case_gates: tuple[GateResult, ...] = ()
     survivors: tuple[str, ...] = ()
     evidence: ArtifactRef | None = None
+    profile: ScanProfile | None = None
 
 
 class Measurements(Frozen):
@@ -155,6 +158,11 @@ class TargetReport(Frozen):
     in_view: tuple[str, ...] = ()
     rounds: tuple[SearchRound, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def profile(self) -> ScanProfile | None:
+        """What the scan is like inside the anchors, from the first round; None where none was located."""
+        return self.rounds[0].profile if self.rounds else None
 
 
 class Report(Frozen):

@@ -9,6 +9,7 @@ from r2seg_agent.frozen import Frozen
 from r2seg_agent.reject.decide import Decided, judge
 from r2seg_agent.reject.evidence import gather_evidence
 from r2seg_agent.reject.gates import candidate_gates, case_gates
+from r2seg_agent.reject.profile import ScanProfile, measure_profile, profile_warnings
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.models import Candidate, SearchRound
 from r2seg_agent.segment.search import search_mask
@@ -20,12 +21,14 @@ from r2seg_agent.trace.evidence import store_evidence
 
 
 class RejectCandidatesResult(Frozen):
-    """What survived and what did not, with the mode's guarantee."""
+    """What survived and what did not, with the mode's guarantee; `warnings` say where the scan is unlike those that
+    the guarantee speaks of."""
 
     mode: str
     valid: bool
     survivors: tuple[str, ...]
     rejected: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 @tool("reject_candidates")
@@ -39,11 +42,15 @@ def reject_candidates(target: int, runtime: Runtime) -> Command[str]:
     ref = context.store.put_json(one.model_dump(mode="json"))
     search = search.with_target(index, stage="rejected", rounds=(*state.rounds, ref), survivors=one.survivors)
     mode = describe_mode(settings, context.calibration)
+    warnings = _unlike_the_calibration(context, one, settings)
+    if new := [text for text in warnings if text not in search.notes]:
+        search = search.model_copy(update={"notes": (*search.notes, *new)})
     result = RejectCandidatesResult(
         mode=mode.mode,
         valid=mode.valid,
         survivors=one.survivors,
         rejected={c.id: c.reason for c in one.candidates if c.decision == "rejected"},
+        warnings=warnings,
     )
     return answer(
         runtime,
@@ -92,7 +99,22 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
         case_gates=whole_case,
         survivors=tuple(c.id for c in candidates if c.decision == "survived"),
         evidence=store_evidence(context.store, evidence),
+        profile=_profile(context, state, stored) if state.round_index == 1 else None,
     )
+
+
+def _profile(context: Context, state: TargetState, stored: StoredRegions) -> ScanProfile | None:
+    """The scan inside the plan's own anchors, which the ROIs of the first round hold; None where none was located."""
+    anchors = context.anchors_of(state)
+    if anchors is None:
+        return None
+    return measure_profile(context.volume.crop(stored.box), anchors.mask(state.original_plan.anchors, stored.box))
+
+
+def _unlike_the_calibration(context: Context, one: SearchRound, settings: RejectSettings) -> tuple[str, ...]:
+    if settings.mode != "conformal" or context.calibration is None or one.profile is None:
+        return ()
+    return profile_warnings(context.calibration, one.profile)
 
 
 def _candidates(
