@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from r2seg_agent.cases import Case
+from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import InputError, R2SegError
 from r2seg_agent.pipeline import FindResult, run_find
 from r2seg_agent.preparation import RunOptions
@@ -88,7 +88,8 @@ def run_calibration(
         if any(one.case == sha256 for one in scored):
             left_out.append(LeftOut(case, "the same scan was given before"))
             continue
-        scored.append(CaseScores(case=sha256, patient=case.patient, scores=_scores(report)))
+        profile = report.targets[0].profile
+        scored.append(CaseScores(case=sha256, patient=case.patient, scores=_scores(report), profile=profile))
     progress("calibrate", len(cases), len(cases), "")
     if identity is None or not (scored or earlier):
         reasons = "; ".join(f"`{one.case.image}`: {one.why}" for one in left_out[:3])

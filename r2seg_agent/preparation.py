@@ -231,12 +231,17 @@ def _check_preset(options: RunOptions) -> None:
 
 def without_paths(message: str, image: str, options: RunOptions) -> str:
     """An error message for the trace: names that the user typed may name a patient."""
-    own = (options.anchors.rpartition("=")[0], options.anchors, options.truth or "", *options.channels.values())
+    own = (options.anchors.rpartition("=")[0], options.anchors, *_truth_paths(options), *options.channels.values())
     model = (options.segmenter, options.segmenter.partition(":")[2].partition("#")[0])
     for path in (image, *own, *model):
         if len(path) > 1 and ("/" in path or "." in path):
             message = message.replace(path, "(a file of the user)")
     return message
+
+
+def _truth_paths(options: RunOptions) -> tuple[str, ...]:
+    """The truth as it was given, and the file of `FILE::2`."""
+    return () if options.truth is None else (options.truth, options.truth.rpartition("::")[0])
 
 
 def modality_named(text: str | None) -> Modality | None:

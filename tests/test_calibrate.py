@@ -9,8 +9,9 @@ from small_case import small_options, write_case
 from typer.testing import CliRunner
 
 from r2seg_agent.calibrate import Calibrated, run_calibration
-from r2seg_agent.cases import Case, read_cases
 from r2seg_agent.cli.main import app
+from r2seg_agent.datasets.case import Case
+from r2seg_agent.datasets.read import read_cases
 from r2seg_agent.errors import InputError
 from r2seg_agent.pipeline import run_find
 from r2seg_agent.preparation import RunOptions

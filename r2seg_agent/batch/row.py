@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from r2seg_agent.cases import Case
+from r2seg_agent.datasets.case import Case
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.preparation import RunOptions
 from r2seg_agent.report.models import OutcomeKind
@@ -35,8 +35,8 @@ class Job(Frozen):
 class CaseRow(Frozen):
     """What became of one job. `p` is the case's smallest p-value where the Reject mode gives valid ones.
 
-    Volumes are in ml; `seconds` is the time that the case took in its worker, `peak_mb` the worker's peak so far, `node`
-    the machine of a cluster that it ran on.
+    Volumes are in ml; `seconds` is the time that the case took in its worker, `peak_mb` the worker's peak so far,
+    `node` the machine of a cluster that it ran on.
     """
 
     number: int
@@ -64,7 +64,7 @@ class CaseRow(Frozen):
 
 
 def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions) -> tuple[Job, ...]:
-    """One job per case; a case's own request, anchors, truth, modality and series come before the general ones."""
+    """One job per case; a case's own request, anchors, truth, modality, series and channels come before the general."""
     jobs = []
     for number, case in enumerate(cases, start=1):
         own = {
@@ -72,6 +72,8 @@ def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions)
             for name in ("anchors", "truth", "modality", "series")
             if (value := getattr(case, name)) is not None
         }
+        if case.channels:
+            own["channels"] = case.channels
         chosen = options.model_copy(update=own)
         asked = case.request or request or ""
         saved: dict[str, JsonValue] = chosen.model_dump(mode="json", exclude=PROCESS_OPTIONS)

@@ -74,8 +74,8 @@ def batch_command(
     from r2seg_agent.batch.engine import engine_named
     from r2seg_agent.batch.row import make_jobs
     from r2seg_agent.batch.run import run_batch, shard
-    from r2seg_agent.cases import read_cases
     from r2seg_agent.cli._stop import stop_on_interrupt
+    from r2seg_agent.datasets.read import read_cases
     from r2seg_agent.errors import InputError
 
     jobs = make_jobs(read_cases(cases), request, chosen)

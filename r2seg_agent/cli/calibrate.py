@@ -52,8 +52,8 @@ def calibrate_command(
     Example: r2seg calibrate --cases lesion-free.csv --target "lung nodule" --out lung.json
     """
     from r2seg_agent.calibrate import run_calibration
-    from r2seg_agent.cases import read_cases
     from r2seg_agent.cli._progress import terminal_progress
+    from r2seg_agent.datasets.read import read_cases
     from r2seg_agent.errors import InputError
     from r2seg_agent.preparation import RunOptions
     from r2seg_agent.reject.calibration_file import load_calibration, save_calibration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ GRID_TOLERANCE_VOXELS = 0.1
 round spacing and origin when they save."""
 _AXIS_TOLERANCE = 1e-3
 _FULL_WHITE = 255
+_VALUES = re.compile(r"\d+(,\d+)*")
 
 
-def read_label_map(path: Path | str, like: Geometry, what: str = "mask", *, roi: str | None = None) -> Labels:
+def read_label_map(
+    path: Path | str, like: Geometry, what: str = "mask", *, roi: str | None = None, may_be_empty: bool = False
+) -> Labels:
     """Labels (z, y, x) on exactly the grid `like`, as uint8, or uint16 where a label is above 255.
 
     Every image format is allowed, and DICOM SEG and RT structure sets (`roi`, or a path `FILE::NAME`, names the
@@ -32,7 +36,7 @@ def read_label_map(path: Path | str, like: Geometry, what: str = "mask", *, roi:
     with only 0 and 255 is a mask of label 1.
 
     Raises:
-        InputError: unreadable, on another grid (says how), not whole non-negative numbers, or empty.
+        InputError: unreadable, on another grid (says how), not whole non-negative numbers, or empty where it may not.
     """
     text, separator, name = str(path).partition("::")
     if roi is None and separator and not Path(path).exists():
@@ -46,7 +50,7 @@ def read_label_map(path: Path | str, like: Geometry, what: str = "mask", *, roi:
         return rtstruct.rtstruct_to_label_map(path, like, roi, what)
     if kind == "SEG":
         array, grid = seg.read_dicom_seg(path, what)
-        labels = to_labels(path, what, array)
+        labels = to_labels(path, what, array, may_be_empty=may_be_empty)
         return _on_grid(path, what, labels, grid, like, crop_allowed=True)
     if files.FORMAT_OF_SUFFIX.get(files.suffix_of(path)) == "picture":
         array, grid = picture.read_picture(path, what, indexed=True)
@@ -54,7 +58,7 @@ def read_label_map(path: Path | str, like: Geometry, what: str = "mask", *, roi:
             array = array // _FULL_WHITE
     else:
         array, grid, _ = read_array(path, what)
-    labels = to_labels(path, what, array)
+    labels = to_labels(path, what, array, may_be_empty=may_be_empty)
     cropped = path.name.lower().endswith(".seg.nrrd")
     return _on_grid(path, what, labels, grid, like, crop_allowed=cropped)
 
@@ -62,17 +66,25 @@ def read_label_map(path: Path | str, like: Geometry, what: str = "mask", *, roi:
 def read_reference(path: Path | str, like: Geometry) -> Labels:
     """The reference mask of `--truth`; see `read_label_map`.
 
+    `FILE::2` or `FILE::2,3` takes these values of a label map for the lesion, as one binary mask. It may be empty then:
+    in a data set that says which value is the lesion, a map without it is a lesion-free case.
+
     Raises:
         InputError: see `read_label_map`.
     """
-    return read_label_map(path, like, "reference mask")
+    what = "reference mask"
+    file, _, values = str(path).rpartition("::")
+    if not file or Path(path).exists() or not _VALUES.fullmatch(values):
+        return read_label_map(path, like, what)
+    labels = read_label_map(file, like, what, may_be_empty=True)
+    return np.isin(labels, [int(value) for value in values.split(",")]).astype(np.uint8)
 
 
-def to_labels(path: Path, what: str, array: NDArray[Any]) -> Labels:
+def to_labels(path: Path, what: str, array: NDArray[Any], *, may_be_empty: bool = False) -> Labels:
     """Label values as uint8 or uint16.
 
     Raises:
-        InputError: fractions, NaN, negative or too large values, or no label at all.
+        InputError: fractions, NaN, negative or too large values, or no label at all where that is not allowed.
     """
     if array.dtype.kind == "f":
         bad = sum(int(np.count_nonzero(~(np.isfinite(plane) & (plane == np.rint(plane))))) for plane in array)
@@ -90,7 +102,7 @@ def to_labels(path: Path, what: str, array: NDArray[Any]) -> Labels:
             f"from 0 to {limit} are allowed.",
             "Perhaps the image was given where its mask is needed.",
         )
-    if highest == 0:
+    if highest == 0 and not may_be_empty:
         raise InputError(
             f"The {what} `{path}` is empty: all {array.size:,} voxels are 0.", "Check that it is the right file."
         )

@@ -19,7 +19,7 @@ from r2seg_agent.batch.journal import Journal, read_rows
 from r2seg_agent.batch.row import CaseRow, Job, make_jobs
 from r2seg_agent.batch.run import run_batch, shard
 from r2seg_agent.batch.table import TIMES, case_q_values, write_tables
-from r2seg_agent.cases import Case
+from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import BudgetError, InputError
 from r2seg_agent.preparation import RunOptions
 

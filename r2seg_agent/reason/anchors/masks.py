@@ -54,10 +54,11 @@ class MaskSource:
     """Masks of the user as anchors.
 
     `spec` is a path, or `PATH=WHAT`: `mask.nii.gz=brain` (a mask of one organ), `seg.nii.gz=names:labels.csv`,
-    `seg.nii.gz=task:total` (TotalSegmentator's class numbers). Without it, a label map's names are looked for in the
-    file (TotalSegmentator's header extension, 3D Slicer's segment fields, DICOM SEG), then beside it (`NAME.json`,
-    `.csv`, `.tsv`, `.ctbl`, `.label`, `.txt`, `labels.*`, `dataset.json`), then in the file's own name
-    ("liver.nii.gz"). In a folder each file is the mask of the organ that it is named after.
+    `seg.nii.gz=values:1:liver,2:liver` (which values are which organ), `seg.nii.gz=task:total` (TotalSegmentator's
+    class numbers). Without it, a label map's names are looked for in the file (TotalSegmentator's header extension,
+    3D Slicer's segment fields, DICOM SEG), then beside it (`NAME.json`, `.csv`, `.tsv`, `.ctbl`, `.label`, `.txt`,
+    `labels.*`, `dataset.json`), then in the file's own name ("liver.nii.gz"). In a folder each file is the mask of the
+    organ that it is named after.
 
     Names become canonical where the organ table knows them, others stay as they are. Organs made of others that are
     all there are known too (a lung of its lobes), and a both-sided organ is split at its middle when a plan wants its
@@ -183,6 +184,8 @@ def _parts_of_file(path: Path, what: str) -> Iterator[_Part]:
         segments = task_names(what.removeprefix("task:"))
     elif what.startswith("names:"):
         segments = read_names_file(Path(what.removeprefix("names:")))
+    elif what.startswith("values:"):
+        segments = _named_values(path, what.removeprefix("values:"))
     elif what:
         yield _Part(_organ(what), path, None)
         return
@@ -197,6 +200,13 @@ def _parts_of_file(path: Path, what: str) -> Iterator[_Part]:
     if not segments:
         raise InputError(f"The {WHAT} `{path}` does not say which organ its labels are.", NEEDED)
     yield from (_part_of_segment(segment, path) for segment in segments)
+
+
+def _named_values(path: Path, text: str) -> tuple[Segment, ...]:
+    found = [part.partition(":") for part in text.split(",")]
+    if not all(value.strip().isdigit() and name.strip() for value, _, name in found):
+        raise InputError(f"`{path}=values:{text}` is not VALUE:ORGAN,…", "For example: =values:1:liver,2:liver.")
+    return tuple(Segment(name.strip(), int(value)) for value, _, name in found)
 
 
 def _part_of_segment(segment: Segment, path: Path) -> _Part:

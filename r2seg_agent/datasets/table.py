@@ -1,0 +1,108 @@
+"""A table of cases: CSV with a header line, or JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from r2seg_agent.datasets.case import Case
+from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.channels import parse_channels
+
+TABLE_SUFFIXES = (".csv", ".jsonl", ".ndjson")
+COLUMNS = ", ".join(Case.model_fields)
+
+
+def read_table(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """The cases of a table and what is to be said of them.
+
+    A scan that is missing stays a case: its row in the results will say so, and the others run. Raises `InputError`,
+    with the line, for a row without image, an unknown column, a row given twice, or when every scan is missing.
+    """
+    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
+    cases: list[Case] = []
+    seen: dict[str, int] = {}
+    missing: list[tuple[int, str]] = []
+    for number, row in rows:
+        case = _case(path, number, row)
+        key = case.model_dump_json()
+        if key in seen:
+            raise InputError(
+                f"`{path}` line {number} repeats line {seen[key]} (`{case.image}`)", "Remove one of the two rows."
+            )
+        seen[key] = number
+        if not Path(case.image).exists():
+            missing.append((number, case.image))
+        cases.append(case)
+    if not missing:
+        return tuple(cases), ()
+    first = f"line {missing[0][0]}: the scan `{missing[0][1]}` does not exist"
+    if len(missing) == len(cases):
+        raise InputError(f"`{path}` {first}" + (", nor any other" if len(cases) > 1 else ""), "Check the paths.")
+    return tuple(cases), (f"{len(missing)} of {len(cases)} scans are missing; {first}.",)
+
+
+def _case(path: Path, number: int, row: Mapping[str, object]) -> Case:
+    if not row.get("image"):
+        raise InputError(f"`{path}` line {number} has no `image`", f"Columns: {COLUMNS}.")
+    given = {"patient": str(row["image"]), **row}
+    if isinstance(channels := given.get("channels"), str):
+        given["channels"] = parse_channels([part for part in channels.split(";") if part.strip()])
+    try:
+        case = Case.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"`{path}` line {number}: `{where}`: {first['msg']}", f"Columns: {COLUMNS}.") from error
+    resolved: dict[str, object] = {
+        name: _beside(path, value)
+        for name in ("image", "truth", "anchors")
+        if (value := getattr(case, name)) is not None
+    }
+    resolved["channels"] = {name: _beside(path, value) for name, value in case.channels.items()}
+    return case.model_copy(update=resolved)
+
+
+def _csv_rows(path: Path) -> Iterable[tuple[int, Mapping[str, object]]]:
+    rows = csv.DictReader(_text(path, "CSV with a header line").splitlines())
+    for row in rows:
+        yield rows.line_num, {key: value for key, value in row.items() if key is not None and value not in (None, "")}
+
+
+def _json_rows(path: Path) -> Iterable[tuple[int, Mapping[str, object]]]:
+    for number, line in enumerate(_text(path, "JSON, one object a line").splitlines(), start=1):
+        if line.strip():
+            try:
+                row: object = json.loads(line)
+            except ValueError as error:
+                raise InputError(f"`{path}` line {number} is not JSON: {error}", "One object a line.") from error
+            if not isinstance(row, dict):
+                raise InputError(f"`{path}` line {number} is not a JSON object", "One object a line.")
+            yield number, row
+
+
+def _text(path: Path, kind: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read `{path}`: {error}", f"Save it as UTF-8 {kind}.") from error
+
+
+def _beside(table: Path, value: str) -> str:
+    """`value` beside the table where such a file is there, also in front of `::2` or `=liver`; a name such as
+    `hounsfield` stays what it is."""
+    if Path(value).is_absolute():
+        return value
+    for path, rest in ((value, ""), *_cut(value, "::"), *_cut(value, "=")):
+        if path and (table.parent / path).exists():
+            return str(table.parent / path) + rest
+    return value
+
+
+def _cut(value: str, separator: str) -> tuple[tuple[str, str], ...]:
+    path, found, rest = value.partition(separator)
+    return ((path, found + rest),) if found else ()
