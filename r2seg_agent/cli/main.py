@@ -10,6 +10,7 @@ import typer
 
 from r2seg_agent import __version__
 from r2seg_agent.cli import batch, calibrate, chat, data, doctor, find, resume, trace, weights
+from r2seg_agent.cli import eval as evaluation
 
 app = typer.Typer(
     name="r2seg",
@@ -33,6 +34,7 @@ app.command("resume")(resume.resume_command)
 app.command("fork")(resume.fork_command)
 app.command("batch")(batch.batch_command)
 app.command("calibrate")(calibrate.calibrate_command)
+app.command("eval")(evaluation.eval_command)
 app.command("doctor")(doctor.doctor_command)
 app.add_typer(trace.app, name="trace")
 app.add_typer(data.app, name="data")

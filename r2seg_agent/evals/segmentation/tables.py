@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from r2seg_agent.evals.segmentation.models import (
@@ -40,6 +40,8 @@ NOTES: Mapping[Level, str] = MappingProxyType(
         "volume": "Limits of agreement are over matched lesions (IoU).",
     }
 )
+FEW_PATIENTS = 20
+"""Below this a bootstrap interval covers visibly less than it says (Davison and Hinkley 1997)."""
 PICTURES: Mapping[str, str] = MappingProxyType(
     {
         "froc.png": "FROC curve",
@@ -68,6 +70,8 @@ def evaluation_markdown(evaluation: Evaluation, pictures: Sequence[str] = ()) ->
         f"A lesion is {'a value' if settings.instances else 'a 26-connected component of a value'} of the truth map"
         f"; candidates and scans are ranked by {evaluation.rank}.",
     ]
+    if few_patients(evaluation.accounting.patients):
+        lines += ["", few_patients(evaluation.accounting.patients)]
     for level, title in LEVELS.items():
         rows = [figure for figure in evaluation.figures if figure.level == level and figure.n > 0]
         if not rows:
@@ -86,22 +90,29 @@ def evaluation_markdown(evaluation: Evaluation, pictures: Sequence[str] = ()) ->
     ]
     if absent:
         lines += ["", f"Nothing to say about: {', '.join(absent)}."]
-    for name in pictures:
-        lines += ["", f"![{PICTURES.get(name, name)}]({name})"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_picture_lines(pictures)]) + "\n"
 
 
-def side_by_side_markdown(evaluations: Sequence[Evaluation], keys: Iterable[str]) -> str:
-    """Chosen figures of several evaluations in one table, a column each."""
-    lines = [
-        f"| | {' | '.join(evaluation.name for evaluation in evaluations)} |",
-        "|---|" + "---|" * len(evaluations),
-    ]
-    for key in keys:
-        figures = [evaluation.figure(key) for evaluation in evaluations]
-        cells = [f"{value_words(f.value, f.unit)} {interval_words(f)} (n {f.n})" for f in figures]
-        lines.append(f"| {figures[0].name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def side_by_side_markdown(evaluations: Sequence[Evaluation], pictures: Sequence[str] = ()) -> str:
+    """All figures of several evaluations, a column each; the cases need not be the same."""
+    lines = ["# Side by side", "", evaluations[0].disclaimer, ""]
+    lines += [f"- {e.name}: {next(accounting_words(e.accounting))}" for e in evaluations]
+    lines += ["", "Intervals that overlap do not show that two are equal; `r2seg eval A --against B` pairs the cases."]
+    for level, title in LEVELS.items():
+        keys = [f.key for f in evaluations[0].figures if f.level == level]
+        rows = [[evaluation.figure(key) for evaluation in evaluations] for key in keys]
+        rows = [row for row in rows if any(figure.value is not None for figure in row)]
+        if not rows:
+            continue
+        lines += ["", f"## {title}", "", f"| | {' | '.join(e.name for e in evaluations)} |"]
+        lines += ["|---|" + "---|" * len(evaluations)]
+        lines += [
+            f"| {row[0].name} | "
+            + " | ".join(f"{value_words(f.value, f.unit)} {interval_words(f)} (n {f.n})" for f in row)
+            + " |"
+            for row in rows
+        ]
+    return "\n".join([*lines, *_picture_lines(pictures)]) + "\n"
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -114,8 +125,8 @@ def comparison_markdown(comparison: Comparison) -> str:
         f"{comparison.paired} cases of {comparison.patients} patients are in both; {comparison.only_first} only in "
         f"{comparison.first}, {comparison.only_second} only in {comparison.second}: these are left out here. "
         f"Differences are second minus first, intervals by paired bootstrap over patients ({comparison.resamples} "
-        f"resamples, seed {comparison.seed}), p by swapping the answers of whole patients. One p in twenty is below 0.05 by chance, "
-        "and there are many rows: choose the row before you look.",
+        f"resamples, seed {comparison.seed}), p by swapping the answers of whole patients. One p in "
+        "twenty is below 0.05 by chance, and there are many rows: choose the row before you look.",
     ]
     for level, title in LEVELS.items():
         rows = [d for d in comparison.differences if d.level == level and d.difference is not None]
@@ -176,6 +187,20 @@ def accounting_words(accounting: Accounting) -> Iterator[str]:
 def _accounting_lines(accounting: Accounting) -> list[str]:
     first, *rest = accounting_words(accounting)
     return [first, *(["", *(f"- {line}" for line in rest)] if rest else [])]
+
+
+def few_patients(patients: int) -> str:
+    """A warning where a bootstrap over so few patients says too little; empty otherwise."""
+    if patients >= FEW_PATIENTS:
+        return ""
+    return (
+        f"Only {patients} patient{'s' * (patients != 1)}: intervals from fewer than {FEW_PATIENTS} are too narrow; "
+        "read them as a lower bound of what is not known."
+    )
+
+
+def _picture_lines(pictures: Sequence[str]) -> list[str]:
+    return [line for name in pictures for line in ("", f"![{PICTURES.get(name, name)}]({name})")]
 
 
 def _difference_row(row: Difference) -> str:

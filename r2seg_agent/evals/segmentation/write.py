@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from r2seg_agent.atomic import write_text_atomic
 from r2seg_agent.errors import InputError
 from r2seg_agent.evals.segmentation.models import Comparison, Evaluation
-from r2seg_agent.evals.segmentation.tables import comparison_markdown, evaluation_markdown
+from r2seg_agent.evals.segmentation.tables import comparison_markdown, evaluation_markdown, side_by_side_markdown
 
 CASE_COLUMNS = (
     "number", "name", "patient", "run_id", "status", "outcome", "answered", "truth", "synthetic", "lesions", "findings",
@@ -50,6 +50,15 @@ def write_comparison(comparison: Comparison, out: Path) -> tuple[str, ...]:
     write_text_atomic(out / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
     write_text_atomic(out / "comparison.md", comparison_markdown(comparison))
     return ("comparison.md", "comparison.json")
+
+
+def write_side_by_side(evaluations: Sequence[Evaluation], out: Path) -> tuple[str, ...]:
+    """Write `side-by-side.md` and the curves of several evaluations in one picture each; returns the names."""
+    from r2seg_agent.evals.segmentation.plots import draw_curves
+
+    drawn = draw_curves(evaluations, out)
+    write_text_atomic(out / "side-by-side.md", side_by_side_markdown(evaluations, drawn))
+    return ("side-by-side.md", *drawn)
 
 
 def read_evaluation(path: Path) -> Evaluation:
