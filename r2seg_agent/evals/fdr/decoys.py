@@ -1,26 +1,28 @@
-"""`python -m r2seg_agent.evals.fdr.decoys`: what target-decoy competition holds, and where it breaks (docs/decoy.md).
+"""What target-decoy competition holds on data sets of synthetic scans with decoy organs (docs/decoy.md).
 
-A scan is a lesion-free or lesion-bearing target organ and decoy organs, all synthetic volumes searched by the real
-pieces; what a case is worth is its largest score. Three readings of the same scores are compared with each other and
-with a calibration on lesion-free cases: the target against its own decoys (`reject/decoy.py`), against all decoys of
-the data set pooled, and one scan alone.
+A scan is a target organ, lesion-free or with a lesion, and decoy organs; each is worth its largest score. Three
+readings of the same scores are compared with each other and with a calibration on lesion-free cases: the target
+against its own decoys (`competition.py`), against the decoys of all scans pooled, and one scan alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from r2seg_agent.evals.fdr.competition import decoy_q
 from r2seg_agent.evals.fdr.intervals import Mean
-from r2seg_agent.evals.fdr.search import GateChoice, SearchedCase, search_case
-from r2seg_agent.evals.fdr.volumes import LesionKind, Scanner, case_stream, make_scene
-from r2seg_agent.reject.decoy import decoy_q, decoys_needed
+from r2seg_agent.evals.fdr.search import GateChoice, SearchedCase
+from r2seg_agent.evals.fdr.store import SyntheticCell, searched
+from r2seg_agent.evals.fdr.volumes import LesionKind, Scanner
+from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.reject.fdr import benjamini_hochberg
-from r2seg_agent.reject.scores import SCORES, ScoreName
+from r2seg_agent.segment.noise import measure_noise
 
 Maxima = NDArray[np.float64]
 """(n,) largest score of each case, −inf without a candidate."""
@@ -28,6 +30,8 @@ Keep = Callable[[Maxima, NDArray[np.float64]], NDArray[np.bool_]]
 """(targets (n,), decoys (n, m)) → which scans are called findings."""
 
 ALPHA = 0.05
+GATES: GateChoice = "L2"
+"""The paper's gates alone: most lesion-free organs then have a candidate, so that scores are compared at all."""
 ORGANS: Mapping[str, Scanner] = {
     "plain": Scanner(name="plain", fwhm_vox=3.0),
     "finer noise": Scanner(name="finer noise", fwhm_vox=2.0),
@@ -37,19 +41,23 @@ ORGANS: Mapping[str, Scanner] = {
     "twice the size": Scanner(name="twice the size", fwhm_vox=3.0, shape=(40, 48, 48)),
     "vessels": Scanner(name="vessels", fwhm_vox=3.0, vessels_hu=45.0),
 }
-"""What an organ looks like; `plain` is the target of most cells."""
+"""What an organ looks like; noise in FWHM of 2, 3 (plain) and 4 voxels."""
 LESION = LesionKind(volume_ml=1.0, cnr=3.0, edge="sharp")
-SIZES: Mapping[str, int] = {"plain": 800}
-DEFAULT_SIZE = 400
-LESION_CASES = 250
-SCANNERS = ("finer noise", "plain", "coarser noise")
-"""A data set of several scanners: each scan has one of these, and its decoys have the same."""
+WITH_LESIONS = ("plain", "finer noise", "coarser noise", "vessels")
+FREE_CASES, LESION_CASES = 800, 250
 SCANS, PREVALENCE, DATA_SETS, BOOTSTRAPS = 100, 0.3, 60, 12
 CALIBRATION_CASES = 99
 
 
+class Organs(NamedTuple):
+    """Searched organs of one kind and, of each, the volume of one independent patch of its noise (a resel)."""
+
+    cases: Sequence[SearchedCase]
+    resels_mm3: Sequence[float]
+
+
 class Pool(NamedTuple):
-    """Searched cases of one kind of organ, as largest scores: two lesion-free halves, and with a lesion."""
+    """Largest scores of one kind of organ: two lesion-free sets that share no case, and with a lesion."""
 
     targets: Maxima
     decoys: Maxima
@@ -63,33 +71,64 @@ class Held(NamedTuple):
     power: Mean
 
 
-def search_organ(name: str, *, lesion: bool, cases: int, first: int = 0) -> list[SearchedCase]:
-    """Cases `first` … of the organ called `name`; a case depends on nothing but its number and name."""
-    found = []
-    for number in range(first, first + cases):
-        rng = case_stream(f"decoy-{name}-{'lesion' if lesion else 'free'}", number)
-        scene = make_scene(ORGANS[name], LESION if lesion else None, rng)
-        found.append(search_case(scene.volume, scene.organ, scene.truth, permutations=1))
+Reading = Callable[[SearchedCase, float], float]
+"""(case, resel in mm³) → its largest score, −inf without a candidate."""
+
+
+def in_millilitres(case: SearchedCase, resel_mm3: float) -> float:
+    """|contrast| · ln(1 + V / mm³): the organ's own spread, but not how far its noise is correlated."""
+    return _largest(case, 1.0)
+
+
+def in_own_noise(case: SearchedCase, resel_mm3: float) -> float:
+    """|contrast| · ln(1 + V / V_resel): in the organ's own noise, its spread and its correlation."""
+    return _largest(case, resel_mm3)
+
+
+READINGS: Mapping[str, Reading] = {
+    "contrast × log volume": in_millilitres,
+    "contrast × log (volume / resel)": in_own_noise,
+}
+
+
+def _largest(case: SearchedCase, unit_mm3: float) -> float:
+    return max(
+        (
+            abs(f.contrast) * math.log1p(f.volume_mm3 / unit_mm3)
+            for f, passed in zip(case.features, case.passed[GATES], strict=True)
+            if passed
+        ),
+        default=-math.inf,
+    )
+
+
+def resel_mm3(volume: Volume, organ: Mask) -> float:
+    """Product of the noise's FWHM over the axes, measured in the organ; white noise counts as half a voxel wide."""
+    pairs = zip(measure_noise(volume, organ).fwhm_mm, volume.geometry.spacing_mm, strict=True)
+    return math.prod(max(fwhm, 0.5 * step) for fwhm, step in pairs)
+
+
+def search_organs(folder: Path, *, jobs: int = 1) -> dict[tuple[str, bool], Organs]:
+    """(kind, with a lesion?) → organs; searched cases are kept in `folder`."""
+    kinds = [(name, False, FREE_CASES) for name in ORGANS] + [(name, True, LESION_CASES) for name in WITH_LESIONS]
+    cells = [(SyntheticCell(scanner=ORGANS[name], lesion=LESION if ill else None), n) for name, ill, n in kinds]
+    found = {}
+    for (name, ill, n), (cell, _), cases in zip(kinds, cells, searched(cells, folder, jobs=jobs), strict=True):
+        scenes = (cell.make(index) for index in range(n))
+        found[name, ill] = Organs(cases, [resel_mm3(scene.volume, scene.organ) for scene in scenes])
     return found
 
 
-def maxima_of(cases: Iterable[SearchedCase], score: ScoreName, gates: GateChoice) -> Maxima:
-    """The largest score of each case among the candidates that pass their gates."""
-    function = SCORES[score]
-    return np.asarray(
-        [
-            max(
-                (
-                    function(f, 0.0 if m is None else m)
-                    for f, m, ok in zip(case.features, case.mmd2, case.passed[gates], strict=True)
-                    if ok
-                ),
-                default=-math.inf,
-            )
-            for case in cases
-        ],
-        dtype=np.float64,
-    )
+def pool(organs: Mapping[tuple[str, bool], Organs], name: str, reading: Reading) -> Pool:
+    """The organs called `name`, as scores."""
+    free = maxima(organs[name, False], reading)
+    ill = maxima(organs[name, True], reading) if (name, True) in organs else np.empty(0)
+    return Pool(targets=free[: len(free) // 2], decoys=free[len(free) // 2 :], lesions=ill)
+
+
+def maxima(organs: Organs, reading: Reading) -> Maxima:
+    """The largest score of each."""
+    return np.asarray([reading(case, resel) for case, resel in zip(organs.cases, organs.resels_mm3, strict=True)])
 
 
 def beats(targets: Maxima, decoys: Maxima, m: int = 1) -> float:
@@ -108,34 +147,24 @@ def beats_mean(targets: Maxima, decoys: Maxima, m: int, rng: np.random.Generator
 
 
 def competition_holds(
-    pools: Sequence[tuple[Pool, Pool]],
-    *,
-    decoys: int,
-    prevalence: float,
-    rng: np.random.Generator,
-    alpha: float = ALPHA,
+    pools: Sequence[tuple[Pool, Pool]], *, decoys: int, rng: np.random.Generator, prevalence: float = PREVALENCE
 ) -> Held:
     """Data sets of `SCANS` scans, each with one of `pools` (target's, decoys') by chance, kept by `decoy_q`."""
 
     def keep(targets: Maxima, own: NDArray[np.float64]) -> NDArray[np.bool_]:
-        kept: NDArray[np.bool_] = decoy_q(targets, own) <= alpha
+        kept: NDArray[np.bool_] = decoy_q(targets, own) <= ALPHA
         return kept
 
     return _over_data_sets(pools, decoys, prevalence, rng, keep)
 
 
 def pooled_holds(
-    pools: Sequence[tuple[Pool, Pool]],
-    *,
-    decoys: int,
-    prevalence: float,
-    rng: np.random.Generator,
-    alpha: float = ALPHA,
+    pools: Sequence[tuple[Pool, Pool]], *, decoys: int, rng: np.random.Generator, prevalence: float = PREVALENCE
 ) -> Held:
-    """The same scans, each target against the decoys of all scans, then Benjamini-Hochberg."""
+    """The same scans, each target against the decoys of all scans, then Benjamini-Hochberg over the scans."""
 
     def keep(targets: Maxima, own: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return _beyond(targets, own.ravel(), alpha)
+        return _beyond(targets, own.ravel())
 
     return _over_data_sets(pools, decoys, prevalence, rng, keep)
 
@@ -144,22 +173,23 @@ def conformal_holds(
     pools: Sequence[tuple[Pool, Pool]],
     lesion_free: Sequence[Maxima],
     *,
-    prevalence: float,
     rng: np.random.Generator,
-    alpha: float = ALPHA,
+    prevalence: float = PREVALENCE,
 ) -> Held:
-    """The reference: `CALIBRATION_CASES` lesion-free target organs, of one of `lesion_free` each by chance."""
+    """The reference: `CALIBRATION_CASES` lesion-free target organs, of one of `lesion_free` each by chance, then BH."""
 
     def keep(targets: Maxima, own: NDArray[np.float64]) -> NDArray[np.bool_]:
         of = rng.integers(len(lesion_free), size=CALIBRATION_CASES)
-        return _beyond(targets, np.asarray([rng.choice(lesion_free[k]) for k in of]), alpha)
+        return _beyond(targets, np.asarray([rng.choice(lesion_free[k]) for k in of]))
 
     return _over_data_sets(pools, 1, prevalence, rng, keep)
 
 
-def _beyond(targets: Maxima, null: Maxima, alpha: float) -> NDArray[np.bool_]:
+def _beyond(targets: Maxima, null: Maxima) -> NDArray[np.bool_]:
+    """Case-maximum p of every scan against `null` (`calibration.case_maximum_p` for whole arrays), then BH."""
     reached = len(null) - np.searchsorted(np.sort(null), targets, side="left")
-    kept: NDArray[np.bool_] = benjamini_hochberg((1.0 + reached) / (len(null) + 1.0)) <= alpha
+    p = np.where(np.isneginf(targets), 1.0, (1.0 + reached) / (len(null) + 1.0)).astype(np.float64)
+    kept: NDArray[np.bool_] = benjamini_hochberg(p) <= ALPHA
     return kept
 
 
@@ -189,5 +219,5 @@ def _over_data_sets(
     return Held(*(Mean(value=float(np.mean(v)), se=float(np.std(v, ddof=1)), n=BOOTSTRAPS) for v in (shares, powers)))
 
 
-def _resampled(pool: Pool, rng: np.random.Generator) -> Pool:
-    return Pool(*(rng.choice(part, len(part)) if len(part) else part for part in pool))
+def _resampled(own: Pool, rng: np.random.Generator) -> Pool:
+    return Pool(*(rng.choice(part, len(part)) if len(part) else part for part in own))

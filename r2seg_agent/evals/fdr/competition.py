@@ -10,8 +10,8 @@ estimates the share of false discoveries among the target wins at t and above (E
 nothing is controlled: He et al. 2015, Barber & Candès 2015, knockoff+; several decoys: Emery et al. 2020, "max").
 Rejecting at the smallest t where the estimate is at most α keeps the FDR at α for any number of units.
 
-All rests on the exchangeability, which the same patient's scanner does not break and another organ's texture, vessels,
-size or edges do. docs/decoy.md has the figures; nothing in `r2seg` decides by this.
+All rests on the exchangeability, which a change of scanner does not break and another organ's texture, vessels, size or
+edges do: docs/decoy.md has the figures, and why no run of `r2seg` decides by this.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from r2seg_agent.reject.decoy import compete, decoy_q, decoys_needed, wins_needed
+from r2seg_agent.evals.fdr.competition import compete, decoy_q, decoys_needed, wins_needed
 
 SCORE = st.one_of(st.integers(-3, 6).map(float), st.floats(-50, 50), st.just(-math.inf))
 
