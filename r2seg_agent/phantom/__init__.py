@@ -1,6 +1,20 @@
 """Synthetic patients with known organs and lesions, and synthetic lesions in real scans. They stand for neither."""
 
-from r2seg_agent.phantom.implant import Implant, implant_lesion
-from r2seg_agent.phantom.make import LesionSpec, Phantom, make_phantom
+from r2seg_agent.phantom.detail import Detail
+from r2seg_agent.phantom.implant import Implant, Match, implant_lesion
+from r2seg_agent.phantom.lesions import LOOKS, LesionLook, LesionSpec
+from r2seg_agent.phantom.make import Phantom, make_phantom
+from r2seg_agent.phantom.scanner import Scanner
 
-__all__ = ["Implant", "LesionSpec", "Phantom", "implant_lesion", "make_phantom"]
+__all__ = [
+    "LOOKS",
+    "Detail",
+    "Implant",
+    "LesionLook",
+    "LesionSpec",
+    "Match",
+    "Phantom",
+    "Scanner",
+    "implant_lesion",
+    "make_phantom",
+]

@@ -1,25 +1,24 @@
 """A synthetic lesion of known shape and contrast inside a real organ: `implant_lesion`.
 
-The scan keeps its own noise: a smooth offset is added, nothing is painted over. What comes out holds synthetic
-content and must be called so wherever it is shown.
+A smooth offset is added to the scan, so it keeps its own noise; `match` blurs it as the scan is blurred, and can put
+noise of the scan's own power spectrum in the place of the tissue's structure. What comes out holds synthetic content
+and must be called so wherever it is shown.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging.geometry import Index3, bounding_box
+from r2seg_agent.imaging.geometry import Index3
 from r2seg_agent.imaging.volume import FloatArray, Mask, Volume
-
-LUMPS = 6
-"""Number of random bumps that make the surface irregular."""
-LUMPINESS = 0.10
-"""Standard deviation of the relative radius over directions that one bump adds."""
+from r2seg_agent.phantom.lesions import LesionField, LesionLook, draw_lesion
+from r2seg_agent.phantom.measure import NoiseModel, edge_fwhm_mm, measure_noise, residual
+from r2seg_agent.phantom.scanner import FWHM
 
 
 class Implant(NamedTuple):
@@ -28,6 +27,25 @@ class Implant(NamedTuple):
     volume: Volume
     truth: Mask
     centre_zyx: Index3
+
+
+@dataclass(frozen=True)
+class Match:
+    """How an implant takes on the scan's look; `measure` reads it from the scan.
+
+    `blur_mm` is the full width at half maximum of the scan's blur in the slice. With `noise` the organ's own structure
+    under the lesion (vessels, texture) fades into noise of this model; without, the scan's own voxels stay below.
+    """
+
+    blur_mm: float
+    noise: NoiseModel | None = None
+
+    @classmethod
+    def measure(cls, volume: Volume, organ_mask: Mask, *, resynthesise: bool = False) -> Match:
+        """Blur from the skin (where it cannot be seen: 1.1 voxels), noise from inside the organ."""
+        seen = edge_fwhm_mm(volume) if volume.unit == "HU" else None
+        blur = seen if seen is not None else 1.1 * volume.geometry.spacing_mm[1]
+        return cls(blur, measure_noise(volume, organ_mask) if resynthesise else None)
 
 
 def implant_lesion(
@@ -39,34 +57,42 @@ def implant_lesion(
     contrast_hu: float,
     centre: Index3 | None = None,
     edge_mm: float = 2.0,
+    look: LesionLook | None = None,
+    match: Match | None = None,
 ) -> Implant:
-    """Add an irregular ellipsoid of `contrast_hu` inside `organ_mask` (both (z, y, x) on one grid).
+    """Add a lesion of `contrast_hu` inside `organ_mask` (both (z, y, x) on one grid); see `draw_lesion`.
 
-    `diameter_mm` is that of the sphere of the same volume; the offset falls from full to none over about `edge_mm`.
-    `centre` (z, y, x) is drawn among the voxels deep enough to keep the lesion away from the organ's border, or, in
-    a thin organ, among the deepest tenth; what would stick out of the organ is cut off. Raises `InputError` for an
-    empty mask, another grid, a centre outside the organ, or a lesion larger than half of the organ.
+    `diameter_mm` is that of the sphere of the same volume. Voxels outside the organ stay as they are. Raises
+    `InputError` for an empty mask, another grid, a centre outside the organ, or a lesion larger than half of the organ.
     """
-    _check(volume, organ_mask, diameter_mm, edge_mm, centre)
-    rng = np.random.default_rng(seed)
-    spacing = np.asarray(volume.geometry.spacing_mm)
-    box = bounding_box(organ_mask)
-    assert box is not None  # _check found voxels
-    organ = np.pad(organ_mask[box.slices], 1)
-    depth_mm = ndimage.distance_transform_edt(organ, sampling=volume.geometry.spacing_mm)[1:-1, 1:-1, 1:-1]
-    local = _draw_centre(depth_mm, diameter_mm, edge_mm, rng) if centre is None else np.subtract(centre, box.start)
-    radius = _radius_field(box.shape, local, spacing, rng)
-    n_voxels = max(1, round(np.pi / 6.0 * diameter_mm**3 / volume.geometry.voxel_volume_mm3))
-    truth_local, offset = _profile(radius, depth_mm, n_voxels, edge_mm)
+    if organ_mask.shape != volume.geometry.shape:
+        raise InputError(
+            f"the organ mask has shape {organ_mask.shape}, the scan {volume.geometry.shape} (z, y, x)",
+            "Give a mask on the grid of the scan.",
+        )
+    lesion = draw_lesion(
+        organ_mask,
+        volume.geometry.spacing_mm,
+        seed=seed,
+        diameter_mm=diameter_mm,
+        contrast=contrast_hu,
+        edge_mm=edge_mm,
+        look=look,
+        centre=centre,
+    )
     array = np.array(volume.array, copy=True)
-    changed = array[box.slices].astype(np.float64) + contrast_hu * offset
+    where = lesion.box.slices
+    inside = organ_mask[where]
+    grey = array[where].astype(np.float64)
+    changed = grey + (lesion.offset if match is None else _blurred(lesion, volume, inside, match))
+    if match is not None and match.noise is not None:
+        changed += _other_noise(lesion, volume, inside, match.noise, seed)
     if np.issubdtype(array.dtype, np.integer):
         limits = np.iinfo(array.dtype)
         changed = np.clip(np.rint(changed), limits.min, limits.max)
-    array[box.slices] = changed.astype(array.dtype)
+    array[where] = changed.astype(array.dtype)
     truth = np.zeros(organ_mask.shape, dtype=bool)
-    truth[box.slices] = truth_local
-    z, y, x = (int(c) + s for c, s in zip(local, box.start, strict=True))
+    truth[where] = lesion.truth
     with_lesion = Volume(
         array=array,
         geometry=volume.geometry,
@@ -75,72 +101,21 @@ def implant_lesion(
         name=f"{volume.name}-synthetic-lesion",
         source_format=volume.source_format,
     )
-    return Implant(volume=with_lesion, truth=truth, centre_zyx=(z, y, x))
+    return Implant(volume=with_lesion, truth=truth, centre_zyx=lesion.centre_zyx)
 
 
-def _check(volume: Volume, organ_mask: Mask, diameter_mm: float, edge_mm: float, centre: Index3 | None) -> None:
-    if organ_mask.shape != volume.geometry.shape:
-        raise InputError(
-            f"the organ mask has shape {organ_mask.shape}, the scan {volume.geometry.shape} (z, y, x)",
-            "Give a mask on the grid of the scan.",
-        )
-    if diameter_mm <= 0 or edge_mm <= 0:
-        raise InputError(f"diameter {diameter_mm} mm and edge {edge_mm} mm must be positive")
-    organ_mm3 = float(organ_mask.sum()) * volume.geometry.voxel_volume_mm3
-    lesion_mm3 = np.pi / 6.0 * diameter_mm**3
-    if lesion_mm3 > 0.5 * organ_mm3:
-        raise InputError(
-            f"a lesion of {lesion_mm3 / 1000:.2f} ml does not fit an organ of {organ_mm3 / 1000:.2f} ml",
-            "A lesion may take up to half of its organ: choose a smaller diameter or another organ.",
-        )
-    inside = centre is None or all(0 <= c < n for c, n in zip(centre, organ_mask.shape, strict=True))
-    if centre is not None and not (inside and bool(organ_mask[centre])):
-        raise InputError(f"the centre {centre} (z, y, x) is not inside the organ", "Leave it out to have one drawn.")
+def _blurred(lesion: LesionField, volume: Volume, inside: Mask, match: Match) -> FloatArray:
+    """The offset through the scan's point spread: its in-plane blur, and one slice along z; nothing off the organ."""
+    spacing = volume.geometry.spacing_mm
+    widths = (spacing[0], match.blur_mm, match.blur_mm)
+    sigma = [width / FWHM / s for width, s in zip(widths, spacing, strict=True)]
+    return ndimage.gaussian_filter(lesion.offset, sigma, mode="nearest") * inside
 
 
-def _draw_centre(
-    depth_mm: NDArray[np.float64], diameter_mm: float, edge_mm: float, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    enough = depth_mm >= 0.65 * diameter_mm + edge_mm
-    if not enough.any():
-        enough = depth_mm >= np.quantile(depth_mm[depth_mm > 0], 0.9)
-    places = np.argwhere(enough)
-    chosen: NDArray[np.int64] = places[rng.integers(len(places))]
-    return chosen
-
-
-def _radius_field(
-    shape: Index3, centre: NDArray[np.int64], spacing: NDArray[np.float64], rng: np.random.Generator
-) -> FloatArray:
-    """Distance from the centre in units of the surface radius in that direction (up to one common factor)."""
-    offsets = [(np.arange(n) - c) * s for n, c, s in zip(shape, centre, spacing, strict=True)]
-    rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    axes = np.exp(rng.uniform(-0.2, 0.2, 3))
-    transform = (rotation / axes[:, None]) @ rotation.T
-    z, y, x = np.meshgrid(*offsets, indexing="ij", sparse=True)
-    u = [(t[0] * z + t[1] * y + t[2] * x).astype(np.float32) for t in transform]
-    distance = np.sqrt(u[0] ** 2 + u[1] ** 2 + u[2] ** 2)
-    relief = np.ones(shape, dtype=np.float32)
-    safe = np.maximum(distance, 1e-3)
-    for _ in range(LUMPS):
-        direction = rng.standard_normal(3)
-        direction /= np.linalg.norm(direction)
-        cosine = (u[0] * direction[0] + u[1] * direction[1] + u[2] * direction[2]) / safe
-        relief += np.float32(LUMPINESS * rng.standard_normal()) * np.cos(rng.uniform(2.0, 3.5) * np.arccos(cosine))
-    field: FloatArray = (distance / np.maximum(relief, 0.5)).astype(np.float32)
-    return field
-
-
-def _profile(
-    radius: FloatArray, depth_mm: NDArray[np.float64], n_voxels: int, edge_mm: float
-) -> tuple[Mask, FloatArray]:
-    """The lesion's `n_voxels` voxels inside the organ, and the share of the contrast that each voxel gets."""
-    organ = depth_mm > 0
-    inside = radius[organ]
-    surface = float(np.partition(inside, n_voxels)[n_voxels]) if n_voxels < inside.size else float(inside.max())
-    # one unit of `radius` is close to one mm along a mean direction, so the edge can be given in mm
-    share = 0.5 * (1.0 - np.tanh((radius - surface) / (edge_mm / 2.0)))
-    share *= np.clip(depth_mm / edge_mm, 0.0, 1.0)
-    offset: FloatArray = share.astype(np.float32)
-    truth: Mask = (radius < surface) & organ
-    return truth, offset
+def _other_noise(lesion: LesionField, volume: Volume, inside: Mask, noise: NoiseModel, seed: int) -> FloatArray:
+    """What turns the residual r under the lesion into √(1 - s) r + √s n: structure fades, the variance stays."""
+    own = residual(volume.array[lesion.box.slices], inside, volume.geometry.spacing_mm)
+    fresh = noise.sample(lesion.box.shape, np.random.default_rng([seed, 1]))
+    share = np.clip(lesion.share, 0.0, 1.0) * inside
+    change: FloatArray = (np.sqrt(1.0 - share) - 1.0) * own + np.sqrt(share) * fresh
+    return change

@@ -24,13 +24,13 @@ def draw_trunk(canvas: PhantomCanvas, patient: Patient) -> None:
     """Skin to cavity: subcutaneous fat, wall muscles, visceral fat; and the couch below."""
     fat, muscle = patient.hu["fat"], patient.hu["muscle"]
     x_out, y_out = CAVITY_X_MM + WALL_X_MM + patient.fat_mm, CAVITY_Y_MM + WALL_Y_MM + patient.fat_mm
-    skin = _trunk_level(canvas.x, canvas.y, x_out, y_out) < 1
+    skin = trunk_level(canvas.x, canvas.y, x_out, y_out) < 1
     canvas.tissue[skin] = 1
     canvas.hounsfield[skin] = fat
     couch = (canvas.y > y_out + 4) & (canvas.y < y_out + 16) & (np.abs(canvas.x) < 195)
     canvas.hounsfield[couch & ~skin] = -250.0
     wall = (CAVITY_X_MM + WALL_X_MM, CAVITY_Y_MM + WALL_Y_MM)
-    canvas.paint("", muscle, EVERYWHERE, lambda x, y, z: _trunk_level(x, y, *wall) < 1)
+    canvas.paint("", muscle, EVERYWHERE, lambda x, y, z: trunk_level(x, y, *wall) < 1)
     shoulders = ellipsoid((0, 10, 300), (CAVITY_X_MM + WALL_X_MM, 75, 70))
     canvas.paint("", fat, EVERYWHERE, _in_cavity(lambda x, y, z: z < 1e4), tissue=1)
     canvas.paint("", muscle, *shoulders)
@@ -44,10 +44,10 @@ def draw_thorax(canvas: PhantomCanvas, patient: Patient) -> None:
 
     def lung(side: float) -> Solid:
         def solid(x: FloatArray, y: FloatArray, z: FloatArray) -> Mask:
-            shrink = _apex(z)
-            field = _trunk_level(x, y, 0.97 * CAVITY_X_MM * shrink, 0.96 * CAVITY_Y_MM * shrink) < 1
+            shrink = apex(z)
+            field = trunk_level(x, y, 0.97 * CAVITY_X_MM * shrink, 0.96 * CAVITY_Y_MM * shrink) < 1
             medial = 20.0 + 14.0 * np.exp(-(((y + 10) / 45) ** 2)) + dx
-            found: Mask = field & (z > _dome(x, y)) & (side * x > medial * shrink)
+            found: Mask = field & (z > dome(x, y)) & (side * x > medial * shrink)
             return found
 
         return solid
@@ -104,7 +104,7 @@ def draw_abdomen(canvas: PhantomCanvas, patient: Patient) -> None:
     """Bowel, then the solid organs over it."""
     hu = patient.hu
     _draw_bowel(canvas, patient)
-    below = _under_dome
+    below = under_dome
     canvas.paint("liver", hu["liver"], *below(*_organ(patient, "liver", (-68, -6, 38), (72, 72, 76))))
     canvas.paint("liver", hu["liver"], *below(*_organ(patient, "liver", (-4, -42, 58), (64, 34, 36))))
     canvas.paint("spleen", hu["spleen"], *below(*_organ(patient, "spleen", (92, 38, 50), (27, 36, 50))))
@@ -141,16 +141,16 @@ def draw_skeleton(canvas: PhantomCanvas, patient: Patient) -> None:
     _draw_spine(canvas, hu)
     for number in range(1, 13):
         for name, side in SIDES:
-            points = _rib_points(number, side)
+            points = rib_points(number, side)
             for part in tube(points, [5.5] * len(points)):
                 canvas.paint(f"rib_{name}_{number}", hu["rib"], *part, tissue=3, spare=(f"vertebrae_T{number}",))
             if number <= 8:
-                end: Point = (side * 16, -_front(points[-1][2] + 18) - 3, points[-1][2] + 18)
+                end: Point = (side * 16, -front(points[-1][2] + 18) - 3, points[-1][2] + 18)
                 for part in tube([points[-1], end], [5.5, 5.5]):
                     canvas.paint("costal_cartilages", hu["cartilage"], *part)
 
     def sternum(x: FloatArray, y: FloatArray, z: FloatArray) -> Mask:
-        found: Mask = (np.abs(x) < 19) & (np.abs(y + CAVITY_Y_MM * _apex(z) + 5) < 7) & (z > 95) & (z < 248)
+        found: Mask = (np.abs(x) < 19) & (np.abs(y + CAVITY_Y_MM * apex(z) + 5) < 7) & (z > 95) & (z < 248)
         return found
 
     canvas.paint("sternum", hu["vertebra"], ((-19, -100, 95), (19, -40, 248)), sternum, tissue=3)
@@ -188,14 +188,16 @@ def _draw_spine(canvas: PhantomCanvas, hu: dict[str, float]) -> None:
         pitch = (heights[index + 1] - z0) if index + 1 < len(heights) else 18.0
         size = float(np.interp(z0, [-140, 60, 300], [1.12, 0.95, 0.68]))
         around: Bounds = ((-40, SPINE_Y_MM - 25, z0 - pitch), (40, 110, z0 + pitch))
-        canvas.paint("", hu["disc"], around, _disc(z0, pitch, size))
-        canvas.paint(f"vertebrae_{name}", hu["vertebra"], around, _vertebra(z0, pitch, size), tissue=3)
+        canvas.paint("", hu["disc"], around, disc(z0, pitch, size))
+        canvas.paint(f"vertebrae_{name}", hu["vertebra"], around, vertebra(z0, pitch, size), tissue=3)
     cord: list[Point] = [(0, SPINE_Y_MM + 25, -150), (0, SPINE_Y_MM + 22, 60), (0, SPINE_Y_MM + 19, 320)]
     for part in tube(cord, [8.0, 8.0, 8.0]):
         canvas.paint("spinal_cord", hu["spinal_cord"], *part)
 
 
-def _disc(z0: float, pitch: float, size: float) -> Solid:
+def disc(z0: float, pitch: float, size: float) -> Solid:
+    """An intervertebral disc about height `z0`, with half of the next gap."""
+
     def solid(x: FloatArray, y: FloatArray, z: FloatArray) -> Mask:
         near = np.abs(z - z0) < 0.52 * pitch
         found: Mask = near & (((x / (20 * size)) ** 2 + ((y - SPINE_Y_MM) / (15 * size)) ** 2) < 1)
@@ -204,7 +206,7 @@ def _disc(z0: float, pitch: float, size: float) -> Solid:
     return solid
 
 
-def _vertebra(z0: float, pitch: float, size: float) -> Solid:
+def vertebra(z0: float, pitch: float, size: float) -> Solid:
     """Body, arch around the canal, spinous and transverse processes."""
 
     def solid(x: FloatArray, y: FloatArray, z: FloatArray) -> Mask:
@@ -221,7 +223,7 @@ def _vertebra(z0: float, pitch: float, size: float) -> Solid:
     return solid
 
 
-def _rib_points(number: int, side: float) -> list[Point]:
+def rib_points(number: int, side: float) -> list[Point]:
     """From the vertebra round the chest, sloping down; ribs 11 and 12 end free."""
     start = VERTEBRA_Z_MM[f"T{number}"] + 5
     end_angle = np.deg2rad({8: 122, 9: 112, 10: 104, 11: 84, 12: 60}.get(number, 128))
@@ -230,7 +232,7 @@ def _rib_points(number: int, side: float) -> list[Point]:
     for angle in np.linspace(np.deg2rad(26), end_angle, 12):
         share = (angle - np.deg2rad(26)) / (np.deg2rad(128) - np.deg2rad(26))
         z = start - drop * share
-        shrink = max(0.45, float(_apex(np.float32(z))))
+        shrink = max(0.45, float(apex(np.float32(z))))
         power = 2 / TRUNK_POWER
         x = side * (CAVITY_X_MM * shrink + 6) * abs(np.sin(angle)) ** power
         y = (CAVITY_Y_MM * shrink + 4) * np.sign(np.cos(angle)) * abs(np.cos(angle)) ** power
@@ -269,11 +271,12 @@ def _moved(patient: Patient, name: str, points: list[Point], radii: list[float])
 
 
 def _in_cavity(solid: Solid) -> Solid:
-    return _and(solid, lambda x, y, z: _trunk_level(x, y, CAVITY_X_MM - 2, CAVITY_Y_MM - 2) < 1)
+    return _and(solid, lambda x, y, z: trunk_level(x, y, CAVITY_X_MM - 2, CAVITY_Y_MM - 2) < 1)
 
 
-def _under_dome(bounds: Bounds, solid: Solid) -> tuple[Bounds, Solid]:
-    return bounds, _and(solid, lambda x, y, z: z < _dome(x, y) - 3)
+def under_dome(bounds: Bounds, solid: Solid) -> tuple[Bounds, Solid]:
+    """What of a solid lies under the diaphragm."""
+    return bounds, _and(solid, lambda x, y, z: z < dome(x, y) - 3)
 
 
 def _and(first: Solid, second: Solid) -> Solid:
@@ -283,22 +286,24 @@ def _and(first: Solid, second: Solid) -> Solid:
     return solid
 
 
-def _trunk_level(x: FloatArray, y: FloatArray, half_x: float | FloatArray, half_y: float | FloatArray) -> FloatArray:
+def trunk_level(x: FloatArray, y: FloatArray, half_x: float | FloatArray, half_y: float | FloatArray) -> FloatArray:
+    """Below 1 inside the super-ellipse that the trunk is in every slice."""
     level: FloatArray = np.abs(x / half_x) ** TRUNK_POWER + np.abs(y / half_y) ** TRUNK_POWER
     return level
 
 
-def _apex(z: FloatArray | np.float32) -> FloatArray:
+def apex(z: FloatArray | np.float32) -> FloatArray:
     """How much the chest has narrowed at height z: 1 up to T6, 0.05 above the lung's apex."""
     shrink: FloatArray = np.sqrt(np.clip(1 - np.clip((z - 180) / 118, 0, None) ** 2, 0.0025, 1)).astype(np.float32)
     return shrink
 
 
-def _front(z: float) -> float:
-    return CAVITY_Y_MM * float(_apex(np.float32(z)))
+def front(z: float) -> float:
+    """How far in front of the axis the chest's cavity ends at height `z`, in mm."""
+    return CAVITY_Y_MM * float(apex(np.float32(z)))
 
 
-def _dome(x: FloatArray, y: FloatArray) -> FloatArray:
+def dome(x: FloatArray, y: FloatArray) -> FloatArray:
     """Height of the diaphragm: two domes, falling to the sides, the front and, most, the back."""
     right = 112 - 34 * ((x + 62) / 66) ** 2
     left = 100 - 34 * ((x - 62) / 66) ** 2

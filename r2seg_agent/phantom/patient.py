@@ -5,7 +5,8 @@ Everything is in canonical millimetres of a mean patient: x to the Left, y Poste
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,26 @@ MEAN_HU: dict[str, tuple[float, float]] = {
 """(mean, standard deviation over patients) in HU, portal venous phase and its neighbours."""
 
 
+Habitus = Literal["child", "slim", "average", "large", "obese"]
+
+
+class Build(NamedTuple):
+    """Ranges over patients of one habitus: scale of width and depth, of height, and the fat under the skin (mm)."""
+
+    across: tuple[float, float]
+    height: tuple[float, float]
+    fat_mm: tuple[float, float]
+
+
+BUILDS: dict[Habitus, Build] = {
+    "child": Build((0.58, 0.74), (0.55, 0.72), (5, 10)),
+    "slim": Build((0.86, 0.95), (0.92, 1.06), (6, 12)),
+    "average": Build((0.94, 1.06), (0.93, 1.07), (14, 26)),
+    "large": Build((1.05, 1.14), (0.95, 1.08), (28, 42)),
+    "obese": Build((1.12, 1.24), (0.95, 1.06), (48, 75)),
+}
+
+
 @dataclass(frozen=True)
 class Patient:
     """Size, habitus and the organ jitters of one drawn patient."""
@@ -43,8 +64,11 @@ class Patient:
     """(waves, 3 axes × (amplitude, kx, ky, kz, phase)): see `_warp`."""
 
 
-def draw_patient(rng: np.random.Generator) -> Patient:
-    """A patient: trunk ±13 % wide, ±15 % deep, ±10 % tall; organs moved by some mm and ±10 % in size."""
+def draw_patient(rng: np.random.Generator, habitus: Habitus | None = None) -> Patient:
+    """A patient: trunk ±13 % wide, ±15 % deep, ±10 % tall; organs moved by some mm and ±10 % in size.
+
+    With `habitus` the sizes are drawn from `BUILDS` instead; the organs' own differences stay those of the seed.
+    """
     organs = (
         "liver", "spleen", "kidney_left", "kidney_right", "pancreas", "stomach", "gallbladder", "heart", "colon",
         "small_bowel", "duodenum", "aorta", "lung", "adrenal_gland_left", "adrenal_gland_right",
@@ -58,4 +82,13 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     waves[..., 0] *= 2.0
     waves[..., 1:4] *= 0.018
     waves[..., 4] *= np.pi
-    return Patient(scale, float(rng.uniform(8, 26)), hu, jitter, size, int(rng.integers(2**31)), waves)
+    patient = Patient(scale, float(rng.uniform(8, 26)), hu, jitter, size, int(rng.integers(2**31)), waves)
+    if habitus is None:
+        return patient
+    build = BUILDS[habitus]
+    own = np.random.default_rng([patient.bowel_seed, 3])
+    across = float(own.uniform(*build.across))
+    depth = across * float(own.uniform(0.96, 1.05))
+    return replace(
+        patient, scale_xyz=(across, depth, float(own.uniform(*build.height))), fat_mm=float(own.uniform(*build.fat_mm))
+    )
