@@ -27,6 +27,9 @@ MAX_JACKKNIFE = 2000
 MIN_DEFINED = 0.5
 """Share of the resamples in which a figure must be defined to have an interval."""
 
+TIE = 1e-12
+"""Values closer than this (relative above 1) are equal: the order of a sum must not move an interval."""
+
 
 class Estimate(NamedTuple):
     """A value with its interval; None where it is undefined."""
@@ -110,11 +113,12 @@ def interval(
     usable = resampled[np.isfinite(resampled)]
     if usable.size < MIN_DEFINED * max(resampled.size, 1) or usable.size == 0:
         return Estimate(value, None, None, "none")
-    if np.ptp(usable) == 0:
+    tie = TIE * max(1.0, abs(value))
+    if np.ptp(usable) <= tie:
         return Estimate(value, None, None, "none")
     tail = (1 - confidence) / 2
     levels, kind = np.array([tail, 1 - tail]), "percentile"
-    below = (np.count_nonzero(usable < value) + np.count_nonzero(usable <= value)) / (2 * usable.size)
+    below = (np.count_nonzero(usable < value - tie) + np.count_nonzero(usable <= value + tie)) / (2 * usable.size)
     others = left_out[np.isfinite(left_out)]
     if 0 < below < 1:
         gaps = others.mean() - others if others.size > 1 else np.zeros(1)
