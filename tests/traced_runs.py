@@ -16,6 +16,7 @@ from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.pipeline import FindOptions, FindResult, open_chat, run_find
+from r2seg_agent.presets import WHOLE_METHOD
 from r2seg_agent.reject.calibration import CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.reject.gates import GateSettings
@@ -87,9 +88,10 @@ class Case:
             reject=RejectSettings(mode="conformal"),
             budget=Budget(),
             gates=GateSettings(),
+            parts=WHOLE_METHOD,
         )
         identity = Context.calibration_identity(context, found.targets[0].plan)  # type: ignore[arg-type]
-        top = score_named("contrast_log_volume")(found.findings[0].candidate.features, 0.0)
+        top = score_named(RejectSettings().score)(found.findings[0].candidate.features, 0.0)
         cases = [CaseScores(case=f"case {i}", patient=f"p {i}", scores=(top * i / 40, 0.1)) for i in range(39)]
         save_calibration(build_calibration(identity, cases), file)
         return self.find(workspace, reject="conformal", calibration=file)

@@ -13,7 +13,15 @@ from typing import Literal, get_args
 from r2seg_agent.errors import InputError
 from r2seg_agent.segment.candidates import CandidateFeatures
 
-ScoreName = Literal["mmd2", "mmd2_volume", "contrast_log_volume", "contrast_sqrt_volume", "segmenter_mass"]
+ScoreName = Literal[
+    "mmd2",
+    "mmd2_volume",
+    "contrast_log_volume",
+    "contrast_sqrt_volume",
+    "contrast_sqrt_samples",
+    "segmenter_mass",
+    "scan_statistic",
+]
 Score = Callable[[CandidateFeatures, float], float]
 """(features, MMD²) → score."""
 
@@ -29,6 +37,20 @@ def contrast_log_volume(features: CandidateFeatures, mmd2: float) -> float:
 def contrast_sqrt_volume(features: CandidateFeatures, mmd2: float) -> float:
     """|contrast| · √V, V in mm³: close to the z-score of a mean over V independent voxels."""
     return abs(features.contrast) * math.sqrt(features.volume_mm3)
+
+
+def contrast_sqrt_samples(features: CandidateFeatures, mmd2: float) -> float:
+    """|contrast| · √N, N the independent values that the candidate's mean averages: its z-score in correlated noise."""
+    return abs(features.contrast) * math.sqrt(features.independent_samples)
+
+
+def scan_statistic(features: CandidateFeatures, mmd2: float) -> float:
+    """The best z-score of a ball-shaped mean at the candidate, over ball sizes, less what chance reaches.
+
+    Unlike the scores above it does not trust the candidate's outline, which noise draws, and it is measured in units
+    of the organ's own ball means, so noise of another correlation changes it little (`segment/ball_scan.py`).
+    """
+    return features.scan_statistic
 
 
 def segmenter_mass(features: CandidateFeatures, mmd2: float) -> float:
@@ -51,7 +73,9 @@ SCORES: Mapping[ScoreName, Score] = {
     "mmd2_volume": mmd2_volume,
     "contrast_log_volume": contrast_log_volume,
     "contrast_sqrt_volume": contrast_sqrt_volume,
+    "contrast_sqrt_samples": contrast_sqrt_samples,
     "segmenter_mass": segmenter_mass,
+    "scan_statistic": scan_statistic,
 }
 USES_MMD2: frozenset[ScoreName] = frozenset({"mmd2", "mmd2_volume"})
 

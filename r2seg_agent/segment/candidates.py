@@ -84,6 +84,13 @@ class CandidateFeatures(Frozen):
     attachment: float = 0.0
     """Inscribed radius of the thickest other body that it was cut from and touches, over its own; 0 when it touches
     none. Above 1, it is a branch of something thicker."""
+    scan_statistic: float = 0.0
+    """Best z-score of a ball-shaped mean around one of its voxels, over ball sizes, against all places in the organ and
+    what their maximum reaches by chance (`ball_scan.py`); 0 where the organ is too small to measure it."""
+    scan_radius_mm: float = 0.0
+    """Radius of that ball."""
+    independent_samples: float = 1.0
+    """How many independent values its mean averages: its volume over that of a correlated patch of the scan's noise."""
 
 
 Decision = Literal["pending", "survived", "rejected"]

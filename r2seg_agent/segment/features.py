@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.imaging.geometry import Float3, Geometry
 from r2seg_agent.imaging.volume import FloatArray, Mask, Volume
+from r2seg_agent.segment.ball_scan import BallScan
 from r2seg_agent.segment.candidates import CandidateFeatures, Region
+from r2seg_agent.segment.noise import Noise, independent_samples, measure_noise
 
 MAD_TO_SD = 1.4826
 MIN_MAD = 1e-6
@@ -28,19 +31,32 @@ where the second voxel beyond its surface looks alike too. Thicker slices are to
 
 @dataclass(frozen=True)
 class AnchorStatistics:
-    """Grey values of the whole anchor M*: `mad` is 1.4826 · median |I − median|."""
+    """Grey values of the whole anchor M*: `mad` is 1.4826 · median |I − median|; `scan` and `noise` are measured when
+    they are first asked for."""
 
     median: float
     mad: float
+    volume: Volume = field(repr=False, compare=False)
+    anchor: Mask = field(repr=False, compare=False)
+
+    @cached_property
+    def scan(self) -> BallScan:
+        """Ball means over the whole anchor."""
+        return BallScan(self.volume, self.anchor)
+
+    @cached_property
+    def noise(self) -> Noise:
+        """The noise inside the anchor."""
+        return measure_noise(self.volume, self.anchor)
 
 
 def anchor_statistics(volume: Volume, anchor: Mask) -> AnchorStatistics:
     """Median and MAD of the voxels of `anchor` (z, y, x, on the image grid); zeros for an empty one. Once per case."""
     values = volume.array[anchor].astype(np.float32)
     if values.size == 0:
-        return AnchorStatistics(0.0, 0.0)
+        return AnchorStatistics(0.0, 0.0, volume, anchor)
     median = float(np.median(values))
-    return AnchorStatistics(median, float(MAD_TO_SD * np.median(np.abs(values - median))))
+    return AnchorStatistics(median, float(MAD_TO_SD * np.median(np.abs(values - median))), volume, anchor)
 
 
 def describe(
@@ -80,9 +96,11 @@ def describe(
         mean=mean,
         anchor_median=stats.median,
     )
+    volume_mm3 = float(inside.size * volume.geometry.voxel_volume_mm3)
+    scan, scan_radius_mm = stats.scan.statistic(region.box, region.mask, brighter=contrast > 0)
     return CandidateFeatures(
         n_voxels=int(inside.size),
-        volume_mm3=float(inside.size * volume.geometry.voxel_volume_mm3),
+        volume_mm3=volume_mm3,
         mean_probability=float(probability.mean(dtype=np.float64)),
         max_probability=float(probability.max()),
         anchor_overlap=float(near_anchor[mask].mean()),
@@ -99,6 +117,9 @@ def describe(
         outer_continuation=contacts.outer,
         radius_mm=radius,
         attachment=region.attached_radius_mm / radius,
+        scan_statistic=scan,
+        scan_radius_mm=scan_radius_mm,
+        independent_samples=independent_samples(volume_mm3, stats.noise.fwhm_mm, spacing, is_2d=volume.geometry.is_2d),
     )
 
 
