@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from r2seg_agent.batch.row import CaseRow
 from r2seg_agent.errors import RunFailedError
 
+_BLOCK = 65_536
+
 
 class Journal:
     """Append-only; each row is on disk before it counts."""
@@ -19,24 +21,26 @@ class Journal:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = _whole_bytes(path)
+            self._length = _whole_bytes(path)
             self._file = path.open("ab", buffering=0)
-            self._file.truncate(whole)
+            self._file.truncate(self._length)
         except OSError as error:
             raise RunFailedError(f"cannot write `{path}`: {error.strerror}", "Choose another --out.") from error
 
     def add(self, row: CaseRow) -> None:
-        """Write one row and wait for the disk."""
+        """Write one row and wait for the disk; after an error the file ends with the row before."""
         line = row.model_dump_json().encode() + b"\n"
         try:
             if self._file.write(line) != len(line):
-                raise OSError(28, "no space for a whole row")
+                raise OSError(28, "No space left on device")
             os.fsync(self._file.fileno())
         except OSError as error:
-            self._file.truncate(_whole_bytes(self._path))
+            self._file.truncate(self._length)
             raise RunFailedError(
-                f"cannot write `{self._path.name}`: {error.strerror}", "Free space and give the same command again."
+                f"cannot write `{self._path.name}`: {error.strerror}",
+                "Free space and give the same command again; finished cases are not repeated.",
             ) from error
+        self._length += len(line)
 
     def close(self) -> None:
         """Close the file."""
@@ -44,7 +48,10 @@ class Journal:
 
 
 def read_rows(path: Path) -> Iterator[CaseRow]:
-    """All rows of a journal, one at a time; of a job that stands there twice the later one counts with the reader."""
+    """All rows of a journal, one at a time; of a job that stands there twice the later one counts with the reader.
+
+    A last line that a kill has cut is left out. Raises `RunFailedError` for another line that is no row.
+    """
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -63,5 +70,13 @@ def _whole_bytes(path: Path) -> int:
     """Length up to the last whole line: a kill may have cut one."""
     if not path.exists():
         return 0
-    data = path.read_bytes()
-    return data.rfind(b"\n") + 1
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+    return 0

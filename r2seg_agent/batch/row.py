@@ -35,6 +35,9 @@ class Job(Frozen):
 class CaseRow(Frozen):
     """What became of one job. `p` is the case's smallest p-value where the Reject mode gives valid ones.
 
+    `command` runs the case alone, from the folder that the batch was started in, and gives the same bytes. The paths in
+    a row are the user's own: a table is theirs, traces and reports hold none.
+
     Volumes are in ml; `seconds` is the time that the case took in its worker, `peak_mb` the worker's peak so far,
     `node` the machine of a cluster that it ran on.
     """
@@ -54,9 +57,12 @@ class CaseRow(Frozen):
     largest_ml: float = 0.0
     p: float | None = None
     dice: float | None = None
+    warnings: int = 0
     planner: str = ""
     segmenter: str = ""
+    weights_sha256: str = ""
     seed: int = 0
+    command: str = ""
     seconds: float = 0.0
     peak_mb: float = 0.0
     attempts: int = 1

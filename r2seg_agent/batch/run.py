@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from r2seg_agent.atomic import write_text_atomic
 from r2seg_agent.batch.engine import Engine, Work
+from r2seg_agent.batch.gallery import gallery_html
 from r2seg_agent.batch.journal import Journal, read_rows
 from r2seg_agent.batch.local import run_local
 from r2seg_agent.batch.row import CaseRow, Job
-from r2seg_agent.batch.table import BatchSummary, write_tables
+from r2seg_agent.batch.summary import BatchSummary, summarise, summary_markdown
+from r2seg_agent.batch.table import case_q_values, write_table
 from r2seg_agent.batch.work import run_job
-from r2seg_agent.errors import BudgetError, InputError
+from r2seg_agent.errors import BudgetError, InputError, R2SegError
 from r2seg_agent.preparation import RunOptions
 from r2seg_agent.store.runs import RunFolder
 
@@ -33,10 +38,8 @@ class BatchResult:
 
 def shard(jobs: Sequence[Job], text: str) -> tuple[Job, ...]:
     """The part `i/n` (1-based) of `jobs`: every n-th, so that long neighbours spread. Raises `InputError`."""
-    first, _, second = text.partition("/")
-    if not (first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
-        raise InputError(f"`--shard {text}` is no part", "Give i/n with 1 ≤ i ≤ n, for example 3/16.")
-    return tuple(jobs[int(first) - 1 :: int(second)])
+    first, count = _part(text)
+    return tuple(jobs[first - 1 :: count])
 
 
 def run_batch(
@@ -49,26 +52,33 @@ def run_batch(
     timeout_s: float | None = None,
     max_failures: int | None = None,
     alpha: float = 0.05,
+    part: str | None = None,
+    about: tuple[str, ...] = (),
     on_row: OnRow | None = None,
     stop: threading.Event | None = None,
     work: Work = run_job,
 ) -> BatchResult:
-    """Run the jobs that `out/journal.jsonl` does not hold as done, then write the tables.
+    """Run the jobs that no journal in `out` holds as done, then write table, summary and picture page.
 
     A job that failed, timed out or crashed before is tried again. Raises `BudgetError` (resumable) once more than
-    `max_failures` cases of this call have failed, or after `stop` was set; cases under way are finished first. One
-    process at a time holds `out`.
+    `max_failures` cases of this call have failed, or after `stop` was set; cases under way are finished first.
+
+    One process at a time holds `out`; with `part` (`i/n`) one for each part, which takes those jobs alone and has a
+    journal and tables of its own (`journal-3-of-16.jsonl`). A later call without `part` finds all of them. `about` says
+    how the data set was read, for the summary.
     """
     if len({job.key for job in jobs}) < len(jobs):
         raise InputError("a case is listed twice", "Remove the repeated row.")
-    with RunFolder(out, "batch").lock():
-        finished = {row.key for row in read_rows(out / "journal.jsonl") if row.status == "done"}
-        due = [job for job in jobs if job.key not in finished]
+    suffix = "" if part is None else "-{}-of-{}".format(*_part(part))
+    own = jobs if part is None else shard(jobs, part)
+    _check_writable(out)
+    with RunFolder(out, f"batch{suffix}").lock():
+        finished = {row.key for row in _all_rows(out) if row.status == "done"}
+        due = [job for job in own if job.key not in finished]
         stop = stop or threading.Event()
-        journal, failures, done = Journal(out / "journal.jsonl"), 0, len(jobs) - len(due)
-        placed = (job.model_copy(update={"options": _placed(job, out)}) for job in due)
+        journal, failures, done = Journal(out / f"journal{suffix}.jsonl"), 0, len(own) - len(due)
         rows = engine(
-            placed,
+            (_placed(job, out) for job in due),
             workers=min(workers, max(1, len(due))),
             gpus_per_worker=gpus_per_worker,
             timeout_s=timeout_s,
@@ -76,35 +86,80 @@ def run_batch(
             work=work,
         )
         try:
-            for row in rows:
-                journal.add(row)
-                done += 1
-                failures += row.status != "done"
-                if on_row is not None:
-                    on_row(row, done, len(jobs))
-                if max_failures is not None and failures > max_failures:
-                    stop.set()
-        finally:
-            rows.close()
-            journal.close()
-            last = _last_rows(out / "journal.jsonl", jobs)
-            summary, files = write_tables(out, last, alpha)
-    if stop.is_set() and done < len(jobs):
+            with contextlib.closing(journal), contextlib.closing(rows):
+                for row in rows:
+                    journal.add(row)
+                    done += 1
+                    failures += row.status != "done"
+                    if on_row is not None:
+                        on_row(row, done, len(own))
+                    if max_failures is not None and failures > max_failures:
+                        stop.set()
+        except BaseException:
+            with contextlib.suppress(R2SegError):  # a full disk would hide what happened first
+                _write(out, _last_rows(out, own), alpha, suffix, len(own), about)
+            raise
+        last = _last_rows(out, own)
+        summary, files = _write(out, last, alpha, suffix, len(own), about)
+    if stop.is_set() and done < len(own):
         why = "stopped by you"
         if max_failures is not None and failures > max_failures:
             why = f"{failures} case{'s' * (failures != 1)} failed, more than --max-failures {max_failures}"
         hint = "The table says which and why. Give the same command again to go on; finished cases are not repeated."
-        raise BudgetError(f"{why}; {done} of {len(jobs)} cases are dealt with", hint)
-    return BatchResult(last, summary, files, len(jobs) - len(due))
+        raise BudgetError(f"{why}; {done} of {len(own)} cases are dealt with", hint)
+    return BatchResult(last, summary, files, len(own) - len(due))
 
 
-def _last_rows(path: Path, jobs: Sequence[Job]) -> tuple[CaseRow, ...]:
-    """The last row of every job that has one. Read at the end, so that the driver's memory stays flat until then."""
-    wanted = {job.key for job in jobs}
-    rows = {row.key: row for row in read_rows(path) if row.key in wanted}
-    return tuple(rows.values())
+def _check_writable(out: Path) -> None:
+    """Raise `InputError` before any work when `out` cannot hold the results."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder `{out}`: {error.strerror}", "Choose another --out.") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to the folder `{out}`", "Choose another --out, or change its permissions.")
 
 
-def _placed(job: Job, out: Path) -> RunOptions:
-    """The job's options with its run below `out`; a case is done again rather than resumed, so nothing checkpoints."""
-    return job.options.model_copy(update={"workspace": out, "store": "memory:", "out": None, "interactive": False})
+def _part(text: str) -> tuple[int, int]:
+    first, _, second = text.partition("/")
+    if not (first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
+        raise InputError(f"`--shard {text}` is no part", "Give i/n with 1 ≤ i ≤ n, for example 3/16.")
+    return int(first), int(second)
+
+
+def _write(
+    out: Path, rows: Sequence[CaseRow], alpha: float, suffix: str, listed: int, about: tuple[str, ...]
+) -> tuple[BatchSummary, tuple[str, ...]]:
+    q = case_q_values(rows)
+    files = write_table(out, rows, q, suffix)
+    summary = summarise(rows, q, alpha, listed=listed, about=about)
+    names = (f"summary{suffix}.json", f"summary{suffix}.md", f"index{suffix}.html")
+    write_text_atomic(out / names[0], summary.model_dump_json(indent=2) + "\n")
+    write_text_atomic(out / names[1], summary_markdown(summary, rows, q, suffix))
+    write_text_atomic(out / names[2], gallery_html(out, summary, rows, q))
+    return summary, (*files, *names)
+
+
+def _all_rows(out: Path) -> Iterator[CaseRow]:
+    for path in sorted(out.glob("journal*.jsonl")):
+        yield from read_rows(path)
+
+
+def _last_rows(out: Path, jobs: Sequence[Job]) -> tuple[CaseRow, ...]:
+    """The row of every job that has one, by number: the last, but a done one before a failed one of another journal.
+
+    Read at the end, so that the driver's memory stays flat until then.
+    """
+    numbers = {job.key: job.number for job in jobs}
+    found: dict[str, CaseRow] = {}
+    for row in _all_rows(out):
+        if row.key in numbers and (row.status == "done" or found.get(row.key, row).status != "done"):
+            found[row.key] = row.model_copy(update={"number": numbers[row.key]})
+    return tuple(sorted(found.values(), key=lambda row: row.number))
+
+
+def _placed(job: Job, out: Path) -> Job:
+    """The job with its run below `out`; a case is done again rather than resumed, so nothing checkpoints."""
+    placed = {"workspace": out, "store": "memory:", "out": None, "interactive": False}
+    options: RunOptions = job.options.model_copy(update=placed)
+    return job.model_copy(update={"options": options})

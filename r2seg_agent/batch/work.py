@@ -5,34 +5,59 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from r2seg_agent.batch.command import find_command
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.loaded import LoadedModels
-from r2seg_agent.pipeline import run_find
+from r2seg_agent.pipeline import FindResult, run_find
 from r2seg_agent.report.models import Report
+
+if TYPE_CHECKING:
+    from r2seg_agent.graphs.session import Session
 
 _loaded = LoadedModels()
 """This process's models: a worker has one, for all its cases."""
 
+Finished = Callable[["Session", FindResult], None]
+
 
 def run_job(job: Job) -> CaseRow:
     """Run one case. Every error becomes a row: a case that cannot be used must not touch the others."""
+    return run_case(job)
+
+
+def run_case(job: Job, finished: Finished | None = None) -> CaseRow:
+    """The same; `finished` gets the session and its result before the row is made."""
     started = time.perf_counter()
+    sessions: list[Session] = []
     try:
-        result = run_find(job.request, job.case.image, job.options, models=_loaded)
+        result = run_find(job.request, job.case.image, job.options, opened=sessions.append, models=_loaded)
+        if finished is not None:
+            finished(sessions[0], result)
     except R2SegError as error:
-        return failed_row(job, "failed", error.message, time.perf_counter() - started)
+        row = failed_row(job, "failed", error.message, time.perf_counter() - started)
     except MemoryError:
-        return failed_row(job, "failed", "out of memory", time.perf_counter() - started)
+        row = failed_row(job, "failed", "out of memory", time.perf_counter() - started)
     except Exception as error:
-        return failed_row(job, "failed", f"unexpected {type(error).__name__}: {error}", time.perf_counter() - started)
-    return _row(job, result.report, time.perf_counter() - started)
+        why = f"unexpected {type(error).__name__}: {error}"
+        row = failed_row(job, "failed", why, time.perf_counter() - started)
+    else:
+        row = _row(job, result.report, time.perf_counter() - started)
+    return row.model_copy(update={"peak_mb": peak_mb()})
 
 
 def failed_row(job: Job, status: str, error: str, seconds: float, attempts: int = 1) -> CaseRow:
     """The row of a job without a report."""
     return CaseRow.model_validate({**_given(job, seconds), "status": status, "error": error, "attempts": attempts})
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process in MB (kilobytes on Linux, bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
 def _given(job: Job, seconds: float) -> dict[str, object]:
@@ -46,7 +71,7 @@ def _given(job: Job, seconds: float) -> dict[str, object]:
         "segmenter": job.options.segmenter,
         "seed": job.options.seed,
         "seconds": round(seconds, 3),
-        "peak_mb": _peak_mb(),
+        "command": find_command(job),
     }
 
 
@@ -69,13 +94,9 @@ def _row(job: Job, report: Report, seconds: float) -> CaseRow:
             # Nothing proposed in a search that was carried out: as unremarkable as a case can be.
             "p": min(p_values, default=1.0) if valid and report.targets else None,
             "dice": None if report.truth is None else report.truth.dice,
+            "warnings": len(report.warnings),
             "planner": report.planner,
             "segmenter": report.segmenter.name if report.segmenter is not None else job.options.segmenter,
+            "weights_sha256": "" if report.segmenter is None else report.segmenter.weights_sha256 or "",
         }
     )
-
-
-def _peak_mb() -> float:
-    """Peak resident memory of this process in MB (kilobytes on Linux, bytes on macOS)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -47,6 +47,16 @@ class MaskFormat(StrEnum):
     same = "same"
 
 
+class LayoutKind(StrEnum):
+    """How a data set lies on disk (docs/user-guide.md)."""
+
+    table = "table"
+    folder = "folder"
+    bids = "bids"
+    nnunet = "nnunet"
+    msd = "msd"
+
+
 class EngineKind(StrEnum):
     """What carries the cases of a data set out (docs/scale.md)."""
 
@@ -155,6 +165,20 @@ Tokens = Annotated[int, typer.Option("--tokens", min=0, help="Most tokens for th
 ModelCalls = Annotated[int, typer.Option("--model-calls", min=0, help="Most calls of the planner's model.")]
 Synthetic = Annotated[
     bool, typer.Option("--synthetic", help="The scan holds synthetic content; every result will say so.")
+]
+Layout = Annotated[
+    LayoutKind | None, typer.Option("--layout", help="Of the data set [default: seen from its files, and said].")
+]
+LesionLabels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lesion-label",
+        help="Which label is the lesion, by name or number; `none`: use no truth. Repeatable.",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Only scans whose name or path in the data set fits: '*_T1w.nii.gz'. Repeatable."),
 ]
 Workers = Annotated[
     int, typer.Option("--workers", min=1, help="Worker processes; each computes with one thread unless told otherwise.")

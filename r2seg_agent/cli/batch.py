@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from r2seg_agent.cli import _options as options
+from r2seg_agent.cli._cases import batch_progress
 from r2seg_agent.cli._options import EngineKind, FeatureKind, MaskFormat, PresetName, RejectMode
 
 if TYPE_CHECKING:
-    from r2seg_agent.batch.row import CaseRow
-    from r2seg_agent.batch.run import BatchResult, OnRow
+    from r2seg_agent.batch.run import BatchResult
+
+__all__ = ["batch_command", "batch_progress"]
+
+MOST_REASONS = 5
+"""Reasons of failures told in the terminal; the summary has all."""
 
 
 def batch_command(
     cases: Annotated[
         Path,
         typer.Argument(
-            help="A .csv or .jsonl table (image, patient, request, anchors, truth, modality, series), or a folder.",
+            help="A .csv or .jsonl table (image, patient, request, anchors, truth, modality, series, channels), a "
+            "folder of scans, or a BIDS, nnU-Net or Medical Decathlon data set.",
             show_default=False,
         ),
     ],
@@ -34,6 +37,9 @@ def batch_command(
     request: Annotated[
         str | None, typer.Option("--request", help="What to find, for cases that do not say it themselves.")
     ] = None,
+    layout: options.Layout = None,
+    lesion_label: options.LesionLabels = None,
+    only: options.Only = None,
     workers: options.Workers = 1,
     engine: options.Engine = EngineKind.local,
     address: options.Address = None,
@@ -73,24 +79,25 @@ def batch_command(
     chosen = options.run_options({name: value for name, value in locals().items() if name != "out"})
     from r2seg_agent.batch.engine import engine_named
     from r2seg_agent.batch.row import make_jobs
-    from r2seg_agent.batch.run import run_batch, shard
+    from r2seg_agent.batch.run import run_batch
+    from r2seg_agent.cli._dataset import read_and_tell
     from r2seg_agent.cli._stop import stop_on_interrupt
-    from r2seg_agent.datasets.read import read_cases
     from r2seg_agent.errors import InputError
 
-    jobs = make_jobs(read_cases(cases), request, chosen)
+    data = read_and_tell(
+        cases, layout, request=request, lesion_labels=lesion_label, only=only, anchors=anchors, modality=modality
+    )
+    jobs = make_jobs(data.cases, request, chosen)
     silent_ones = [job for job in jobs if not job.request]
     if silent_ones:
         raise InputError(
             f"{len(silent_ones)} cases have no request (first: case {silent_ones[0].number})",
             "Give --request, or a column `request`.",
         )
-    if part is not None:
-        jobs = shard(jobs, part)
     if engine is EngineKind.local and workers > (os.cpu_count() or 1):
         typer.echo(f"r2seg: {workers} workers on {os.cpu_count()} cores", err=True)
     stop = threading.Event()
-    with stop_on_interrupt() as stopping, _progress(len(jobs), enabled=not quiet) as on_row:
+    with stop_on_interrupt() as stopping, batch_progress(len(jobs), enabled=not quiet) as on_row:
         stopping.stop = stop
         result = run_batch(
             jobs,
@@ -101,48 +108,18 @@ def batch_command(
             timeout_s=timeout,
             max_failures=0 if fail_fast else max_failures,
             alpha=alpha,
+            part=part,
+            about=(f"Read as {data.told}.", *data.notes),
             on_row=on_row,
             stop=stop,
         )
     _tell(result, out)
 
 
-@contextmanager
-def _progress(total: int, *, enabled: bool) -> Iterator[OnRow | None]:
-    """A bar with rate and time left on a terminal, a line a case elsewhere, and every failure as it comes."""
-    if not enabled:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    columns = (
-        TextColumn("cases"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    started = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task("cases", total=total, rate="")
-        new = 0
-
-        def on_row(row: CaseRow, done: int, total: int) -> None:
-            nonlocal new
-            new += 1
-            rate = 60 * new / max(time.monotonic() - started, 1e-9)
-            bars.update(task, completed=done, rate=f"{rate:.1f} a minute")
-            if row.status != "done" or not console.is_terminal:
-                what = row.error or f"{row.outcome}, {row.findings} findings, {row.seconds:.1f} s"
-                console.print(f"case {row.number} ({done} of {total}): {row.status}: {what}")
-
-        yield on_row
-
-
 def _tell(result: BatchResult, out: Path) -> None:
     from rich.console import Console
+
+    from r2seg_agent.report.models import DISCLAIMER
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     summary = result.summary
@@ -151,9 +128,8 @@ def _tell(result: BatchResult, out: Path) -> None:
     console.print(f"{summary.cases} cases: {statuses or 'none'}" + (f" ({outcomes})" if outcomes else ""))
     if result.repeated:
         console.print(f"{result.repeated} were done before and not repeated.")
-    if summary.flagged is not None:
-        console.print(f"{summary.flagged} scans flagged at a false discovery rate of {summary.alpha:g} (column q).")
-    else:
-        console.print("No valid p-values: no scan is flagged. `r2seg calibrate` is the way to them.")
-    console.print(f"{out}: {', '.join(result.files)}, journal.jsonl, runs/")
-    console.print("Research software, not a medical device. Not for diagnosis or treatment.", style="dim")
+    for why, count in list(summary.failures.items())[:MOST_REASONS]:
+        console.print(f"  {count} × {why}")
+    console.print(summary.guarantee)
+    console.print(f"{out}: {', '.join(result.files)}, journal, runs/")
+    console.print(DISCLAIMER, style="dim")

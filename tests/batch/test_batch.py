@@ -18,7 +18,8 @@ from small_case import write_case
 from r2seg_agent.batch.journal import Journal, read_rows
 from r2seg_agent.batch.row import CaseRow, Job, make_jobs
 from r2seg_agent.batch.run import run_batch, shard
-from r2seg_agent.batch.table import TIMES, case_q_values, write_tables
+from r2seg_agent.batch.summary import summarise
+from r2seg_agent.batch.table import TIMES, case_q_values, write_table
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import BudgetError, InputError
 from r2seg_agent.preparation import RunOptions
@@ -149,14 +150,14 @@ def test_scans_are_flagged_by_bh_over_case_level_p(tmp_path: Path) -> None:
         for n, p in enumerate((0.01, 0.02, 0.5, None), start=1)
     ]
     assert case_q_values(rows) == {"k1": pytest.approx(0.03), "k2": pytest.approx(0.03), "k3": 0.5}
-    summary, files = write_tables(tmp_path, rows, alpha=0.05)
-    assert summary.flagged == 2
-    assert "results.csv" in files
+    q = case_q_values(rows)
+    assert summarise(rows, q, 0.05, listed=4).flagged == 2
+    assert "results.csv" in write_table(tmp_path, rows, q)
 
 
 def test_a_text_that_a_spreadsheet_would_run_is_quoted(tmp_path: Path) -> None:
     row = CaseRow(number=1, key="k", image="=cmd()", patient="", request="", status="failed")
-    write_tables(tmp_path, [row], alpha=0.05)
+    write_table(tmp_path, [row], {})
     assert "'=cmd()" in (tmp_path / "results.csv").read_text()
 
 
