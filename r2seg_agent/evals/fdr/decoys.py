@@ -7,7 +7,6 @@ against its own decoys (`competition.py`), against the decoys of all scans poole
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 
 from r2seg_agent.evals.fdr.competition import decoy_q
 from r2seg_agent.evals.fdr.intervals import Mean
+from r2seg_agent.evals.fdr.levels import maxima, scored
 from r2seg_agent.evals.fdr.search import GateChoice, SearchedCase
 from r2seg_agent.evals.fdr.store import SyntheticCell, searched
 from r2seg_agent.evals.fdr.volumes import LesionKind, Scanner
-from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.reject.fdr import benjamini_hochberg
-from r2seg_agent.segment.noise import measure_noise
+from r2seg_agent.reject.scores import ScoreName
 
 Maxima = NDArray[np.float64]
 """(n,) largest score of each case, −inf without a candidate."""
@@ -44,16 +43,9 @@ ORGANS: Mapping[str, Scanner] = {
 """What an organ looks like; noise in FWHM of 2, 3 (plain) and 4 voxels."""
 LESION = LesionKind(volume_ml=1.0, cnr=3.0, edge="sharp")
 WITH_LESIONS = ("plain", "finer noise", "coarser noise", "vessels")
-FREE_CASES, LESION_CASES = 800, 250
+FREE_CASES, LESION_CASES = 500, 200
 SCANS, PREVALENCE, DATA_SETS, BOOTSTRAPS = 100, 0.3, 60, 12
 CALIBRATION_CASES = 99
-
-
-class Organs(NamedTuple):
-    """Searched organs of one kind and, of each, the volume of one independent patch of its noise (a resel)."""
-
-    cases: Sequence[SearchedCase]
-    resels_mm3: Sequence[float]
 
 
 class Pool(NamedTuple):
@@ -71,64 +63,20 @@ class Held(NamedTuple):
     power: Mean
 
 
-Reading = Callable[[SearchedCase, float], float]
-"""(case, resel in mm³) → its largest score, −inf without a candidate."""
+def search_organs(
+    folder: Path, *, jobs: int = 1, free: int = FREE_CASES, ill: int = LESION_CASES
+) -> dict[tuple[str, bool], list[SearchedCase]]:
+    """(kind of organ, with a lesion?) → searched cases, which are kept in `folder`."""
+    kinds = [(name, False, free) for name in ORGANS] + [(name, True, ill) for name in WITH_LESIONS]
+    cells = [(SyntheticCell(scanner=ORGANS[name], lesion=LESION if has else None), n) for name, has, n in kinds]
+    return {(name, has): cases for (name, has, _), cases in zip(kinds, searched(cells, folder, jobs=jobs), strict=True)}
 
 
-def in_millilitres(case: SearchedCase, resel_mm3: float) -> float:
-    """|contrast| · ln(1 + V / mm³): the organ's own spread, but not how far its noise is correlated."""
-    return _largest(case, 1.0)
-
-
-def in_own_noise(case: SearchedCase, resel_mm3: float) -> float:
-    """|contrast| · ln(1 + V / V_resel): in the organ's own noise, its spread and its correlation."""
-    return _largest(case, resel_mm3)
-
-
-READINGS: Mapping[str, Reading] = {
-    "contrast × log volume": in_millilitres,
-    "contrast × log (volume / resel)": in_own_noise,
-}
-
-
-def _largest(case: SearchedCase, unit_mm3: float) -> float:
-    return max(
-        (
-            abs(f.contrast) * math.log1p(f.volume_mm3 / unit_mm3)
-            for f, passed in zip(case.features, case.passed[GATES], strict=True)
-            if passed
-        ),
-        default=-math.inf,
-    )
-
-
-def resel_mm3(volume: Volume, organ: Mask) -> float:
-    """Product of the noise's FWHM over the axes, measured in the organ; white noise counts as half a voxel wide."""
-    pairs = zip(measure_noise(volume, organ).fwhm_mm, volume.geometry.spacing_mm, strict=True)
-    return math.prod(max(fwhm, 0.5 * step) for fwhm, step in pairs)
-
-
-def search_organs(folder: Path, *, jobs: int = 1) -> dict[tuple[str, bool], Organs]:
-    """(kind, with a lesion?) → organs; searched cases are kept in `folder`."""
-    kinds = [(name, False, FREE_CASES) for name in ORGANS] + [(name, True, LESION_CASES) for name in WITH_LESIONS]
-    cells = [(SyntheticCell(scanner=ORGANS[name], lesion=LESION if ill else None), n) for name, ill, n in kinds]
-    found = {}
-    for (name, ill, n), (cell, _), cases in zip(kinds, cells, searched(cells, folder, jobs=jobs), strict=True):
-        scenes = (cell.make(index) for index in range(n))
-        found[name, ill] = Organs(cases, [resel_mm3(scene.volume, scene.organ) for scene in scenes])
-    return found
-
-
-def pool(organs: Mapping[tuple[str, bool], Organs], name: str, reading: Reading) -> Pool:
+def pool(organs: Mapping[tuple[str, bool], Sequence[SearchedCase]], name: str, score: ScoreName) -> Pool:
     """The organs called `name`, as scores."""
-    free = maxima(organs[name, False], reading)
-    ill = maxima(organs[name, True], reading) if (name, True) in organs else np.empty(0)
+    free = maxima(scored(organs[name, False], score, GATES))
+    ill = maxima(scored(organs.get((name, True), ()), score, GATES))
     return Pool(targets=free[: len(free) // 2], decoys=free[len(free) // 2 :], lesions=ill)
-
-
-def maxima(organs: Organs, reading: Reading) -> Maxima:
-    """The largest score of each."""
-    return np.asarray([reading(case, resel) for case, resel in zip(organs.cases, organs.resels_mm3, strict=True)])
 
 
 def beats(targets: Maxima, decoys: Maxima, m: int = 1) -> float:

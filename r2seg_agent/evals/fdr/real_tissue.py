@@ -48,14 +48,6 @@ class SearchedTissue:
     implanted: Mapping[Lesion, Mapping[int, SearchedCase]]
 
 
-class Judged(NamedTuple):
-    """What conformal mode says of blocks, each judged by at least `n` others; `warned`: by the profile diagnostic."""
-
-    tested: tuple[Tested, ...]
-    warned: tuple[bool, ...]
-    n: int
-
-
 def search_tissue(tissue: Tissue, *, lesions: bool = True, permutations: int = 199, seed: int = 0) -> SearchedTissue:
     """Search every block of `tissue` as it is and, with `lesions`, `LESION_BLOCKS` of them with each lesion."""
     blocks, plan = blocks_of(tissue), plan_of(tissue)
@@ -98,61 +90,54 @@ def halves(one: SearchedTissue) -> tuple[list[int], list[int]]:
     return order[: len(order) // 2], order[len(order) // 2 :]
 
 
+def calibrations(
+    one: SearchedTissue, split: Split, others: Sequence[SearchedTissue], *, score: ScoreName, gates: GateChoice
+) -> tuple[Calibration, ...]:
+    """The calibration that judges each block of `one`; a block stands for a patient here, which it is not.
+
+    "same scan": all other blocks of its scan. In lesion-free blocks the symmetry of ranks then caps the level at α
+    whatever the data: that is no evidence. "other half": the other half's blocks. "other scans": all of `others`.
+    """
+    null = [
+        CaseScores(case=str(k), patient=str(k), scores=case.scores, profile=profile)
+        for k, (case, profile) in enumerate(zip(scored(one.free, score, gates), one.profiles, strict=True))
+    ]
+    identity = calibration_of([ScoredCase((), (), ())], score).identity
+    if split == "same scan":
+        return tuple(build_calibration(identity, null[:k] + null[k + 1 :]) for k in range(len(null)))
+    if split == "other half":
+        first, second = halves(one)
+        by_first, by_second = (build_calibration(identity, [null[k] for k in half]) for half in (first, second))
+        return tuple(by_second if k in first else by_first for k in range(len(null)))
+    elsewhere = [
+        CaseScores(case=f"{other.tissue.name} {k}", patient=f"{other.tissue.name} {k}", scores=c.scores, profile=p)
+        for other in others
+        for k, (c, p) in enumerate(zip(scored(other.free, score, gates), other.profiles, strict=True))
+    ]
+    return (build_calibration(identity, elsewhere),) * len(null)
+
+
 def judge_blocks(
     one: SearchedTissue,
-    split: Split,
-    others: Sequence[SearchedTissue],
+    by: Sequence[Calibration],
     *,
     score: ScoreName,
     gates: GateChoice,
     alpha: float,
     lesion: Lesion | None = None,
-) -> Judged:
-    """Conformal mode, case maximum, on the blocks of `one`: lesion-free, or those that got `lesion`.
-
-    "same scan": every block by all others of its scan. In lesion-free blocks the symmetry of ranks then caps the level
-    at `alpha` whatever the data: that is no evidence. "other half": each half by the other. "other scans": by all
-    blocks of `others`. A block stands for a patient here, which it is not.
-    """
+) -> list[Tested]:
+    """Conformal mode, case maximum, on the blocks of `one`, block k by `by[k]`: lesion-free, or those with `lesion`."""
     cases = dict(enumerate(one.free)) if lesion is None else one.implanted[lesion]
-    null = scored(one.free, score, gates)
-    tested, warned, sizes = [], [], []
-    for k, calibration in _calibrations(one, split, others, null, list(cases), score, gates):
-        sizes.append(calibration.n_cases)
-        tested += conformal_tested(scored([cases[k]], score, gates), calibration, alpha=alpha)
-        warned.append(bool(profile_warnings(calibration, one.profiles[k])))
-    return Judged(tuple(tested), tuple(warned), min(sizes))
-
-
-def _calibrations(
-    one: SearchedTissue,
-    split: Split,
-    others: Sequence[SearchedTissue],
-    null: Sequence[ScoredCase],
-    blocks: Sequence[int],
-    score: ScoreName,
-    gates: GateChoice,
-) -> list[tuple[int, Calibration]]:
-    """Each block with the calibration that judges it."""
-    everyone = range(len(null))
-    if split == "same scan":
-        own = [(k, [j for j in everyone if j != k]) for k in blocks]
-        return [(k, _with_profiles([null[j] for j in js], [one.profiles[j] for j in js], score)) for k, js in own]
-    if split == "other half":
-        by_half: dict[int, Calibration] = {}
-        for half, other in (halves(one), halves(one)[::-1]):
-            calibration = _with_profiles([null[j] for j in other], [one.profiles[j] for j in other], score)
-            by_half |= dict.fromkeys(half, calibration)
-        return [(k, by_half[k]) for k in blocks]
-    elsewhere = [case for other in others for case in scored(other.free, score, gates)]
-    calibration = _with_profiles(elsewhere, [p for other in others for p in other.profiles], score)
-    return [(k, calibration) for k in blocks]
-
-
-def _with_profiles(cases: Sequence[ScoredCase], profiles: Sequence[ScanProfile], score: ScoreName) -> Calibration:
-    bare = calibration_of(cases, score)
-    rows = [
-        CaseScores(case=str(k), patient=str(k), scores=case.scores, profile=profile)
-        for k, (case, profile) in enumerate(zip(cases, profiles, strict=True))
+    return [
+        test for k, case in cases.items() for test in conformal_tested(scored([case], score, gates), by[k], alpha=alpha)
     ]
-    return build_calibration(bare.identity, rows)
+
+
+def warned(one: SearchedTissue, by: Sequence[Calibration]) -> list[bool]:
+    """Which blocks the profile diagnostic calls unlike the calibration that judges them."""
+    return [bool(profile_warnings(calibration, profile)) for calibration, profile in zip(by, one.profiles, strict=True)]
+
+
+def proposed(one: SearchedTissue, lesion: Lesion, gates: GateChoice) -> list[bool]:
+    """Which implanted lesions some candidate that passes its gates hits: what is left to be found by any test."""
+    return [any(case.hits) for case in scored(list(one.implanted[lesion].values()), "contrast_log_volume", gates)]
