@@ -135,7 +135,7 @@ class _Waiting:
 
 @dataclass(eq=False)
 class _Worker:
-    """An actor; `answer` is the reference to what it was last asked (to look, until `node` is known)."""
+    """An actor; `answer` is the reference to what it was last asked (to prepare, until `node` is known)."""
 
     actor: Any
     answer: Any
@@ -175,14 +175,14 @@ class _Crew:
         """Begin workers in place of those that are gone, unless the last ones did not even start."""
         while len(self._workers) < self._wanted and self._failed_starts < MAX_FAILED_STARTS:
             actor = self._actor_class.remote(*self._given)
-            self._workers.append(_Worker(actor, answer=actor.look.remote(self._paths)))
+            self._workers.append(_Worker(actor, answer=actor.prepare.remote(self._work, self._paths)))
 
     def give(self, job: Job, attempt: int, but: str) -> None:
         """Hand a job to an idle worker, on another node than `but` if there is one."""
         idle = [worker for worker in self._workers if worker.answer is None]
         worker = next((one for one in idle if one.node != but), idle[0])
         worker.job, worker.attempt, worker.since = job, attempt, time.monotonic()
-        worker.answer = worker.actor.run.remote(self._work, job)
+        worker.answer = worker.actor.run.remote(job)
 
     def ended(self) -> Iterator[_Ended]:
         """Wait until something happens; the cases that ended. Raises when no worker can start."""

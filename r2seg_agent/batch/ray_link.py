@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -30,6 +31,7 @@ LONGEST_TEMP_ROOT = 38
 """Ray's sockets lie 66 characters deeper; the kernel allows 107 for the path of one."""
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's least. Jobs and rows are small and travel in messages, not through the object store."""
+ANSWERS_WITHIN_S = 10.0
 PRIVATE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -104,6 +106,7 @@ def joined_cluster(address: str) -> Iterator[Ray]:
     with _quiet(ray):
         _forget_token()
         try:
+            _check_answers(ray, address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             raise InputError(
@@ -135,6 +138,17 @@ def _imported() -> Any:
     import ray
 
     return ray
+
+
+def _check_answers(ray: Any, address: str) -> None:
+    """Somebody listens at `address`. Ray itself would wait for a cluster for ever. Raises `OSError` or `ValueError`."""
+    found = os.environ.get("RAY_ADDRESS") if address == "auto" else address
+    if not found:
+        found = ray._private.services.canonicalize_bootstrap_address("auto", None)
+    host, _, port = str(found).rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("it is not host:port" if address != "auto" else "no cluster runs on this node")
+    socket.create_connection((host.strip("[]"), int(port)), ANSWERS_WITHIN_S).close()
 
 
 @contextlib.contextmanager

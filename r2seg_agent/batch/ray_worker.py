@@ -14,7 +14,7 @@ from typing import NamedTuple
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.batch.work import failed_row
 
-SEEN_WITHIN_S = 10.0
+SEEN_WITHIN_S = 5.0
 """Network file systems show a new file to other nodes only after a while."""
 
 
@@ -38,23 +38,24 @@ class CaseWorker:
             os.chdir(folder)
         sys.path.extend(path for path in import_paths if path not in sys.path and os.path.exists(path))
 
-    def look(self, paths: Sequence[str]) -> Sight:
-        """Ready, unless `unseen` names some of `paths`."""
+    def prepare(self, work: Callable[[Job], CaseRow], paths: Sequence[str]) -> Sight:
+        """Import `work` (by the paths that the constructor took); ready, unless `unseen` names some of `paths`."""
         import ray
 
         from r2seg_agent import __version__
 
+        self._work = work
         deadline = time.monotonic() + SEEN_WITHIN_S
         while (unseen := _unseen(paths)) and time.monotonic() < deadline:
             time.sleep(0.5)
         node = f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:8]}"
         return Sight(node, __version__, unseen)
 
-    def run(self, work: Callable[[Job], CaseRow], job: Job) -> CaseRow:
-        """Do the job; an error that `work` lets through is a bug in it, and this case's alone."""
+    def run(self, job: Job) -> CaseRow:
+        """Do the job; an error that comes through is a bug, and this case's alone."""
         started = time.perf_counter()
         try:
-            return work(job)
+            return self._work(job)
         except Exception as error:
             why = f"unexpected {type(error).__name__}: {error}"
             return failed_row(job, "failed", why, time.perf_counter() - started)

@@ -1,0 +1,211 @@
+"""The ray engine on two node processes: a lost node, a dead worker or a slow case costs nothing but its own cases."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batch_workers import act
+from ray_nodes import Nodes, act_more, children, nodes
+from small_case import write_case
+
+from r2seg_agent.batch.engine import engine_named
+from r2seg_agent.batch.journal import read_rows
+from r2seg_agent.batch.ray_cluster import ray_engine, run_ray
+from r2seg_agent.batch.row import Job, make_jobs
+from r2seg_agent.batch.run import run_batch
+from r2seg_agent.batch.table import TIMES
+from r2seg_agent.batch.work import run_job
+from r2seg_agent.datasets.case import Case
+from r2seg_agent.errors import BudgetError, InputError, MissingDependencyError
+from r2seg_agent.preparation import RunOptions
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is missing (extra `ray`)"),
+    pytest.mark.skipif(sys.platform != "linux", reason="starts and kills node processes"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Nodes]:
+    folder = tempfile.mkdtemp(prefix="r2seg-nodes-", dir="/tmp")  # sockets need a short path
+    with pytest.MonkeyPatch.context() as patch, nodes(Path(folder), 1, 1) as running:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running
+    shutil.rmtree(folder)
+
+
+def _jobs(folder: Path, *requests: str) -> tuple[Job, ...]:
+    folder.mkdir(exist_ok=True)
+    cases = []
+    for number, request in enumerate(requests):
+        image = folder / f"{number:02d}.nii"
+        image.touch()
+        cases.append(Case(image=str(image), patient=str(number), request=request))
+    return make_jobs(tuple(cases), None, RunOptions())
+
+
+def _marks(folder: Path) -> list[int]:
+    return [len(path.read_text()) for path in sorted(folder.glob("*.done"))]
+
+
+def _untimed(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+def test_a_bad_case_of_every_kind_touches_only_itself(cluster: Nodes, tmp_path: Path) -> None:
+    jobs = _jobs(tmp_path / "in", "ok", "die", "ok", "hang", "raise", "fail", "ok", "want memory")
+    result = run_batch(
+        jobs, tmp_path / "out", engine=ray_engine(cluster.address), workers=2, timeout_s=4.0, work=act_more
+    )
+    rows = {row.number: row for row in result.rows}
+    expected = ["done", "crashed", "done", "timed_out", "failed", "failed", "done", "failed"]
+    assert [rows[n].status for n in range(1, 9)] == expected
+    assert rows[2].attempts == 2
+    assert "process died" in rows[2].error
+    assert "4 s" in rows[4].error
+    assert "a bug in the worker" in rows[5].error
+    assert rows[6].error == "cannot be read"
+    assert rows[8].error == "unexpected MemoryError: 8 GB"
+    assert _marks(tmp_path / "in") == [1, 1, 1]
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".seen")]
+    assert all(row.node for row in rows.values())
+
+
+def test_a_lost_node_loses_no_case_and_repeats_none_that_is_finished(cluster: Nodes, tmp_path: Path) -> None:
+    folder, lost = tmp_path / "in", cluster.raylets[1]
+    requests = ["ok", "ok", "hold", "hold", *["ok"] * 6]
+    jobs = _jobs(folder, *requests)
+
+    def lose_node() -> None:
+        """Both nodes hold a case: kill one, and only then let the cases end."""
+        while len(list(folder.glob("held-on-*"))) < 2:
+            time.sleep(0.05)
+        cluster.kill(lost)
+        (folder / "go").touch()
+
+    killer = threading.Thread(target=lose_node, daemon=True)
+    killer.start()
+    result = run_batch(jobs, tmp_path / "out", engine=ray_engine(cluster.address), workers=2, work=act_more)
+    killer.join(10)
+    assert {path.name for path in folder.glob("held-on-*")} >= {f"held-on-{pid}" for pid in cluster.raylets}
+    assert result.summary.statuses == {"done": 10}
+    (again,) = [row for row in result.rows if row.attempts > 1]
+    assert again.request == "hold"
+    assert _marks(folder) == [1] * 10
+    assert len(list(read_rows(tmp_path / "out" / "journal.jsonl"))) == 10
+    last = list(read_rows(tmp_path / "out" / "journal.jsonl"))[-1]
+    assert again.node == last.node, "what is left runs on the other node"
+    run_batch(jobs, tmp_path / "calm", work=act_more)
+    assert _untimed(tmp_path / "out") == _untimed(tmp_path / "calm")
+    cluster.raylets[1] = cluster.add(1)
+
+
+def _workers_of(raylet: int) -> list[int]:
+    names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(raylet) if _there(pid)}
+    return [pid for pid, name in names.items() if b"CaseWorker" in name]
+
+
+def _there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_after_stop_the_cases_under_way_are_finished_and_no_other_is_begun(cluster: Nodes, tmp_path: Path) -> None:
+    jobs, stop = _jobs(tmp_path / "in", *["sleep 0.3"] * 9), threading.Event()
+    taken: list[int] = []
+
+    def few() -> Iterator[Job]:
+        for job in jobs:
+            taken.append(job.number)
+            yield job
+
+    rows = []
+    for row in run_ray(few(), workers=1, stop=stop, work=act, address=cluster.address):
+        rows.append(row)
+        stop.set()
+    assert 1 <= len(rows) <= 2
+    assert len(_marks(tmp_path / "in")) == len(rows)
+    assert len(taken) <= len(rows) + 2, "jobs are taken a few at a time"
+
+
+def test_closing_ends_the_workers_at_once(cluster: Nodes, tmp_path: Path) -> None:
+    rows = run_ray(_jobs(tmp_path, "ok", "hang", "hang"), workers=2, work=act, address=cluster.address)
+    assert next(rows).status == "done"
+    assert any(_workers_of(raylet) for raylet in cluster.raylets)
+    started = time.monotonic()
+    rows.close()
+    while any(_workers_of(raylet) for raylet in cluster.raylets):
+        assert time.monotonic() - started < 20
+        time.sleep(0.1)
+
+
+def test_a_batch_that_was_stopped_goes_on_with_another_engine(cluster: Nodes, tmp_path: Path) -> None:
+    jobs = _jobs(tmp_path / "in", "ok", "fail", "ok", "ok", "ok")
+    with pytest.raises(BudgetError, match="--max-failures 0"):
+        run_batch(jobs, tmp_path / "out", engine=ray_engine(cluster.address), max_failures=0, work=act)
+    done = sum(row.status == "done" for row in read_rows(tmp_path / "out" / "journal.jsonl"))
+    assert 1 <= done < 4
+    result = run_batch(jobs, tmp_path / "out", work=act)
+    assert result.repeated == done
+    assert _marks(tmp_path / "in") == [1, 1, 1, 1]
+
+
+def test_a_worker_that_does_not_see_the_files_says_so(cluster: Nodes, tmp_path: Path) -> None:
+    (tmp_path / "scan.nii").touch()
+    handle = os.open(tmp_path, os.O_RDONLY)
+    mine = Path(f"/proc/self/fd/{handle}")  # another process has none there, or another folder
+    try:
+        case = Case(image=str(mine / "scan.nii"), patient="1", request="ok")
+        (job,) = make_jobs((case,), None, RunOptions(workspace=mine))
+        with pytest.raises(InputError, match=r"does not see `/proc/self/fd/\d+/scan.nii`") as caught:
+            list(run_ray((job,), workers=1, work=act, address=cluster.address))
+        assert "same paths" in caught.value.hint
+    finally:
+        os.close(handle)
+
+
+def test_more_than_any_node_has_is_refused(cluster: Nodes, tmp_path: Path) -> None:
+    jobs = _jobs(tmp_path, "ok")
+    with pytest.raises(InputError, match="2 nodes, 2 CPUs, 0 GPUs"):
+        list(run_ray(jobs, workers=1, gpus_per_worker=1, work=act, address=cluster.address))
+    with pytest.raises(InputError, match="1.5"):
+        list(run_ray(jobs, workers=1, gpus_per_worker=1.5, work=act, address=cluster.address))
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(cluster: Nodes, tmp_path: Path) -> None:
+    for address, why in (("127.0.0.1:1", "refused"), ("somewhere", "not host:port"), ("ray://h:1", "client")):
+        with pytest.raises(InputError, match=why):
+            list(run_ray(_jobs(tmp_path, "ok"), workers=1, work=act, address=address))
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match="package ray") as caught:
+        engine_named("ray")
+    assert "r2seg-agent[ray]" in caught.value.hint
+
+
+def test_a_real_search_gives_the_row_that_it_gives_here(cluster: Nodes, tmp_path: Path) -> None:
+    image, organs = write_case(tmp_path / "case")
+    case = Case(image=str(image), anchors=str(organs), modality="CT", patient="1")
+    (job,) = make_jobs((case,), "find a liver lesion", RunOptions(segmenter="contrast"))
+    (row,) = run_batch((job,), tmp_path / "out", engine=ray_engine(cluster.address)).rows
+    options = job.options.model_copy(update={"workspace": tmp_path / "here", "store": "memory:"})
+    here = run_job(job.model_copy(update={"options": options}))
+    assert row.model_dump(exclude=set(TIMES)) == here.model_dump(exclude=set(TIMES))
+    assert row.outcome == "lesions_found"
+    assert (tmp_path / "out" / "runs" / row.run_id / "report.json").exists()
