@@ -144,3 +144,25 @@ def test_a_folder_lists_its_scans(tmp_path: Path) -> None:
     (tmp_path / "series").mkdir()
     (tmp_path / "series" / "1").write_bytes(b"")
     assert [Path(case.image).name for case in read_cases(tmp_path)] == ["a.nrrd", "b.nii.gz", "series"]
+
+
+def test_neither_workers_nor_order_change_a_byte(
+    made: Calibrated, scans: tuple[Case, ...], file: Path, tmp_path: Path
+) -> None:
+    options = RunOptions(segmenter="contrast", workspace=tmp_path / "ws")
+    stopped = run_calibration(TARGET, scans[12:], options)
+    assert stopped.calibration.n_cases == CASES - 12
+    both = run_calibration(TARGET, scans[::-1], options, workers=2)
+    save_calibration(both.calibration, tmp_path / "liver.json")
+    assert (tmp_path / "liver.json").read_bytes() == file.read_bytes()
+    assert len((tmp_path / "ws" / "journal.jsonl").read_text().splitlines()) == CASES
+
+
+def test_a_case_whose_truth_holds_a_lesion_is_left_out(scans: tuple[Case, ...], tmp_path: Path) -> None:
+    image, organs = write_case(tmp_path / "bearing", seed=3)
+    bearing = Case(image=str(image), patient="x", anchors=str(organs), modality="CT", truth=f"{organs}::3")
+    free = scans[0].model_copy(update={"truth": f"{scans[0].anchors}::77"})
+    options = RunOptions(segmenter="contrast", workspace=tmp_path / "ws")
+    made = run_calibration(TARGET, [bearing, free], options)
+    assert made.calibration.n_cases == 1
+    assert [(one.case, one.why) for one in made.left_out] == [(bearing, "its truth holds a lesion")]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from r2seg_agent.cli import _options as options
-from r2seg_agent.cli._options import FeatureKind
+from r2seg_agent.cli._cases import batch_progress
+from r2seg_agent.cli._options import EngineKind, FeatureKind
 
 if TYPE_CHECKING:
     from r2seg_agent.calibrate import Calibrated
@@ -19,7 +21,8 @@ def calibrate_command(
         Path,
         typer.Option(
             "--cases",
-            help="Lesion-free scans: a .csv or .jsonl table (image, patient, anchors, modality, series), or a folder.",
+            help="Lesion-free scans: a .csv or .jsonl table (image, patient, anchors, modality, series), a folder, or "
+            "a BIDS, nnU-Net or Medical Decathlon data set. Cases whose truth holds a lesion are left out.",
             show_default=False,
         ),
     ],
@@ -27,6 +30,14 @@ def calibrate_command(
         str, typer.Option("--target", help='What `find` will look for, in words: "lung nodule".', show_default=False)
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The calibration file to write.", show_default=False)],
+    layout: options.Layout = None,
+    lesion_label: options.LesionLabels = None,
+    only: options.Only = None,
+    workers: options.Workers = 1,
+    engine: options.Engine = EngineKind.local,
+    address: options.Address = None,
+    gpus_per_worker: options.GpusPerWorker = 0.0,
+    timeout: options.CaseTimeout = None,
     anchors: options.Anchors = "auto",
     segmenter: options.Segmenter = "auto",
     orientations: options.Orientations = 1,
@@ -47,13 +58,15 @@ def calibrate_command(
 ) -> None:
     """Run the search on lesion-free scans and keep its scores, so that `find --calibration` gives valid p-values.
 
-    Patients count, not scans: 19 of them serve alpha 0.05. A stopped command goes on where it was.
+    Patients count, not scans: 19 of them serve alpha 0.05. Stop it or kill it at any time and give the same command
+    again: what the workspace holds is not repeated.
 
     Example: r2seg calibrate --cases lesion-free.csv --target "lung nodule" --out lung.json
     """
+    from r2seg_agent.batch.engine import engine_named
     from r2seg_agent.calibrate import run_calibration
-    from r2seg_agent.cli._progress import terminal_progress
-    from r2seg_agent.datasets.read import read_cases
+    from r2seg_agent.cli._dataset import read_and_tell
+    from r2seg_agent.cli._stop import stop_on_interrupt
     from r2seg_agent.errors import InputError
     from r2seg_agent.preparation import RunOptions
     from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
@@ -76,9 +89,24 @@ def calibrate_command(
         }
     )
     earlier = None if extend is None else load_calibration(extend)
-    listed = read_cases(cases)
-    with terminal_progress(enabled=not quiet) as progress:
-        made = run_calibration(target, listed, chosen, progress, earlier=earlier)
+    data = read_and_tell(
+        cases, layout, request=target, lesion_labels=lesion_label, only=only, anchors=anchors, modality=modality
+    )
+    stop = threading.Event()
+    with stop_on_interrupt() as stopping, batch_progress(len(data.cases), enabled=not quiet) as on_row:
+        stopping.stop = stop
+        made = run_calibration(
+            target,
+            data.cases,
+            chosen,
+            earlier=earlier,
+            engine=engine_named(engine.value, address),
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+            timeout_s=timeout,
+            on_row=on_row,
+            stop=stop,
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(made.calibration, out)
     _tell(made, out, alpha)

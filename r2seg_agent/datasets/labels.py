@@ -61,12 +61,11 @@ def parse_labels(found: object, file: str) -> Labels:
 def choose_labels(labels: Labels, wanted: Wanted) -> LabelChoice:
     """Which labels are truth and anchors. Raises `InputError` that lists the names where only the user can know."""
     told = ", ".join(f"{name} ({_values(values)})" for name, values in labels.items())
-    if wanted.lesion_labels == NO_LABEL:
-        return LabelChoice((), {}, (f"No truth is used; labels: {told}.",))
     means = {name: meaning_of(name) for name in labels}
-    if wanted.lesion_labels:
+    names: list[str] = []
+    if wanted.lesion_labels and wanted.lesion_labels != NO_LABEL:
         names = [_named(label, labels, told) for label in wanted.lesion_labels]
-    else:
+    elif not wanted.lesion_labels:
         names = _lesion_names(means, wanted.request, told)
     lesion = tuple(sorted({value for name in names for value in labels[name]}))
     organs = _organs(labels, means, names, wanted.request) if wanted.anchors else {}
@@ -76,7 +75,8 @@ def choose_labels(labels: Labels, wanted: Wanted) -> LabelChoice:
         also = f"; not counted as lesion: {', '.join(left)}" if left else ""
         notes.append(f"Truth: label {' + '.join(names)} ({_values(lesion)}){also}.")
     else:
-        notes.append(f"No label is a lesion, so there is no truth; labels: {told}.")
+        why = "No truth, as wished" if wanted.lesion_labels else "No label is a lesion, so there is no truth"
+        notes.append(f"{why}; labels: {told}.")
     if organs:
         told_organs = ", ".join(dict.fromkeys(organs.values()))
         notes.append(
