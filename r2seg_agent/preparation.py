@@ -52,7 +52,7 @@ class RunOptions(Frozen):
     orientations: int = 1
     preset: Preset = "full"
     reject: Literal["auto", "paper", "conformal", "score"] = "auto"
-    score: ScoreName = "contrast_log_volume"
+    score: ScoreName = "scan_statistic"
     feature: FeatureName = "intensity"
     calibration: Path | None = None
     alpha: float = 0.05

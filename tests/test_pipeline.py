@@ -225,7 +225,7 @@ def test_conformal_mode_judges_by_a_matching_calibration(
     found: tuple[Report, Path], with_lesion: Case, tmp_path: Path
 ) -> None:
     features = found[0].findings[0].candidate.features
-    score = score_named("contrast_log_volume")(features, 0.0)
+    score = score_named(RejectSettings().score)(features, 0.0)
     weak = _calibration(found[0], tmp_path / "weak.json", [score * i / 100 for i in range(39)])
     strong = _calibration(found[0], tmp_path / "strong.json", [score * 2.0] * 39)
     options = _options(with_lesion, tmp_path / "ws", reject="conformal", calibration=weak)

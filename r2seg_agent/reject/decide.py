@@ -30,7 +30,12 @@ from r2seg_agent.reject.calibration import (
     case_maximum_p,
 )
 from r2seg_agent.reject.evidence import Evidence, gather_evidence
-from r2seg_agent.reject.fdr import benjamini_hochberg, benjamini_yekutieli
+from r2seg_agent.reject.fdr import (
+    benjamini_hochberg,
+    benjamini_yekutieli,
+    conformal_e_values,
+    e_benjamini_hochberg,
+)
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.scores import USES_MMD2, score_named
 from r2seg_agent.reject.settings import Correction, RejectSettings
@@ -40,6 +45,7 @@ from r2seg_agent.segment.protocol import Segmenter
 _ADJUST: Mapping[Correction, Callable[[Sequence[float]], NDArray[np.float64]]] = {
     "bh": benjamini_hochberg,
     "by": benjamini_yekutieli,
+    "ebh": e_benjamini_hochberg,
     "none": lambda p: np.asarray(p, dtype=np.float64),
 }
 
@@ -125,7 +131,9 @@ def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
         p_values = [None if s is None or checked is None else read(checked, s) for s in scores]
     whole_case = settings.mode == "conformal" and settings.reading == "case_maximum"
     closed = None if whole_case else next((g for g in evidence.case_gates if not g.passed), None)
-    q_values = _family_q(p_values, evidence.gates, "none" if whole_case else settings.correction)
+    correction: Correction = "none" if whole_case else settings.correction
+    adjusted = _e_values(scores, evidence.calibration) if correction == "ebh" else p_values
+    q_values = _family_q(adjusted, evidence.gates, correction)
     decided = []
     for k, own in enumerate(evidence.gates):
         survived, reason = _verdict(
@@ -190,13 +198,19 @@ def _two_sample(
     return [t and round(t.mmd2, MMD2_DECIMALS) for t in defined], [t and t.p for t in defined]
 
 
+def _e_values(scores: Sequence[float | None], calibration: Calibration | None) -> list[float | None]:
+    """Against one random candidate per lesion-free case; None without a score, or a calibration (mode `score`)."""
+    null = [] if calibration is None else calibration.null.candidates
+    return [None if s is None or calibration is None else float(conformal_e_values(null, [s])[0]) for s in scores]
+
+
 def _family_q(
-    p_values: Sequence[float | None], gates: Sequence[tuple[GateResult, ...]], correction: Correction
+    values: Sequence[float | None], gates: Sequence[tuple[GateResult, ...]], correction: Correction
 ) -> list[float | None]:
-    """q over the candidates that pass their gates and have a p-value; None for the others."""
-    family = [k for k, p in enumerate(p_values) if p is not None and all(g.passed for g in gates[k])]
-    q: list[float | None] = [None] * len(p_values)
-    adjusted = _ADJUST[correction]([p for k in family if (p := p_values[k]) is not None])
+    """q over the candidates that pass their gates and have a value (p, or e for e-BH); None for the others."""
+    family = [k for k, value in enumerate(values) if value is not None and all(g.passed for g in gates[k])]
+    q: list[float | None] = [None] * len(values)
+    adjusted = _ADJUST[correction]([value for k in family if (value := values[k]) is not None])
     for k, value in zip(family, adjusted.tolist(), strict=True):
         q[k] = value
     return q

@@ -12,7 +12,6 @@ WHOLES = ("segmenter", "anchor_source")
 MAX_LISTED = 6
 MAX_VALUE = 60
 _WORDS = {
-    "score": "score (`--score`)",
     "rounds": "search rounds (`--rounds`)",
     "anchor_source": "anchors from",
     "anchors": "anchor organs",

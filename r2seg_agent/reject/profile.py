@@ -18,8 +18,8 @@ from pydantic import Field
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Float3
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.reject.noise import measure_noise
 from r2seg_agent.segment.features import anchor_statistics
-from r2seg_agent.segment.noise import measure_noise
 
 if TYPE_CHECKING:
     from r2seg_agent.reject.calibration import Calibration
@@ -35,7 +35,7 @@ RELATIVE_FLOOR = 0.05
 class ScanProfile(Frozen):
     """Measured inside the anchor organs, robust to lesions and to the anchor's edge; axes (z, y, x).
 
-    `noise_fwhm_mm`: FWHM of the Gaussian that makes white noise as smooth as this noise (`segment/noise.py`); 0 where
+    `noise_fwhm_mm`: FWHM of the Gaussian that makes white noise as smooth as this noise (`reject/noise.py`); 0 where
     neighbours do not resemble each other or the axis is too short. `anchor_mad` is 1.4826 · median |I − median|.
     """
 

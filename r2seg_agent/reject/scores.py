@@ -18,7 +18,6 @@ ScoreName = Literal[
     "mmd2_volume",
     "contrast_log_volume",
     "contrast_sqrt_volume",
-    "contrast_sqrt_samples",
     "segmenter_mass",
     "scan_statistic",
 ]
@@ -39,16 +38,12 @@ def contrast_sqrt_volume(features: CandidateFeatures, mmd2: float) -> float:
     return abs(features.contrast) * math.sqrt(features.volume_mm3)
 
 
-def contrast_sqrt_samples(features: CandidateFeatures, mmd2: float) -> float:
-    """|contrast| · √N, N the independent values that the candidate's mean averages: its z-score in correlated noise."""
-    return abs(features.contrast) * math.sqrt(features.independent_samples)
-
-
 def scan_statistic(features: CandidateFeatures, mmd2: float) -> float:
     """The best z-score of a ball-shaped mean at the candidate, over ball sizes, less what chance reaches.
 
     Unlike the scores above it does not trust the candidate's outline, which noise draws, and it is measured in units
-    of the organ's own ball means, so noise of another correlation changes it little (`segment/ball_scan.py`).
+    of the organ's own ball means, so noise of another correlation changes it little (`segment/ball_scan.py`). The most
+    powerful one measured, and the least hurt where calibration and scan differ (docs/validity.md).
     """
     return features.scan_statistic
 
@@ -73,7 +68,6 @@ SCORES: Mapping[ScoreName, Score] = {
     "mmd2_volume": mmd2_volume,
     "contrast_log_volume": contrast_log_volume,
     "contrast_sqrt_volume": contrast_sqrt_volume,
-    "contrast_sqrt_samples": contrast_sqrt_samples,
     "segmenter_mass": segmenter_mass,
     "scan_statistic": scan_statistic,
 }

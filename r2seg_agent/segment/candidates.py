@@ -89,8 +89,6 @@ class CandidateFeatures(Frozen):
     what their maximum reaches by chance (`ball_scan.py`); 0 where the organ is too small to measure it."""
     scan_radius_mm: float = 0.0
     """Radius of that ball."""
-    independent_samples: float = 1.0
-    """How many independent values its mean averages: its volume over that of a correlated patch of the scan's noise."""
 
 
 Decision = Literal["pending", "survived", "rejected"]

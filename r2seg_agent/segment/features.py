@@ -13,7 +13,6 @@ from r2seg_agent.imaging.geometry import Float3, Geometry
 from r2seg_agent.imaging.volume import FloatArray, Mask, Volume
 from r2seg_agent.segment.ball_scan import BallScan
 from r2seg_agent.segment.candidates import CandidateFeatures, Region
-from r2seg_agent.segment.noise import Noise, independent_samples, measure_noise
 
 MAD_TO_SD = 1.4826
 MIN_MAD = 1e-6
@@ -31,8 +30,8 @@ where the second voxel beyond its surface looks alike too. Thicker slices are to
 
 @dataclass(frozen=True)
 class AnchorStatistics:
-    """Grey values of the whole anchor M*: `mad` is 1.4826 · median |I − median|; `scan` and `noise` are measured when
-    they are first asked for."""
+    """Grey values of the whole anchor M*: `mad` is 1.4826 · median |I − median|; `scan` is computed when it
+    is first asked for."""
 
     median: float
     mad: float
@@ -43,11 +42,6 @@ class AnchorStatistics:
     def scan(self) -> BallScan:
         """Ball means over the whole anchor."""
         return BallScan(self.volume, self.anchor)
-
-    @cached_property
-    def noise(self) -> Noise:
-        """The noise inside the anchor."""
-        return measure_noise(self.volume, self.anchor)
 
 
 def anchor_statistics(volume: Volume, anchor: Mask) -> AnchorStatistics:
@@ -119,7 +113,6 @@ def describe(
         attachment=region.attached_radius_mm / radius,
         scan_statistic=scan,
         scan_radius_mm=scan_radius_mm,
-        independent_samples=independent_samples(volume_mm3, stats.noise.fwhm_mm, spacing, is_2d=volume.geometry.is_2d),
     )
 
 

@@ -12,6 +12,7 @@ from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity, CaseScores, build_calibration
 from r2seg_agent.reject.decide import Decided, decide
+from r2seg_agent.reject.fdr import conformal_e_values, e_benjamini_hochberg
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.identity import require_calibration, run_identity
 from r2seg_agent.reject.settings import PAPER_LABEL, RejectSettings, describe_mode
@@ -35,7 +36,7 @@ ANCHORS = AnchorSourceInfo(
     name="masks", version="1", kind="masks", stand_in=False, licence="", modalities=("CT",), settings={}
 )
 PAPER = RejectSettings(permutations=199)
-CONFORMAL = RejectSettings(mode="conformal")
+CONFORMAL = RejectSettings(mode="conformal", score="contrast_log_volume")
 ROI = Box(start=(1, 2, 2), stop=(15, 30, 30))
 LESION, NORMAL, SPECK = (4, 6, 6), (4, 18, 18), (10, 20, 8)
 
@@ -167,7 +168,7 @@ def test_conformal_mode_with_a_score_that_needs_mmd2() -> None:
 
 
 def test_candidate_reading_is_corrected_over_the_case() -> None:
-    settings = RejectSettings(mode="conformal", reading="candidate", alpha=0.2)
+    settings = RejectSettings(mode="conformal", score="contrast_log_volume", reading="candidate", alpha=0.2)
     lesion, normal, speck = run(settings, calibration=calibration(59, settings), identity=identity(settings))
     assert lesion.p < lesion.q <= 3 * lesion.p
     assert lesion.survived
@@ -179,6 +180,21 @@ def test_candidate_reading_is_corrected_over_the_case() -> None:
         normal.p,
         speck.p,
     ]
+
+
+def test_e_bh_reads_e_values_of_the_calibration() -> None:
+    settings = RejectSettings(
+        mode="conformal", score="contrast_log_volume", reading="candidate", alpha=0.2, correction="ebh"
+    )
+    made = calibration(199, settings)
+    decided = run(settings, calibration=made, identity=identity(settings))
+    e = conformal_e_values(made.null_candidates, [d.score for d in decided if d.score is not None])
+    assert [d.q for d in decided] == pytest.approx(e_benjamini_hochberg(e).tolist())
+    assert decided[0].survived
+    assert not decided[1].survived
+    assert "whatever the dependence" in describe_mode(settings, made).guarantee
+    with pytest.raises(InputError, match="paper mode has none"):
+        RejectSettings(mode="paper", correction="ebh")
 
 
 def test_the_reference_without_candidates_leaves_them_out() -> None:

@@ -25,7 +25,6 @@ BASE = CandidateFeatures(
     elongation=1.2,
     exterior_contact=0.0,
     scan_statistic=2.5,
-    independent_samples=9.0,
 )
 
 
@@ -37,7 +36,6 @@ def test_formulas() -> None:
             "mmd2_volume": 0.3 * math.log(251),
             "contrast_log_volume": 4 * math.log(251),
             "contrast_sqrt_volume": 4 * math.sqrt(250),
-            "contrast_sqrt_samples": 4 * 3,
             "segmenter_mass": 0.8 * 10,
             "scan_statistic": 2.5,
         }

@@ -20,7 +20,7 @@ from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.trace.evidence import read_evidence, store_evidence
 
 PAPER = RejectSettings(permutations=99, sample_size=50)
-CONFORMAL = RejectSettings(mode="conformal", sample_size=50)
+CONFORMAL = RejectSettings(mode="conformal", score="contrast_log_volume", sample_size=50)
 
 
 def features(volume_mm3: float, contrast: float) -> CandidateFeatures:

@@ -27,7 +27,6 @@ WINSOR_SD = 3.0
 WINSOR_SHARE = 0.99501
 """E[min(z², 9)] of a standard normal z: what winsorising at 3 takes from a variance."""
 MAD_TO_SD = 1.4826
-FWHM_PER_SD = math.sqrt(8.0 * math.log(2.0))
 
 
 class Noise(NamedTuple):
@@ -53,18 +52,6 @@ def measure_noise(volume: Volume, mask: Mask) -> Noise:
         return Noise(0.0, (0.0, 0.0, 0.0))
     z, y, x = (_fwhm_mm(_half_variance(volume, mask, axis, 1), sill, spacing[axis]) for axis in range(3))
     return Noise(math.sqrt(sill), (z, y, x))
-
-
-def independent_samples(volume_mm3: float, fwhm_mm: Float3, spacing_mm: Float3, *, is_2d: bool = False) -> float:
-    """How many independent values the mean over a region of this volume averages: V / Π ℓ_a, at least 1.
-
-    ℓ_a = √(4π) s_a is the integral of the noise's correlation along axis a, at least one voxel. The variance of the
-    mean over a region that is large against the noise is σ² / (V / Π ℓ_a).
-    """
-    lengths = [
-        max(step, math.sqrt(4.0 * math.pi) * fwhm / FWHM_PER_SD) for fwhm, step in zip(fwhm_mm, spacing_mm, strict=True)
-    ]
-    return max(1.0, volume_mm3 / (spacing_mm[0] * math.prod(lengths[1:]) if is_2d else math.prod(lengths)))
 
 
 def _fwhm_mm(first: float | None, sill: float, step_mm: float) -> float:

@@ -10,10 +10,11 @@ from scipy import ndimage
 
 from r2seg_agent.imaging.geometry import Float3, Geometry
 from r2seg_agent.imaging.volume import FloatArray, Mask, Volume
-from r2seg_agent.segment.noise import FWHM_PER_SD, independent_samples, measure_noise
+from r2seg_agent.reject.noise import measure_noise
 
 SHAPE = (24, 64, 64)
 SPACING: Float3 = (2.0, 0.8, 1.0)
+FWHM_PER_SD = math.sqrt(8 * math.log(2))
 
 
 def smooth_noise(seed: int, fwhm_mm: Float3, sd: float = 15.0) -> FloatArray:
@@ -85,24 +86,8 @@ def test_a_picture_has_no_noise_across_slices() -> None:
 def test_a_large_organ_is_read_in_every_kth_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = volume_of(60 + smooth_noise(5, (4.0, 2.0, 2.0)))
     whole = measure_noise(volume, EVERYWHERE)
-    monkeypatch.setattr("r2seg_agent.segment.noise.MAX_PAIRS", 20_000)
+    monkeypatch.setattr("r2seg_agent.reject.noise.MAX_PAIRS", 20_000)
     part = measure_noise(volume, EVERYWHERE)
     assert part != whole
     assert part.sd == pytest.approx(whole.sd, rel=0.05)
     assert part.fwhm_mm == pytest.approx(whole.fwhm_mm, rel=0.1)
-
-
-def test_independent_samples_give_the_variance_of_a_mean() -> None:
-    """Against the variance of box means over smooth noise, which the formula predicts for boxes of many FWHM."""
-    fwhm: Float3 = (4.0, 2.0, 2.0)
-    means = np.concatenate([smooth_noise(s, fwhm, 1.0).reshape(2, 12, 4, 16, 4, 16).mean((1, 3, 5)).ravel()
-                            for s in range(12)])  # fmt: skip
-    box_mm3 = 12 * 16 * 16 * math.prod(SPACING)
-    n = independent_samples(box_mm3, fwhm, SPACING)
-    # 6, 6 and 8 FWHM long: each axis still varies some 13 % less than the formula's endless box.
-    assert 0.55 / n < means.var() < 0.85 / n
-
-
-def test_white_noise_counts_voxels() -> None:
-    assert independent_samples(1000 * math.prod(SPACING), (0.0, 0.0, 0.0), SPACING) == pytest.approx(1000)
-    assert independent_samples(0.1, (0.0, 0.0, 0.0), SPACING) == 1.0
