@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from r2seg_agent import __version__
-from r2seg_agent.cli import ablate, batch, calibrate, chat, data, doctor, find, resume, trace, weights
+from r2seg_agent.cli import ablate, batch, calibrate, chat, data, doctor, find, phantom, resume, trace, weights
 from r2seg_agent.cli import eval as evaluation
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("batch")(batch.batch_command)
 app.command("calibrate")(calibrate.calibrate_command)
 app.command("eval")(evaluation.eval_command)
 app.command("ablate")(ablate.ablate_command)
+app.command("phantom")(phantom.phantom_command)
 app.command("doctor")(doctor.doctor_command)
 app.add_typer(trace.app, name="trace")
 app.add_typer(data.app, name="data")

@@ -27,7 +27,7 @@ from r2seg_agent.phantom.scanner import Scanner, blur, noise, noise_map
 from r2seg_agent.phantom.texture import Lattice
 from r2seg_agent.phantom.tissues import TissueCanvas
 
-FINEST_MM: Float3 = (2.5, 1.6, 1.6)
+FINEST_MM: Float3 = (3.0, 1.6, 1.6)
 """A coarser grid (z, y, x) is drawn this fine at least and then sampled, so that voxels hold mixtures."""
 MR_NOISE_SD = 16.0
 SHADING_STEP_MM = 110.0

@@ -17,7 +17,7 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Index3
 from r2seg_agent.imaging.volume import FloatArray, Mask, Volume
 from r2seg_agent.phantom.lesions import LesionField, LesionLook, draw_lesion
-from r2seg_agent.phantom.measure import NoiseModel, edge_fwhm_mm, measure_noise, residual
+from r2seg_agent.phantom.measure import NoiseModel, edge_fwhm_mm, measure_covariance, residual
 from r2seg_agent.phantom.scanner import FWHM
 
 
@@ -45,7 +45,7 @@ class Match:
         """Blur from the skin (where it cannot be seen: 1.1 voxels), noise from inside the organ."""
         seen = edge_fwhm_mm(volume) if volume.unit == "HU" else None
         blur = seen if seen is not None else 1.1 * volume.geometry.spacing_mm[1]
-        return cls(blur, measure_noise(volume, organ_mask) if resynthesise else None)
+        return cls(blur, measure_covariance(volume, organ_mask) if resynthesise else None)
 
 
 def implant_lesion(

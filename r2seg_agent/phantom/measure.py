@@ -1,4 +1,4 @@
-"""What a scan's own noise and blur are, measured in the scan: `measure_noise`, `edge_fwhm_mm`."""
+"""What a scan's own noise and blur are, measured in the scan: `measure_covariance`, `edge_fwhm_mm`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def residual(array: NDArray[np.generic], mask: Mask, spacing_mm: tuple[float, fl
     return left
 
 
-def measure_noise(volume: Volume, mask: Mask, *, erode_mm: float = 4.0) -> NoiseModel:
+def measure_covariance(volume: Volume, mask: Mask, *, erode_mm: float = 4.0) -> NoiseModel:
     """The noise inside an organ (z, y, x), `erode_mm` away from its border, vessels (beyond 3.5 MAD) left out.
 
     Covariance by lag is the masked autocorrelation Σ r(i) r(i+l) / Σ m(i) m(i+l), tapered to nothing at `LARGEST_LAG`;
