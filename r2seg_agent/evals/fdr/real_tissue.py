@@ -26,6 +26,7 @@ CNRS: Mapping[str, tuple[float, ...]] = {LUNG: (4.0, 8.0, 12.0)}
 """Lesion contrast in robust standard deviations of the organ's grey values. A lung's is 60–120 HU, and its vessels
 stand out by 600 HU: what would be plain in a liver is nothing there."""
 DEFAULT_CNRS = (2.0, 3.0, 4.0)
+FOLDS = 10
 LESION_BLOCKS = 30
 """Blocks per tissue that get lesions, drawn at random."""
 
@@ -95,8 +96,9 @@ def calibrations(
 ) -> tuple[Calibration, ...]:
     """The calibration that judges each block of `one`; a block stands for a patient here, which it is not.
 
-    "same scan": all other blocks of its scan. In lesion-free blocks the symmetry of ranks then caps the level at α
-    whatever the data: that is no evidence. "other half": the other half's blocks. "other scans": all of `others`.
+    "same scan": the nine tenths of its scan's blocks, drawn at random, that it is not in. Ranks are symmetric then, so
+    the level of lesion-free blocks cannot leave α but by chance: that is no evidence. "other half": the other half's
+    blocks. "other scans": all of `others`.
     """
     null = [
         CaseScores(case=str(k), patient=str(k), scores=case.scores, profile=profile)
@@ -104,7 +106,12 @@ def calibrations(
     ]
     identity = calibration_of([ScoredCase((), (), ())], score).identity
     if split == "same scan":
-        return tuple(build_calibration(identity, null[:k] + null[k + 1 :]) for k in range(len(null)))
+        fold = (np.random.default_rng(0).permutation(len(null)) % FOLDS).tolist()
+        without = [
+            build_calibration(identity, [case for case, own in zip(null, fold, strict=True) if own != k])
+            for k in range(FOLDS)
+        ]
+        return tuple(without[k] for k in fold)
     if split == "other half":
         first, second = halves(one)
         by_first, by_second = (build_calibration(identity, [null[k] for k in half]) for half in (first, second))

@@ -1,0 +1,226 @@
+"""`python -m r2seg_agent.evals.fdr.real_tissue_tables`: the tables and plots of docs/validity-real-tissue.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from r2seg_agent.evals.fdr.intervals import Share, exact_level, share_of
+from r2seg_agent.evals.fdr.levels import Tested, paper_tested
+from r2seg_agent.evals.fdr.real_tissue import (
+    Lesion,
+    SearchedTissue,
+    Split,
+    calibrations,
+    judge_blocks,
+    lesions_of,
+    proposed,
+    same_organ,
+    search_tissue,
+    warned,
+)
+from r2seg_agent.evals.fdr.search import GateChoice
+from r2seg_agent.evals.fdr.tissue import TISSUES
+from r2seg_agent.evals.measure import machine_line
+from r2seg_agent.reject.scores import SCORES, ScoreName
+from r2seg_agent.reject.settings import RejectSettings
+
+ALPHA = 0.05
+SPLITS: tuple[Split, ...] = ("same scan", "other half", "other scans")
+GATE_WORDS: dict[GateChoice, str] = {"all": "all gates", "L2": "the paper's gates (L2)"}
+SCORE: ScoreName = RejectSettings().score
+
+
+class LevelRow(NamedTuple):
+    """One tissue: lesion-free blocks called a finding, and blocks that the profile diagnostic warns about."""
+
+    name: str
+    blocks: int
+    candidates: float
+    paper: Share
+    level: dict[Split, Share | None]
+    n: dict[Split, int]
+    warned: dict[Split, Share]
+
+
+def level_rows(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateChoice) -> Iterator[LevelRow]:
+    """Levels at `ALPHA`; None where a split has too few calibration blocks for it."""
+    for one in tissues:
+        level: dict[Split, Share | None] = {}
+        sizes: dict[Split, int] = {}
+        warnings: dict[Split, Share] = {}
+        for split in SPLITS:
+            by = calibrations(one, split, same_organ(one, tissues), score=score, gates=gates)
+            sizes[split] = min(c.n_cases for c in by)
+            tested = judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA)
+            level[split] = share_of([t.p <= ALPHA for t in tested]) if exact_level(ALPHA, sizes[split]) > 0 else None
+            warnings[split] = share_of(warned(one, by))
+        yield LevelRow(
+            name=one.tissue.name,
+            blocks=len(one.free),
+            candidates=float(np.mean([sum(case.passed[gates]) for case in one.free])),
+            paper=share_of([t.survivors > 0 for t in paper_tested(one.free, gates)]),
+            level=level,
+            n=sizes,
+            warned=warnings,
+        )
+
+
+class PairRow(NamedTuple):
+    """One scan judged by the blocks of a single other one."""
+
+    judged: str
+    by: str
+    level: Share
+    warned: Share
+
+
+def pair_rows(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateChoice) -> Iterator[PairRow]:
+    """Every ordered pair of scans of one organ whose calibration serves `ALPHA`."""
+    for one in tissues:
+        for other in same_organ(one, tissues):
+            by = calibrations(one, "other scans", [other], score=score, gates=gates)
+            if exact_level(ALPHA, by[0].n_cases) > 0:
+                tested = judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA)
+                yield PairRow(
+                    one.tissue.name,
+                    other.tissue.name,
+                    share_of([t.p <= ALPHA for t in tested]),
+                    share_of(warned(one, by)),
+                )
+
+
+class ScoreRow(NamedTuple):
+    """One score over all tissues: level by split, and power for a lesion of 1 ml at the middle contrast."""
+
+    score: ScoreName
+    gates: GateChoice
+    level: dict[Split, Share]
+    power: dict[Split, Share]
+    false_share: float
+
+
+def score_row(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateChoice) -> ScoreRow:
+    """Pooled over tissues; splits that cannot serve `ALPHA` are left out. `false_share`: same scan, with lesions."""
+    level, power, shares = {}, {}, []
+    for split in SPLITS:
+        free: list[Tested] = []
+        ill: list[Tested] = []
+        for one in tissues:
+            by = calibrations(one, split, same_organ(one, tissues), score=score, gates=gates)
+            if exact_level(ALPHA, min(c.n_cases for c in by)) > 0:
+                free += judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA)
+                ill += judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA, lesion=middle(one))
+        level[split], power[split] = share_of([t.p <= ALPHA for t in free]), share_of([t.hit for t in ill])
+        if split == "same scan":
+            shares = [t.false_share for t in ill]
+    return ScoreRow(score, gates, level, power, float(np.mean(shares)))
+
+
+def middle(one: SearchedTissue) -> Lesion:
+    """1 ml at the middle one of the tissue's contrasts."""
+    contrasts = sorted({lesion.cnr for lesion in lesions_of(one.tissue)})
+    return Lesion(1.0, contrasts[len(contrasts) // 2])
+
+
+class PowerRow(NamedTuple):
+    """Lesions found in all scans of one organ: proposed by the segmenter, and surviving by split."""
+
+    organ: str
+    lesion: Lesion
+    proposed: Share
+    power: dict[Split, Share]
+
+
+def power_rows(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateChoice) -> Iterator[PowerRow]:
+    """Every organ and lesion at `ALPHA`."""
+    for organ in dict.fromkeys(one.tissue.organ for one in tissues):
+        own = [one for one in tissues if one.tissue.organ == organ]
+        by = {
+            (one.tissue.name, split): calibrations(one, split, same_organ(one, tissues), score=score, gates=gates)
+            for one in own
+            for split in SPLITS
+        }
+        for lesion in lesions_of(own[0].tissue):
+            power = {}
+            for split in SPLITS:
+                hits = [
+                    test.hit
+                    for one in own
+                    if exact_level(ALPHA, min(c.n_cases for c in by[one.tissue.name, split])) > 0
+                    for test in judge_blocks(
+                        one, by[one.tissue.name, split], score=score, gates=gates, alpha=ALPHA, lesion=lesion
+                    )
+                ]
+                power[split] = share_of(hits)
+            there = [hit for one in own for hit in proposed(one, lesion, gates)]
+            yield PowerRow(organ, lesion, share_of(there), power)
+
+
+def print_levels(rows: Sequence[LevelRow]) -> None:
+    """Table of `level_rows`."""
+    head = ["tissue", "blocks", "candidates per block", "`paper`", *SPLITS, "warned: other half", "warned: other scans"]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in rows:
+        cells = [str(share) if (share := row.level[split]) else f"– ({row.n[split]} blocks)" for split in SPLITS]
+        print(
+            f"| {row.name} | {row.blocks} | {row.candidates:.2f} | {row.paper} | {' | '.join(cells)} "
+            f"| {row.warned['other half'].value:.2f} | {row.warned['other scans'].value:.2f} |"
+        )
+
+
+def main() -> int:
+    """Search, judge, print, draw."""
+    parser = argparse.ArgumentParser(prog="python -m r2seg_agent.evals.fdr.real_tissue_tables", description=__doc__)
+    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="where the plots go")
+    given = parser.parse_args()
+    tissues = []
+    for tissue in TISSUES:
+        print(f"searching {tissue.name}", file=sys.stderr, flush=True)
+        tissues.append(search_tissue(tissue))
+    print(machine_line())
+    report(tissues, given.images)
+    return 0
+
+
+def report(tissues: Sequence[SearchedTissue], images: Path) -> None:
+    """All tables to standard output, plots to `images`."""
+    from r2seg_agent.evals.fdr.real_tissue_plots import draw_levels, draw_power
+
+    for gates, words in GATE_WORDS.items():
+        rows = list(level_rows(tissues, SCORE, gates))
+        print(f"\n### Lesion-free blocks called a finding at {ALPHA}, `{SCORE}`, {words}\n")
+        print_levels(rows)
+        if gates == "all":
+            draw_levels(rows, ALPHA, images / "fdr-real-level.png")
+    pairs = list(pair_rows(tissues, SCORE, "all"))
+    print("\n### One other scan as the calibration\n\n| judged | by | level | blocks warned about |\n|---|---|---|---|")
+    for pair in sorted(pairs, key=lambda p: -p.level.value):
+        print(f"| {pair.judged} | {pair.by} | {pair.level} | {pair.warned.value:.2f} |")
+    print("\n### Scores, all tissues together\n")
+    print(
+        "| score | gates | level: same scan | other half | other scans | power: same scan | other scans | false share |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for score in SCORES:
+        for gates in GATE_WORDS:
+            one = score_row(tissues, score, gates)
+            cells = [str(one.level[split]) for split in SPLITS] + [str(one.power[s]) for s in (SPLITS[0], SPLITS[2])]
+            print(f"| `{score}` | {gates} | {' | '.join(cells)} | {one.false_share:.3f} |", flush=True)
+    power = list(power_rows(tissues, SCORE, "all"))
+    print(f"\n### Lesions found, `{SCORE}`, all gates\n")
+    print("| organ | volume (ml) | contrast / sd | proposed | same scan | other half | other scans |")
+    print("|---|---|---|---|---|---|---|")
+    for found in power:
+        cells = [str(found.proposed), *(str(found.power[split]) for split in SPLITS)]
+        print(f"| {found.organ} | {found.lesion.volume_ml:g} | {found.lesion.cnr:g} | {' | '.join(cells)} |")
+    draw_power(power, images / "fdr-real-power.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
