@@ -44,7 +44,7 @@ def calibrate_command(
     feature: options.Feature = FeatureKind.intensity,
     score: Annotated[
         str, typer.Option("--score", help="What candidates are ranked by; a wrong name lists all.")
-    ] = "contrast_log_volume",
+    ] = "scan_statistic",
     alpha: options.Alpha = 0.05,
     extend: Annotated[
         Path | None,
