@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.errors import RunFailedError
+from r2seg_agent.errors import InputError, R2SegError, RunFailedError
 from r2seg_agent.evals.segmentation.candidates import match_candidates
 from r2seg_agent.evals.segmentation.lesions import label_lesions, match_lesions
 from r2seg_agent.evals.segmentation.models import CandidateMatch, CaseEvaluation, EvaluationSettings
@@ -22,11 +22,19 @@ from r2seg_agent.segment.protocol import SegmenterInfo
 from r2seg_agent.store.artifacts import ArtifactStore
 
 
-def evaluate_case(case: RunCase, truth: str | None, settings: EvaluationSettings) -> tuple[CaseEvaluation, str]:
-    """What is known of a case, and the method of its run in words (empty where it has no report).
+class Evaluated(NamedTuple):
+    """A case, its method in words (empty where it has no report), and what was wrong with its files, if anything."""
 
-    `truth` is a file, `LESION_FREE` or None. Raises `InputError` for a truth on another grid, `RunFailedError` where
-    the run's own files are missing.
+    case: CaseEvaluation
+    method: str = ""
+    error: R2SegError | None = None
+
+
+def evaluate_case(case: RunCase, truth: str | None, settings: EvaluationSettings) -> Evaluated:
+    """What is known of a case; `truth` is a file, `LESION_FREE` or None.
+
+    Nothing is raised for one case's files: a run's file that cannot be read makes the case unanswered, a truth that
+    cannot be used (another grid, no label map) leaves it without truth; both with the error.
     """
     known: dict[str, Any] = {
         "id": case.id,
@@ -42,8 +50,12 @@ def evaluate_case(case: RunCase, truth: str | None, settings: EvaluationSettings
         "p": case.p,
     }
     if case.folder is None:
-        return CaseEvaluation(**known, **_unanswered(truth, None, settings)), ""
-    report = read_report(case)
+        return Evaluated(CaseEvaluation(**known, **_unanswered(truth, None, settings)))
+    try:
+        report = read_report(case)
+    except RunFailedError as error:
+        known |= {"answered": False, "status": "report unreadable"}
+        return Evaluated(CaseEvaluation(**known, **_unanswered(truth, None, settings)), error=error)
     method = method_words(report)
     if report.image is not None:
         known |= {
@@ -55,31 +67,38 @@ def evaluate_case(case: RunCase, truth: str | None, settings: EvaluationSettings
     geometry = None if report.image is None else report.image.geometry
     if not case.answered or geometry is None:
         known["answered"] = False
-        return CaseEvaluation(**known, **_unanswered(truth, geometry, settings)), method
+        return Evaluated(CaseEvaluation(**known, **_unanswered(truth, geometry, settings)), method)
     if truth is None:
-        return CaseEvaluation(**known), method
-    lesions = label_lesions(read_truth(truth, geometry), values=settings.labels, instances=settings.instances)
+        return Evaluated(CaseEvaluation(**known), method)
     store = artifact_store(case)
-    findings = read_findings(case, report, store)
+    try:
+        findings = read_findings(case, report, store)
+    except RunFailedError as error:
+        known |= {"answered": False, "status": "findings missing"}
+        return Evaluated(CaseEvaluation(**known, **_unanswered(truth, geometry, settings)), method, error)
+    try:
+        labels = read_truth(truth, geometry)
+    except InputError as error:
+        known |= {"truth": "none", "note": error.message.replace(truth, "(its file)")}
+        return Evaluated(CaseEvaluation(**known), method, error)
+    lesions = label_lesions(labels, values=settings.labels, instances=settings.instances)
     shared = shared_voxels(lesions, findings)
     voxel_ml = geometry.voxel_volume_mm3 / 1000.0
     matched, found = match_lesions(shared, voxel_ml, least_iou=settings.iou, bounds_ml=settings.size_bounds_ml)
     candidates = _candidates(report, store, lesions, shared, voxel_ml, settings.iou)
-    return (
-        CaseEvaluation(
-            **known,
-            note="" if candidates is not None else "candidates not there",
-            true_ml=sum(m.volume_ml for m in matched),
-            found_ml=sum(f.volume_ml for f in found),
-            voxels=voxel_counts(shared, geometry.n_voxels),
-            slices=slice_counts(lesions, findings),
-            lesions=matched,
-            findings=found,
-            candidates=candidates,
-            **_surfaces(lesions, findings, geometry, settings),
-        ),
-        method,
+    evaluated = CaseEvaluation(
+        **known,
+        note="" if candidates is not None else "candidates not there",
+        true_ml=sum(m.volume_ml for m in matched),
+        found_ml=sum(f.volume_ml for f in found),
+        voxels=voxel_counts(shared, geometry.n_voxels),
+        slices=slice_counts(lesions, findings),
+        lesions=matched,
+        findings=found,
+        candidates=candidates,
+        **_surfaces(lesions, findings, geometry, settings),
     )
+    return Evaluated(evaluated, method)
 
 
 def method_words(report: Report) -> str:
@@ -135,13 +154,16 @@ def _unanswered(truth: str | None, geometry: Geometry | None, settings: Evaluati
         return {}
     if truth == LESION_FREE:
         return {"unanswered_lesions": ()}
-    if geometry is not None:
-        labels, grid = read_truth(truth, geometry), geometry
-    else:
-        alone = read_truth_alone(truth)
-        if alone is None:
-            return {"note": "its truth needs the scan's grid"}
+    alone = read_truth_alone(truth)
+    if alone is not None:
         labels, grid = alone
+    elif geometry is not None:
+        try:
+            labels, grid = read_truth(truth, geometry), geometry
+        except InputError:
+            return {"note": "its truth cannot be used"}
+    else:
+        return {"note": "its truth needs the scan's grid"}
     lesions = label_lesions(labels, values=settings.labels, instances=settings.instances)
     _, counts = np.unique(lesions[lesions > 0], return_counts=True)
     return {"unanswered_lesions": tuple(float(n) * grid.voxel_volume_mm3 / 1000.0 for n in counts)}

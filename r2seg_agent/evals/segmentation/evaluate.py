@@ -10,7 +10,7 @@ import numpy as np
 from r2seg_agent import __version__
 from r2seg_agent.errors import InputError
 from r2seg_agent.evals.segmentation.bootstrap import exact_share, interval, patient_numbers, resample
-from r2seg_agent.evals.segmentation.case import evaluate_case
+from r2seg_agent.evals.segmentation.case import Evaluated, evaluate_case
 from r2seg_agent.evals.segmentation.definitions import blocks_of, free_scan
 from r2seg_agent.evals.segmentation.figures import Block
 from r2seg_agent.evals.segmentation.froc import froc_of
@@ -26,7 +26,7 @@ from r2seg_agent.evals.segmentation.models import (
 from r2seg_agent.evals.segmentation.read import RunCase, read_runs
 from r2seg_agent.evals.segmentation.roc import roc_of
 from r2seg_agent.evals.segmentation.surface import require_monai
-from r2seg_agent.evals.segmentation.truth import TruthSource, truth_source
+from r2seg_agent.evals.segmentation.truth import truth_source
 from r2seg_agent.progress import Progress, silent
 
 
@@ -43,8 +43,8 @@ def evaluate_runs(
     """Evaluate the runs of `folder` (a batch, a workspace, one run) against their truth.
 
     `truth` and `lesion_free` as in `truth_source`; without them the truth that each run was given. Raises `InputError`
-    where there are no runs, no truth at all, or a truth on another grid; `MissingDependencyError` without MONAI unless
-    `settings.surface` is False.
+    where there are no runs, no truth at all, or every truth is on another grid; `MissingDependencyError` without
+    MONAI unless `settings.surface` is False.
     """
     settings = settings or EvaluationSettings()
     if settings.surface:
@@ -57,15 +57,21 @@ def evaluate_runs(
             f"none of the {len(runs)} cases has a truth to compare with",
             "Give --truth (a folder of masks, or a table with image and truth), or --lesion-free.",
         )
-    cases: list[CaseEvaluation] = []
-    methods: list[str] = []
-    for done, (case, method) in enumerate(_each(jobs, workers), start=1):
-        cases.append(case)
-        if method and method not in methods:
-            methods.append(method)
-        progress("evaluate", done, len(jobs), case.name)
+    known: list[Evaluated] = []
+    for done, one in enumerate(_each(jobs, workers), start=1):
+        known.append(one)
+        progress("evaluate", done, len(jobs), one.case.name)
+    cases = [one.case for one in known]
+    wrong = next((one.error for one in known if one.error is not None), None)
+    if wrong is not None and not any(case.evaluated for case in cases):
+        raise wrong
+    methods = dict.fromkeys(one.method for one in known if one.method)
     return summarise(
-        cases, settings, name=name or folder.resolve().name, methods=tuple(methods), not_run=_not_run(source, runs)
+        cases,
+        settings,
+        name=name or folder.resolve().name,
+        methods=tuple(methods),
+        not_run=source.not_run(run.image for run in runs),
     )
 
 
@@ -145,9 +151,7 @@ def curves_of(cases: Sequence[CaseEvaluation], rank: Rank) -> Curves:
     )
 
 
-def _each(
-    jobs: Sequence[tuple[RunCase, str | None, EvaluationSettings]], workers: int
-) -> Iterator[tuple[CaseEvaluation, str]]:
+def _each(jobs: Sequence[tuple[RunCase, str | None, EvaluationSettings]], workers: int) -> Iterator[Evaluated]:
     if workers <= 1 or len(jobs) < 2:
         for job in jobs:
             yield evaluate_case(*job)
@@ -171,6 +175,7 @@ def _contributing(block: Block, k: int, index: np.ndarray[tuple[int], np.dtype[n
 
 def _accounting(cases: Sequence[CaseEvaluation], not_run: tuple[str, ...]) -> Accounting:
     evaluated = [case for case in cases if case.evaluated]
+    unknown = [case for case in cases if case.answered and case.truth == "none"]
     return Accounting(
         cases=len(cases),
         patients=len({case.patient for case in cases}),
@@ -180,7 +185,8 @@ def _accounting(cases: Sequence[CaseEvaluation], not_run: tuple[str, ...]) -> Ac
         lesions=sum(len(case.lesions) for case in evaluated),
         findings=sum(len(case.findings) for case in evaluated),
         unanswered=tuple(_why(case) for case in cases if not case.answered),
-        no_truth=tuple(f"{case.number} ({case.name})" for case in cases if case.answered and case.truth == "none"),
+        no_truth=tuple(_called(case) for case in unknown if not case.note),
+        bad_truth=tuple(f"{_called(case)}: {case.note}" for case in unknown if case.note),
         not_run=not_run,
         without_candidates=sum(case.candidates is None for case in evaluated),
         without_spacing=sum(not case.measured for case in evaluated),
@@ -192,8 +198,8 @@ def _why(case: CaseEvaluation) -> str:
     what = case.status if case.status != "done" else str(case.outcome)
     missed = case.unanswered_lesions
     told = "truth unknown" if missed is None else f"{len(missed)} lesions" if missed else "lesion-free"
-    return f"{case.number} ({case.name}): {what.replace('_', ' ')}, {told}"
+    return f"{_called(case)}: {what.replace('_', ' ')}, {told}"
 
 
-def _not_run(source: TruthSource, runs: Sequence[RunCase]) -> tuple[str, ...]:
-    return source.not_run(run.image for run in runs)
+def _called(case: CaseEvaluation) -> str:
+    return f"case {case.number}" + (f" ({case.name})" if case.name != f"case {case.number}" else "")

@@ -153,6 +153,7 @@ class CaseEvaluation(Frozen):
     measured: bool = True
     """The image states its spacing; without one there are no volumes and distances."""
     note: str = ""
+    """Why a file of the run or the truth could not be used."""
     unanswered_lesions: tuple[float, ...] | None = None
     """Volumes in ml of the lesions of an unanswered case; None: not known."""
     p: float | None = None
@@ -227,6 +228,8 @@ class Accounting(Frozen):
     unanswered: tuple[str, ...]
     """Cases without an answer, each with why."""
     no_truth: tuple[str, ...]
+    bad_truth: tuple[str, ...]
+    """Cases whose truth cannot be used, each with why."""
     not_run: tuple[str, ...]
     """Cases that the truth lists and the folder does not hold."""
     without_candidates: int

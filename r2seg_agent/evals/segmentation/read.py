@@ -88,16 +88,16 @@ def read_runs(folder: Path) -> tuple[RunCase, ...]:
 
 
 def read_report(case: RunCase) -> Report:
-    """The report of an answered case.
+    """The report of a case that has a folder.
 
-    Raises `RunFailedError` when it is missing or damaged.
+    Raises `RunFailedError` when it is damaged, or of another version of r2seg.
     """
     assert case.folder is not None
     try:
         return Report.model_validate_json((case.folder / "report.json").read_bytes())
     except (OSError, ValidationError) as error:
         raise RunFailedError(
-            f"the report of case {case.number} (run `{case.run_id}`) is missing or damaged",
+            f"the report of case {case.number} (run `{case.run_id}`) is damaged or of another version of r2seg",
             "Run that case again: remove its line from journal.jsonl and repeat the `r2seg batch` command.",
         ) from error
 

@@ -176,6 +176,8 @@ def accounting_words(accounting: Accounting) -> Iterator[str]:
         yield f"{len(a.not_run)} listed in the truth but not run: {_some(a.not_run)}"
     if a.no_truth:
         yield f"{len(a.no_truth)} without a truth, left out: {_some(a.no_truth)}"
+    if a.bad_truth:
+        yield f"{len(a.bad_truth)} with a truth that cannot be used, left out: {_some(a.bad_truth)}"
     if a.without_candidates:
         yield f"{a.without_candidates} without their candidates' label maps: left out of FROC and ROC."
     if a.without_spacing:

@@ -12,7 +12,7 @@ import numpy as np
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.files import suffix_of
 from r2seg_agent.imaging.geometry import Geometry
-from r2seg_agent.imaging.masks import Labels, grid_difference, read_reference
+from r2seg_agent.imaging.masks import Labels, read_label_map, read_reference, to_labels
 from r2seg_agent.imaging.read import read_array
 
 LESION_FREE = "lesion-free"
@@ -98,43 +98,33 @@ def truth_source(truth: Path | None, lesion_free: str | None = None) -> TruthSou
 def read_truth(path: str, like: Geometry) -> Labels:
     """The truth map (z, y, x) on exactly the grid of the scan; one without any label is a lesion-free truth.
 
-    Raises `InputError` as `imaging.masks.read_label_map` does, but for an empty map.
+    `FILE::2,3` takes these values alone. Raises `InputError` as `imaging.masks.read_label_map` does, but for an empty
+    map.
     """
     if path == LESION_FREE:
         return np.zeros(like.shape, dtype=np.uint8)
-    try:
+    if _with_values(path)[1]:
         return read_reference(path, like)
-    except InputError:
-        # Refused as empty, or for another reason that then stands: empty masks are small, so reading twice is cheap.
-        empty = _empty_grid(path)
-        if empty is None:
-            raise
-        if empty.shape != like.shape:
-            raise InputError(
-                f"The reference mask `{path}` is empty and on another grid than its image: "
-                f"{grid_difference(empty, like)} (in x, y, z order).",
-                "Give the mask that was drawn on this image, or `lesion-free` in place of the file.",
-            ) from None
-        return np.zeros(like.shape, dtype=np.uint8)
+    return read_label_map(path, like, "reference mask", may_be_empty=True)
 
 
 def read_truth_alone(path: str) -> tuple[Labels, Geometry] | None:
     """The truth map on its own grid, for a case that has no report; None where only the scan's grid would do."""
+    file, values = _with_values(path)
     try:
-        array, grid, _ = read_array(Path(path), "reference mask")
+        array, grid, _ = read_array(Path(file), "reference mask")
+        labels = to_labels(Path(file), "reference mask", array, may_be_empty=True)
     except InputError:
         return None
-    if array.dtype.kind not in "uib" or array.min() < 0:
-        return None
-    return array.astype(np.uint16), grid
+    return (np.isin(labels, values).astype(np.uint8) if values else labels), grid
 
 
-def _empty_grid(path: str) -> Geometry | None:
-    try:
-        array, grid, _ = read_array(Path(path), "reference mask")
-    except InputError:
-        return None
-    return None if array.any() else grid
+def _with_values(path: str) -> tuple[str, tuple[int, ...]]:
+    """`FILE::2,3` → the file and the values; none where the path is a file as it stands."""
+    file, _, text = path.rpartition("::")
+    if not file or Path(path).exists() or not all(part.isdigit() for part in text.split(",")):
+        return path, ()
+    return file, tuple(int(part) for part in text.split(","))
 
 
 def _table(path: Path, free: frozenset[str], rest: bool) -> TruthSource:

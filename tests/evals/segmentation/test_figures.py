@@ -102,8 +102,8 @@ def test_unanswered_cases_count_as_missed_in_the_second_line_only() -> None:
     assert _value(evaluation, "scan.sensitivity.with_unanswered") == 0.5
     assert evaluation.figure("lesion.iou.sensitivity.with_unanswered").patients == 2
     assert evaluation.accounting.unanswered == (
-        "2 (case 2): timed out, 3 lesions",
-        "3 (case 2): timed out, truth unknown",
+        "case 2: timed out, 3 lesions",
+        "case 3 (case 2): timed out, truth unknown",
     )
     assert (evaluation.accounting.cases, evaluation.accounting.evaluated) == (3, 1)
 
