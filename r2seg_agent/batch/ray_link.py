@@ -19,16 +19,16 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
 
-TEMP_PREFIX = "r2seg-ray-"
-LONGEST_TEMP_ROOT = 38
-"""Ray's sockets lie 66 characters deeper; the kernel allows 107 for the path of one."""
+TEMP_PREFIX = "r2ray-"
+LONGEST_TEMP_ROOT = 20
+"""With our folder and process ids of seven digits, ray's sockets lie 87 characters deeper; the kernel allows 107."""
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's least. Jobs and rows are small and travel in messages, not through the object store."""
 ANSWERS_WITHIN_S = 10.0
@@ -51,7 +51,7 @@ def private_cluster(workers: int, gpus: bool) -> Iterator[Ray]:
 
     Raises `MissingDependencyError` without ray, `RunFailedError` when it does not start.
     """
-    _remove_left_over()
+    remove_left_over((tempfile.gettempdir(), "/tmp"))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment({**PRIVATE, "RAY_AUTH_TOKEN": secrets.token_hex(32)}))
         ray = _imported()
@@ -201,11 +201,11 @@ def _quiet(ray: Any) -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
-def _remove_left_over() -> None:
-    """Folders of private clusters whose driver was killed."""
+def remove_left_over(roots: Iterable[str]) -> None:
+    """Remove this user's folders of private clusters whose driver was killed."""
     if sys.platform == "win32":
         return
-    for root in {tempfile.gettempdir(), "/tmp"}:
+    for root in set(roots):
         for folder in Path(root).glob(f"{TEMP_PREFIX}*-*"):
             pid = folder.name.removeprefix(TEMP_PREFIX).split("-")[0]
             with contextlib.suppress(OSError):
