@@ -93,12 +93,18 @@ def totalsegmentator() -> None:
     _run_module("r2seg_agent.evals.bench_totalseg")
 
 
+def froc() -> None:
+    """FROC curves, lesion labels, lesion matching and bootstrap intervals against their peers."""
+    _run_module("r2seg_agent.evals.bench_froc")
+
+
 PARTS: Mapping[str, Callable[[], None]] = {
     "startup": startup,
     "find": find_lung2,
     "big": find_big,
     "totalsegmentator": totalsegmentator,
     "mmd": mmd,
+    "froc": froc,
 }
 
 
