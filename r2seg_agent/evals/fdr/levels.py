@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.evals.fdr.search import STUDY_SOURCE, GateChoice, SearchedCase, study_plan
+from r2seg_agent.evals.fdr.search import ALPHA, STUDY_SOURCE, GateChoice, SearchedCase, study_plan
 from r2seg_agent.reject.calibration import (
     Calibration,
     CaseScores,
@@ -21,13 +22,17 @@ from r2seg_agent.reject.calibration import (
     candidate_p,
     case_maximum_p,
 )
-from r2seg_agent.reject.fdr import benjamini_hochberg, benjamini_yekutieli
+from r2seg_agent.reject.fdr import (
+    benjamini_hochberg,
+    benjamini_yekutieli,
+    conformal_e_values,
+    e_benjamini_hochberg,
+)
 from r2seg_agent.reject.identity import run_identity
+from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.reject.scores import USES_MMD2, ScoreName, score_named
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.segment.contrast import ContrastSegmenter
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class ScoredCase:
     scores: tuple[float, ...]
     hits: tuple[bool, ...]
     false: tuple[bool, ...]
+    profile: ScanProfile | None = None
 
     @property
     def maximum(self) -> float:
@@ -62,7 +68,12 @@ def scored(cases: Sequence[SearchedCase], score: ScoreName, gates: GateChoice) -
         values = tuple(function(case.features[k], case.mmd2[k] or 0.0) for k in keep)
         hits, false = case.hits, case.false
         results.append(
-            ScoredCase(scores=values, hits=tuple(hits[k] for k in keep), false=tuple(false[k] for k in keep))
+            ScoredCase(
+                scores=values,
+                hits=tuple(hits[k] for k in keep),
+                false=tuple(false[k] for k in keep),
+                profile=case.profile,
+            )
         )
     return results
 
@@ -73,7 +84,10 @@ def calibration_of(cases: Sequence[ScoredCase], score: ScoreName, *, seed: int =
     identity = run_identity(
         ContrastSegmenter().info, STUDY_SOURCE, study_plan(), settings, rounds=1, preprocessing={}, gates={}
     )
-    named = [CaseScores(case=str(k), patient=str(k), scores=case.scores) for k, case in enumerate(cases)]
+    named = [
+        CaseScores(case=str(k), patient=str(k), scores=case.scores, profile=case.profile)
+        for k, case in enumerate(cases)
+    ]
     return build_calibration(identity, named, seed=seed)
 
 
@@ -95,25 +109,50 @@ class Tested:
         return self.false / self.survivors if self.survivors else 0.0
 
 
-Adjust = Callable[[Sequence[float]], NDArray[np.float64]]
-"""p-values of a case's candidates → q-values."""
-READINGS: Mapping[str, tuple[Callable[[Calibration, float], float], Adjust]] = {
-    "case maximum": (case_maximum_p, lambda p: np.asarray(p, dtype=np.float64)),
-    "candidate + BH": (candidate_p, benjamini_hochberg),
-    "candidate + BY": (candidate_p, benjamini_yekutieli),
+class Read(NamedTuple):
+    """p- and q-values of a case's candidates."""
+
+    p: list[float]
+    q: NDArray[np.float64]
+
+
+def _case_maximum(calibration: Calibration, scores: Sequence[float]) -> Read:
+    p = [case_maximum_p(calibration, score) for score in scores]
+    return Read(p, np.asarray(p, dtype=np.float64))
+
+
+def _candidate(adjust: Callable[[Sequence[float]], NDArray[np.float64]]) -> Reading:
+    def read(calibration: Calibration, scores: Sequence[float]) -> Read:
+        p = [candidate_p(calibration, score) for score in scores]
+        return Read(p, adjust(p))
+
+    return read
+
+
+def _e_values(calibration: Calibration, scores: Sequence[float]) -> Read:
+    p = [candidate_p(calibration, score) for score in scores]
+    return Read(p, e_benjamini_hochberg(conformal_e_values(calibration.null.candidates, scores)))
+
+
+Reading = Callable[[Calibration, Sequence[float]], Read]
+READINGS: Mapping[str, Reading] = {
+    "case maximum": _case_maximum,
+    "candidate + BH": _candidate(benjamini_hochberg),
+    "candidate + BY": _candidate(benjamini_yekutieli),
+    "candidate + e-BH": _e_values,
 }
-"""How conformal mode may read a calibration: the p-value of a score, and what pays for several candidates."""
+"""How conformal mode may read a calibration, and what pays for several candidates."""
 
 
 def conformal_tested(
     cases: Sequence[ScoredCase], calibration: Calibration, reading: str = "case maximum", alpha: float = ALPHA
 ) -> list[Tested]:
     """Conformal mode on each case; `reading` is a key of `READINGS`."""
-    read, adjust = READINGS[reading]
+    read = READINGS[reading]
     results = []
     for case in cases:
-        p = [read(calibration, score) for score in case.scores]
-        survivors = [k for k, q in enumerate(adjust(p).tolist()) if q <= alpha]
+        p, q = read(calibration, case.scores)
+        survivors = np.flatnonzero(q <= alpha).tolist()
         results.append(_outcome(case.hits, case.false, survivors, min(p, default=1.0)))
     return results
 

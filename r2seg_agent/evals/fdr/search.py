@@ -7,8 +7,8 @@ reads every mode, score and calibration size from it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -19,9 +19,11 @@ from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSourceInfo
 from r2seg_agent.reason.offline import plan_request
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import ROI
-from r2seg_agent.reject.decide import Decided, judge
+from r2seg_agent.reject.decide import judge
 from r2seg_agent.reject.evidence import gather_evidence
+from r2seg_agent.reject.fdr import benjamini_hochberg
 from r2seg_agent.reject.gates import GateResult, GateSettings, candidate_gates, presence_gates
+from r2seg_agent.reject.profile import ScanProfile, measure_profile
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.segment.candidates import CandidateFeatures, Region, find_candidates
 from r2seg_agent.segment.contrast import ContrastSegmenter
@@ -29,6 +31,7 @@ from r2seg_agent.segment.features import anchor_statistics, describe
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.segment.search import segment_rois
 
+ALPHA = 0.05
 REQUEST = "find a liver lesion"
 ORGAN = "liver"
 STUDY_SOURCE = AnchorSourceInfo(
@@ -49,18 +52,39 @@ GATES: Mapping[GateChoice, GateSettings] = {"L2": GateSettings(ours=False), "all
 class SearchedCase:
     """All candidates of one case, in the segmenter's order, each field one entry per candidate.
 
-    `mmd2` is None where the test could not be computed. `passed`: the candidate gates of each `GateChoice` passed;
-    `paper_survived`: what paper mode says with these gates, the presence gates (L1) and Benjamini-Hochberg. `iou`,
-    `inside`: overlap with the lesion and the share of the candidate that is lesion (0 in lesion-free cases).
+    `mmd2` and `paper_p` (paper mode's p-value) are None where the test could not be computed. `present`: all presence
+    gates (L1) of the case passed. `iou`, `inside`: overlap with the lesion and the share of the candidate that is
+    lesion (0 in lesion-free cases). `profile` is a lesion-free scan's, for the warning of one unlike the calibration's.
     """
 
     features: tuple[CandidateFeatures, ...]
     mmd2: tuple[float | None, ...]
     paper_p: tuple[float | None, ...]
-    passed: Mapping[GateChoice, tuple[bool, ...]]
-    paper_survived: Mapping[GateChoice, tuple[bool, ...]]
+    present: bool
     iou: tuple[float, ...]
     inside: tuple[float, ...]
+    profile: ScanProfile | None
+
+    @cached_property
+    def passed(self) -> Mapping[GateChoice, tuple[bool, ...]]:
+        """Which candidates pass all candidate gates of each choice; follows from the features, so it is not stored."""
+        plan = study_plan()
+        return {
+            choice: tuple(all(g.passed for g in candidate_gates(one, plan, settings)) for one in self.features)
+            for choice, settings in GATES.items()
+        }
+
+    @cached_property
+    def paper_survived(self) -> Mapping[GateChoice, tuple[bool, ...]]:
+        """Which candidates survive paper mode: presence and candidate gates, Benjamini-Hochberg, as `judge` does."""
+        survived: dict[GateChoice, tuple[bool, ...]] = {}
+        for choice, passed in self.passed.items():
+            family = {
+                k: p for k, (p, own) in enumerate(zip(self.paper_p, passed, strict=True)) if own and p is not None
+            }
+            q = dict(zip(family, benjamini_hochberg(list(family.values())).tolist(), strict=True))
+            survived[choice] = tuple(self.present and q.get(k, 1.0) <= ALPHA for k in range(len(passed)))
+        return survived
 
     @property
     def hits(self) -> tuple[bool, ...]:
@@ -107,25 +131,19 @@ def search_case(
         site=plan.site,
         settings=RejectSettings(mode="paper", permutations=permutations),
         seed=seed,
-        case_gates=presence,
         segmenter=segmenter,
         window=plan.window,
     )
-    passed: dict[GateChoice, tuple[bool, ...]] = {}
-    decided: dict[GateChoice, tuple[Decided, ...]] = {}
-    for choice, settings in GATES.items():
-        gates = tuple(candidate_gates(one, plan, settings) for one in features)
-        passed[choice] = tuple(all(gate.passed for gate in own) for own in gates)
-        decided[choice] = judge(replace(evidence, gates=gates))
+    decided = judge(evidence)
     overlaps = [_overlap(region, truth) for region in regions]
     return SearchedCase(
         features=tuple(features),
-        mmd2=tuple(one.mmd2 for one in decided["L2"]),
-        paper_p=tuple(one.p for one in decided["L2"]),
-        passed=passed,
-        paper_survived={choice: tuple(one.survived for one in ones) for choice, ones in decided.items()},
+        mmd2=tuple(one.mmd2 for one in decided),
+        paper_p=tuple(one.p for one in decided),
+        present=all(gate.passed for gate in presence),
         iou=tuple(iou for iou, _ in overlaps),
         inside=tuple(inside for _, inside in overlaps),
+        profile=measure_profile(volume, organ) if truth is None else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import io
 import math
 import os
@@ -12,26 +13,28 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.atomic import write_bytes_atomic
-from r2seg_agent.evals.fdr.search import GateChoice, SearchedCase, search_case
+from r2seg_agent.evals.fdr.search import SearchedCase, search_case
 from r2seg_agent.evals.fdr.volumes import LesionKind, Scanner, Scene, case_stream, make_scene
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.reject.gates import ks_p_value, presence_gates
+from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.segment.candidates import CandidateFeatures
 
 CHUNK = 50
 """Cases per file."""
 DECIDES = (
-    "evals.fdr.search", "evals.fdr.volumes", "reason.offline", "reject.bandwidth", "reject.decide", "reject.evidence",
-    "reject.features", "reject.gates", "reject.mmd", "segment.candidates", "segment.contrast", "segment.features",
-    "segment.organ", "segment.search", "segment.smoothing",
+    "evals.fdr.volumes", "reason.offline", "reject.bandwidth", "reject.decide", "reject.evidence", "reject.features",
+    "reject.mmd", "reject.noise", "reject.profile", "segment.ball_scan", "segment.candidates", "segment.contrast",
+    "segment.features", "segment.organ", "segment.search", "segment.smoothing",
 )  # fmt: skip
-"""Modules whose source decides what a searched case is: a change of any of them makes the stored ones void."""
-CHOICES: tuple[GateChoice, ...] = get_args(GateChoice)
+"""Modules whose source decides what a searched case is (and `DECIDING`): a change of any makes the stored ones void."""
+DECIDING = (search_case, presence_gates, ks_p_value)
 Role = Literal["calibration", "test"]
 
 
@@ -108,6 +111,8 @@ def _fingerprint() -> str:
         file = importlib.import_module(f"r2seg_agent.{name}").__file__
         assert file is not None
         digest.update(Path(file).read_bytes())
+    for function in DECIDING:
+        digest.update(inspect.getsource(function).encode())
     return digest.hexdigest()
 
 
@@ -119,15 +124,13 @@ def _path(folder: Path, cell: Cell, start: int) -> Path:
 def _dump(cases: Sequence[SearchedCase]) -> bytes:
     fields = list(CandidateFeatures.model_fields)
     rows = [[_number(getattr(f, name)) for name in fields] for case in cases for f in case.features]
+    profiles = [case.profile.model_dump_json() if case.profile is not None else "" for case in cases]
     other = {
         "mmd2": [_number(v) for case in cases for v in case.mmd2],
         "paper_p": [_number(v) for case in cases for v in case.paper_p],
         "iou": [v for case in cases for v in case.iou],
         "inside": [v for case in cases for v in case.inside],
     }
-    for choice in CHOICES:
-        other[f"passed {choice}"] = [float(v) for case in cases for v in case.passed[choice]]
-        other[f"paper {choice}"] = [float(v) for case in cases for v in case.paper_survived[choice]]
     sink = io.BytesIO()
     np.savez_compressed(
         sink,
@@ -135,6 +138,8 @@ def _dump(cases: Sequence[SearchedCase]) -> bytes:
         fields=np.asarray(fields),
         features=np.asarray(rows, dtype=np.float64).reshape(-1, len(fields)),
         counts=np.asarray([len(case.features) for case in cases]),
+        profiles=np.asarray(profiles),
+        present=np.asarray([case.present for case in cases]),
         **{name: np.asarray(values, dtype=np.float64) for name, values in other.items()},
     )
     return sink.getvalue()
@@ -145,19 +150,22 @@ def _load(data: bytes) -> list[SearchedCase]:
         arrays = {name: file[name] for name in file.files}
     fields = [str(name) for name in arrays.pop("fields")]
     ends = np.cumsum(arrays.pop("counts"))
+    profiles = [ScanProfile.model_validate_json(str(text)) if text else None for text in arrays.pop("profiles")]
     features = [_features(dict(zip(fields, row, strict=True))) for row in arrays.pop("features").tolist()]
     cases = []
-    for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+    presences = [bool(value) for value in arrays.pop("present")]
+    starts = [0, *ends[:-1].tolist()]
+    for start, end, profile, present in zip(starts, ends.tolist(), profiles, presences, strict=True):
         own = {name: values[start:end] for name, values in arrays.items()}
         cases.append(
             SearchedCase(
                 features=tuple(features[start:end]),
                 mmd2=_optional(own["mmd2"]),
                 paper_p=_optional(own["paper_p"]),
-                passed={choice: _flags(own[f"passed {choice}"]) for choice in CHOICES},
-                paper_survived={choice: _flags(own[f"paper {choice}"]) for choice in CHOICES},
+                present=present,
                 iou=tuple(own["iou"].tolist()),
                 inside=tuple(own["inside"].tolist()),
+                profile=profile,
             )
         )
     return cases
@@ -178,7 +186,3 @@ def _features(row: dict[str, float]) -> CandidateFeatures:
 
 def _optional(values: NDArray[np.float64]) -> tuple[float | None, ...]:
     return tuple(None if math.isnan(value) else value for value in values.tolist())
-
-
-def _flags(values: NDArray[np.float64]) -> tuple[bool, ...]:
-    return tuple(bool(value) for value in values)

@@ -1,0 +1,56 @@
+"""All searched cases of a study, each scored once per score and gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from r2seg_agent.evals.fdr.cells import BASE, MATCHED, N_CALIBRATION, SHIFTED, Counts, lesion_cells
+from r2seg_agent.evals.fdr.levels import ScoredCase, scored
+from r2seg_agent.evals.fdr.search import GateChoice, SearchedCase
+from r2seg_agent.evals.fdr.store import SyntheticCell, searched
+from r2seg_agent.evals.fdr.volumes import LesionKind
+from r2seg_agent.reject.scores import ScoreName
+
+MOST_CALIBRATIONS = 5
+"""Disjoint calibrations over which a level or power is averaged."""
+
+Say = Callable[[str], None]
+
+
+class StudyCases:
+    """Lesion-free cases for calibration and for the test, by scanner's name; cases with a lesion, by its kind too."""
+
+    def __init__(self, folder: Path, counts: Counts, *, jobs: int = 1, say: Say) -> None:
+        self.counts = counts
+        self.calibration: dict[str, list[SearchedCase]] = {}
+        self.test: dict[str, list[SearchedCase]] = {}
+        self.lesions: dict[tuple[str, LesionKind], list[SearchedCase]] = {}
+        self._scored: dict[tuple[int, ScoreName, GateChoice], list[ScoredCase]] = {}
+        for scanner in (*MATCHED, *SHIFTED):
+            matched = scanner in MATCHED
+            pool = counts.base if scanner.name == BASE else counts.pool if matched else N_CALIBRATION
+            pair = [
+                (SyntheticCell(scanner=scanner, role="calibration"), pool),
+                (SyntheticCell(scanner=scanner), counts.test if matched else counts.shift_test),
+            ]
+            self.calibration[scanner.name], self.test[scanner.name] = searched(pair, folder, jobs=jobs)
+            say(f"{pair[0][1]} + {pair[1][1]} lesion-free cases of {scanner.name}")
+        cells = lesion_cells()
+        wanted = [(SyntheticCell(scanner=scanner, lesion=lesion), counts.lesion) for scanner, lesion in cells]
+        for (scanner, lesion), cases in zip(cells, searched(wanted, folder, jobs=jobs), strict=True):
+            self.lesions[scanner.name, lesion] = cases
+        say(f"{len(cells)} lesion cells of {counts.lesion} cases")
+
+    def scored(self, cases: list[SearchedCase], score: ScoreName, gates: GateChoice) -> list[ScoredCase]:
+        """`levels.scored`; `cases` is one of this object's own lists."""
+        key = (id(cases), score, gates)
+        if key not in self._scored:
+            self._scored[key] = scored(cases, score, gates)
+        return self._scored[key]
+
+    def calibrations(self, scanner: str, score: ScoreName, gates: GateChoice, n: int) -> list[list[ScoredCase]]:
+        """Disjoint groups of n lesion-free cases, at most `MOST_CALIBRATIONS`."""
+        pool = self.scored(self.calibration[scanner], score, gates)
+        starts = range(0, min(len(pool), MOST_CALIBRATIONS * n) - n + 1, n)
+        return [pool[start : start + n] for start in starts]

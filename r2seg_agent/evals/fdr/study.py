@@ -1,0 +1,56 @@
+"""The whole study: search all cells, measure everything, give `StudyResults`."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+from r2seg_agent.evals.fdr.calibrations import measure_curve, measure_flagged, measure_shift
+from r2seg_agent.evals.fdr.cases import StudyCases
+from r2seg_agent.evals.fdr.cells import Counts
+from r2seg_agent.evals.fdr.measures import measure_levels, measure_paper, measure_power, measure_readings, rank
+from r2seg_agent.evals.fdr.permutation import exchangeable, measure_blobs
+from r2seg_agent.evals.fdr.results import StudyResults
+from r2seg_agent.evals.fdr.search import ALPHA, GateChoice
+from r2seg_agent.evals.measure import machine_line
+from r2seg_agent.reject.settings import RejectSettings
+
+STUDY_GATES: GateChoice = "L2"
+"""Gates of the calibration curve, the readings and the data sets: with the plausibility gates most lesions of smooth
+noise never reach the test, and no calibration could be told from another."""
+
+
+def run_study(folder: Path, counts: Counts, *, jobs: int, command: str, say: Callable[[str], None]) -> StudyResults:
+    """Searched cases are kept in `folder`; `say` hears of progress."""
+    cases = StudyCases(folder, counts, jobs=jobs, say=say)
+    score = RejectSettings().score
+    blobs = measure_blobs(counts.blobs, jobs=jobs)
+    say("levels")
+    levels, mixed = measure_levels(cases)
+    say("power")
+    powers = measure_power(cases)
+    say("calibrations and shifts")
+    return StudyResults(
+        date=date.today().isoformat(),
+        machine=machine_line(),
+        command=command,
+        seconds=sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)),
+        alpha=ALPHA,
+        default_score=score,
+        study_gates=STUDY_GATES,
+        n_lesion_free=sum(len(own) for group in (cases.calibration, cases.test) for own in group.values()),
+        n_lesion=sum(len(own) for own in cases.lesions.values()),
+        exchangeable=exchangeable(),
+        blobs=tuple(blobs),
+        paper=tuple(measure_paper(cases)),
+        levels=tuple(levels),
+        mixed=tuple(mixed),
+        powers=tuple(powers),
+        readings=tuple(measure_readings(cases, score, STUDY_GATES)),
+        curve=tuple(measure_curve(cases, score, STUDY_GATES)),
+        shifts=tuple(measure_shift(cases, score)),
+        flagged=tuple(measure_flagged(cases, score, STUDY_GATES)),
+        ranking=tuple(rank(levels, powers)),
+    )
