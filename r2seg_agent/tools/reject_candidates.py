@@ -8,7 +8,7 @@ from langgraph.types import Command
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reject.decide import Decided, judge
 from r2seg_agent.reject.evidence import gather_evidence
-from r2seg_agent.reject.gates import candidate_gates, case_gates
+from r2seg_agent.reject.gates import candidate_gates, case_gates, gates_of_mode
 from r2seg_agent.reject.profile import ScanProfile, measure_profile, profile_warnings
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.models import Candidate, SearchRound
@@ -69,6 +69,7 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
     anchors = context.anchors_of(state)
     gated = context.parts.gates != "none"
     features = [one.features for one in stored.regions]
+    thresholds = gates_of_mode(settings.mode, context.gates)
     solid = not context.volume.geometry.is_2d
     whole_case = (*stored.presence, *case_gates(features, context.gates)) if gated else ()
     evidence = gather_evidence(
@@ -80,7 +81,7 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
         site=plan.site,
         settings=settings,
         seed=context.seed,
-        gates=[candidate_gates(one, plan, context.gates, has_volume=solid) for one in features] if gated else None,
+        gates=[candidate_gates(one, plan, thresholds, has_volume=solid) for one in features] if gated else None,
         case_gates=whole_case,
         calibration=context.calibration,
         identity=context.calibration_identity(state.original_plan),

@@ -12,7 +12,14 @@ from scipy import stats
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.reject.gates import GateSettings, candidate_gates, case_gates, ks_p_value, presence_gates
+from r2seg_agent.reject.gates import (
+    GateSettings,
+    candidate_gates,
+    case_gates,
+    gates_of_mode,
+    ks_p_value,
+    presence_gates,
+)
 from r2seg_agent.segment.candidates import CandidateFeatures, ScaleProbability
 
 GOOD = CandidateFeatures(
@@ -190,3 +197,15 @@ def test_an_area_is_not_held_against_a_plausible_volume():
     failed = {g.name for g in candidate_gates(tiny, large_expected) if not g.passed}
     assert failed == {"ours.plausible_volume_min"}
     assert all(g.passed for g in candidate_gates(tiny, large_expected, has_volume=False))
+
+
+@pytest.mark.parametrize(("mode", "contrast", "passes"), [
+    ("paper", 3.0, False), ("conformal", 3.0, True), ("score", 3.0, True), ("conformal", 5.0, False),
+])  # fmt: skip
+def test_where_a_calibration_judges_faint_candidates_may_go_on(mode: str, contrast: float, passes: bool) -> None:
+    """Modes `score` and `conformal` must gate alike, or a calibration would speak of other candidates than the run."""
+    faint = GOOD.model_copy(update={"contrast": contrast, "inner_continuation": 0.6})
+    results = candidate_gates(faint, plan(), gates_of_mode(mode, GateSettings()))
+    (gate,) = [g for g in results if g.name == "ours.inner_continuation"]
+    assert gate.passed == passes
+    assert ("says nothing at a contrast of 3" in gate.note) == passes
