@@ -1,97 +1,100 @@
-"""`make results`: every demo scan with one and the same settings, by several methods; the tables of docs/results.md.
+"""`make results`: the ablation on the demo scans, with the table of docs/results.md by scan.
 
-Each row is one process, exactly as a user would start it, with its wall time and peak memory. Nothing here knows a
-scan's truth but the evaluation at the end.
+The cases go through `r2seg ablate`, as a user's would. Nothing here knows a scan's truth but the evaluation.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from r2seg_agent.data.fetch import fetch
-from r2seg_agent.evals.alone import Alone
+from r2seg_agent.atomic import write_text_atomic
+from r2seg_agent.data.fetch import LocalDataset, fetch
+from r2seg_agent.evals.ablation.models import Ablation
 from r2seg_agent.evals.cases import CASES, Case, case_named
-from r2seg_agent.evals.demo import find_arguments
-from r2seg_agent.evals.measure import Measured, machine_line, run_measured
-from r2seg_agent.report.models import Report, TruthEvaluation
+from r2seg_agent.evals.measure import machine_line, run_shown
+from r2seg_agent.evals.segmentation.models import CaseEvaluation, Evaluation
 
-METHODS = ("contrast", "lite-medsam", "lite-medsam alone")
-"""A segmenter with Reason and Reject around it, or `… alone`: on the whole image, everything it marks is a finding."""
-HEADER = (
-    "| scan | method | voxel Dice | sensitivity | precision | lesion Dice | its rank | findings (false) | rejected "
-    "| CPU s | s | peak GB |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|"
-)
+SEGMENTERS = ("contrast", "lite-medsam")
+SAME_PATIENT = {"abdomen-synthetic": "abdomen", "slice-synthetic": "abdomen"}
+"""Scans that were made from another one: intervals are by patient."""
+COLUMNS = ("image", "patient", "request", "anchors", "truth", "modality")
 
 
-def row(
-    dataset: str, method: str, truth: TruthEvaluation | None, findings: int, rejected: int | None, done: Measured
-) -> str:
-    """One line of the table; a scan without a reference mask is known to hold no lesion: every finding is false."""
-    best = max(truth.lesions, key=lambda lesion: lesion.dice, default=None) if truth else None
-    false = len(truth.false_findings) if truth else findings
-    voxels = [_two(value) for value in (truth.dice, truth.sensitivity, truth.precision)] if truth else ["–"] * 3
-    rank = "–" if best is None or best.finding is None or rejected is None else str(best.finding)
-    cells = [
-        dataset,
-        method,
-        *voxels,
-        "no lesion there" if best is None else f"{best.dice:.2f}",
-        rank,
-        f"{findings} ({false})",
-        "–" if rejected is None else str(rejected),
-        f"{done.cpu_seconds:.0f}",
-        f"{done.seconds:.0f}",
-        f"{done.peak_gb:.2f}",
-    ]
-    return f"| {' | '.join(cells)} |"
+def cases_table(cases: Sequence[Case], scans: Mapping[str, LocalDataset]) -> tuple[str, str]:
+    """The demo scans as a table of cases (CSV), and the list of those that are known to hold no lesion."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    free = []
+    for case in cases:
+        scan = scans[case.dataset]
+        anchors = case.anchors or scan.anchors or "auto"
+        truth = "" if scan.truth is None else str(scan.truth)
+        patient = SAME_PATIENT.get(case.dataset, case.dataset)
+        writer.writerow([scan.image, patient, case.request, anchors, truth, scan.modality])
+        if scan.truth is None:
+            free.append(str(scan.image))
+    return text.getvalue(), "".join(f"{name}\n" for name in free)
 
 
-def run_case(case: Case, method: str, out: Path) -> str:
-    """The row of one scan and method; a failure is a row too."""
-    name, _, alone = method.partition(" ")
-    out.mkdir(parents=True, exist_ok=True)
-    if alone:
-        answer = out / f"{case.dataset}-{name}-alone.json"
-        done = run_measured(
-            [sys.executable, "-m", "r2seg_agent.evals.alone", case.dataset, "--segmenter", name, "--out", str(answer)]
-        )
-        if done.status != 0:
-            return f"| {case.dataset} | {method} | failed with exit status {done.status} |"
-        found = Alone.model_validate_json(answer.read_bytes())
-        return row(case.dataset, method, found.truth, found.findings, None, done)
-    arguments = find_arguments(case, fetch(case.dataset), out / name, name)
-    done = run_measured([sys.executable, "-m", "r2seg_agent", *arguments, "--quiet"])
-    if done.status != 0:
-        return f"| {case.dataset} | {method} | failed with exit status {done.status} |"
-    report = Report.model_validate_json((out / name / case.dataset / "report.json").read_bytes())
-    rejected = sum(c.decision == "rejected" for t in report.targets for r in t.rounds for c in r.candidates)
-    return row(case.dataset, method, report.truth, len(report.findings), rejected, done)
+def scans_markdown(cases: Sequence[Case], evaluations: Mapping[str, Evaluation]) -> str:
+    """One row a scan, one column a preset: the Dice of its best found lesion, and the false findings."""
+    lines = [f"| scan | {' | '.join(f'`{preset}`' for preset in evaluations)} |", f"|---|{'---|' * len(evaluations)}"]
+    for number, case in enumerate(cases, start=1):
+        cells = [
+            _cell(next((one for one in evaluation.cases if one.number == number), None))
+            for evaluation in evaluations.values()
+        ]
+        lines.append(f"| {case.dataset} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(case: CaseEvaluation | None) -> str:
+    if case is None or not case.evaluated:
+        return "no answer"
+    false = sum(not finding.touches for finding in case.findings)
+    if not case.lesions:
+        return f"– ({false})"
+    return f"{max(lesion.dice for lesion in case.lesions):.2f} ({false})"
 
 
 def main() -> int:
-    """Run all cases by all methods, print the table; 1 when a case failed to run."""
+    """Run the ablation with each segmenter and print the tables; the worst exit status of theirs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/results"))
     parser.add_argument("--only", nargs="*", default=[case.dataset for case in CASES])
-    parser.add_argument("--methods", nargs="*", default=list(METHODS), help="A segmenter's name, or 'NAME alone'.")
+    parser.add_argument("--segmenters", nargs="*", default=list(SEGMENTERS))
+    parser.add_argument("--presets", default="baseline,+roi,+roi+reject,+gates,full")
+    parser.add_argument("--workers", default="1")
     given = parser.parse_args()
+    cases = [case_named(name) for name in given.only]
+    table, free = cases_table(cases, {case.dataset: fetch(case.dataset) for case in cases})
+    write_text_atomic(given.out / "cases.csv", table)
+    write_text_atomic(given.out / "lesion-free.txt", free)
     print(machine_line())
-    print(HEADER, flush=True)
-    failed = 0
-    for dataset in given.only:
-        fetch(dataset)  # a download is no part of a measurement
-        for method in given.methods:
-            line = run_case(case_named(dataset), method, given.out)
-            failed += "failed with exit status" in line
-            print(line, flush=True)
-    return int(failed > 0)
+    worst = 0
+    for segmenter in given.segmenters:
+        out = given.out / segmenter
+        command = [sys.executable, "-m", "r2seg_agent", "ablate", str(given.out / "cases.csv"), "--out", str(out)]
+        command += ["--segmenter", segmenter, "--presets", given.presets, "--workers", given.workers]
+        if free:
+            command += ["--lesion-free", str(given.out / "lesion-free.txt")]
+        done = run_shown(command)
+        worst = max(worst, done.status)
+        if done.status == 0:
+            made = Ablation.model_validate_json((out / "ablation.json").read_bytes())
+            evaluations = {str(step.preset): _evaluation(out / step.folder) for step in made.steps}
+            print(f"\n{segmenter}, {done.cpu_seconds:.0f} CPU s:\n\n{scans_markdown(cases, evaluations)}\n", flush=True)
+    return worst
 
 
-def _two(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _evaluation(folder: Path) -> Evaluation:
+    return Evaluation.model_validate_json((folder / "evaluation.json").read_bytes())
 
 
 if __name__ == "__main__":

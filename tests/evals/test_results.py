@@ -1,76 +1,104 @@
-"""Rows of docs/results.md, the baseline without Reason and Reject, and the demo where the weights cannot be had."""
+"""The demo scans as cases of an ablation, their table by scan, and the demo where the weights cannot be had."""
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from r2seg_agent.data.fetch import LocalDataset
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.evals import demo
-from r2seg_agent.evals.alone import alone
 from r2seg_agent.evals.cases import CASES, DEMO, case_named
-from r2seg_agent.evals.measure import Measured, run_measured, run_shown
-from r2seg_agent.evals.results import HEADER, row
-from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
-from r2seg_agent.report.models import LesionTruth, TruthEvaluation
-from r2seg_agent.segment.contrast import ContrastSegmenter
+from r2seg_agent.evals.measure import run_measured, run_shown
+from r2seg_agent.evals.results import cases_table, scans_markdown
+from r2seg_agent.evals.segmentation.evaluate import summarise
+from r2seg_agent.evals.segmentation.models import (
+    CaseEvaluation,
+    EvaluationSettings,
+    FindingMatch,
+    LesionMatch,
+    SliceCounts,
+    VoxelCounts,
+)
 from r2seg_agent.segment.weights import weights_path
 
-DONE = Measured(status=0, seconds=12.4, peak_gb=0.834, output="", cpu_seconds=20.6)
-TRUTH = TruthEvaluation(
-    dice=0.5,
-    sensitivity=0.75,
-    precision=None,
-    lesions=(
-        LesionTruth(label=1, volume_ml=1.0, finding=None, dice=0.0, sensitivity=0.0, precision=None),
-        LesionTruth(label=2, volume_ml=2.0, finding=3, dice=0.875, sensitivity=0.9, precision=0.8),
-    ),
-    false_findings=(1, 2),
+SLICES = SliceCounts(
+    bearing=1,
+    bearing_marked=1,
+    bearing_hit=1,
+    free=0,
+    free_marked=0,
+    bearing_dice=0.5,
+    bearing_accuracy=1,
+    free_accuracy=0,
+    bearing_class_accuracy=1,
+    free_class_accuracy=0,
 )
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
+def evaluated(number: int, dice: float | None, false: int) -> CaseEvaluation:
+    """A case with one lesion of this Dice (None: no lesion) and so many false findings."""
+    touches = [] if not dice else [True]
+    findings = [
+        FindingMatch(number=i, volume_ml=1, lesion=None, touches=t) for i, t in enumerate(touches + [False] * false)
+    ]
+    lesion = LesionMatch(
+        label=1, volume_ml=1, size="1", finding=None, iou=0, found_ml=None, overlapped=bool(dice), dice=dice or 0
+    )
+    return CaseEvaluation(
+        id=str(number),
+        number=number,
+        name="image-0",
+        patient=str(number),
+        request_id="",
+        true_ml=0.0 if dice is None else 1.0,
+        status="done",
+        answered=True,
+        truth="lesion-free" if dice is None else "mask",
+        voxels=VoxelCounts(tp=1, fp=0, fn=0, tn=1),
+        slices=SLICES,
+        lesions=() if dice is None else (lesion,),
+        findings=tuple(findings),
+        candidates=(),
+    )
 
 
-def test_a_row_has_the_columns_of_the_header() -> None:
-    names = cells(HEADER.splitlines()[0])
-    line = cells(row("lung1", "contrast", TRUTH, 4, 7, DONE))
-    found = dict(zip(names, line, strict=True))
-    assert found["voxel Dice"] == "0.50"
-    assert found["precision"] == "–"
-    assert found["lesion Dice"] == "0.88"
-    assert found["its rank"] == "3"
-    assert found["findings (false)"] == "4 (2)"
-    assert (found["CPU s"], found["s"], found["peak GB"]) == ("21", "12", "0.83")
+def test_the_demo_scans_as_a_table_of_cases(tmp_path: Path) -> None:
+    cases = [case_named(name) for name in ("lung1", "abdomen", "abdomen-synthetic")]
+    scans = {
+        case.dataset: LocalDataset(
+            name=case.dataset,
+            image=tmp_path / case.dataset / "image.nrrd",
+            truth=None if case.dataset == "abdomen" else tmp_path / "truth.nrrd",
+            anchors=None if case.anchors else "organs.nii.gz",
+            modality="CT",
+            synthetic=False,
+        )
+        for case in cases
+    }
+    table, free = cases_table(cases, scans)
+    rows = list(csv.DictReader(table.splitlines()))
+    assert [row["anchors"] for row in rows] == ["hounsfield", "organs.nii.gz", "organs.nii.gz"]
+    assert rows[1]["patient"] == rows[2]["patient"], "the synthetic lesion lies in the same patient"
+    assert rows[1]["truth"] == ""
+    assert free.splitlines() == [str(tmp_path / "abdomen" / "image.nrrd")]
 
 
-def test_without_a_lesion_every_finding_is_false_and_the_model_alone_has_no_ranks() -> None:
-    names = cells(HEADER.splitlines()[0])
-    healthy = dict(zip(names, cells(row("abdomen", "x", None, 5, 1, DONE)), strict=True))
-    assert healthy["findings (false)"] == "5 (5)"
-    assert healthy["lesion Dice"] == "no lesion there"
-    bare = dict(zip(names, cells(row("lung1", "x alone", TRUTH, 4, None, DONE)), strict=True))
-    assert (bare["its rank"], bare["rejected"]) == ("–", "–")
-
-
-def test_alone_every_component_of_the_whole_image_is_a_finding(tmp_path: Path) -> None:
-    """Not told where the liver is, the model marks all that is no fat or air; the lesion drowns in it."""
-    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(LesionSpec("liver", 12.0, -70.0),))
-    truth = tmp_path / "truth.nrrd"
-    write_label_map(truth, phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)
-    found = alone(phantom.volume, "find a liver lesion", ContrastSegmenter(), truth)
-    assert found.truth is not None
-    assert found.findings >= 1
-    assert found.truth.precision is not None
-    assert found.truth.precision < 0.2
-    assert alone(phantom.volume, "find a liver lesion", ContrastSegmenter(), None).truth is None
-    with pytest.raises(InputError, match="target"):
-        alone(phantom.volume, "how are you?", ContrastSegmenter(), None)
+def test_one_row_a_scan_with_dice_and_false_findings_by_preset() -> None:
+    cases = [case_named("lung1"), case_named("abdomen"), case_named("pat3")]
+    settings = EvaluationSettings(surface=False, resamples=10)
+    first = summarise([evaluated(1, 0.001, 202), evaluated(2, None, 854)], settings, name="baseline")
+    second = summarise([evaluated(1, 0.9, 6), evaluated(2, None, 0), evaluated(3, 0.0, 12)], settings, name="full")
+    lines = scans_markdown(cases, {"baseline": first, "full": second}).splitlines()
+    assert lines[0] == "| scan | `baseline` | `full` |"
+    assert lines[2:] == [
+        "| lung1 | 0.00 (202) | 0.90 (6) |",
+        "| abdomen | – (854) | – (0) |",
+        "| pat3 | no answer | 0.00 (12) |",
+    ]
 
 
 def test_cases_by_name() -> None:
