@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -27,22 +28,24 @@ class RankName(StrEnum):
     probability = "probability"
 
 
-SHOWN = (
-    "lesion.iou.sensitivity",
-    "lesion.overlap.sensitivity",
-    "lesion.iou.fp_per_scan",
-    "lesion.dice",
-    "froc.iou.cpm",
-    "froc.iou.at_10",
-    "scan.sensitivity.hit",
-    "scan.specificity",
-    "scan.auc",
-    "scan.fdr.mean",
-    "voxel.dice",
-    "surface.hd95_mm.median",
-    "volume.relative",
-)
-"""The figures on the terminal; the files hold all."""
+LINE_EVERY_S = 20.0
+"""Where no bar can be drawn, a line at most this often."""
+SHOWN = {
+    "lesion.iou.sensitivity": "lesions found (IoU)",
+    "lesion.overlap.sensitivity": "lesions found (overlap)",
+    "lesion.iou.fp_per_scan": "false findings per scan",
+    "lesion.dice": "Dice per lesion",
+    "froc.iou.cpm": "FROC score (CPM)",
+    "froc.iou.at_10": "found at 10 false per scan",
+    "scan.sensitivity.hit": "scans with a hit",
+    "scan.specificity": "lesion-free scans clear",
+    "scan.auc": "ROC area of scans",
+    "scan.fdr.mean": "realised FDR",
+    "voxel.dice": "Dice per scan",
+    "surface.hd95_mm.median": "HD95, median",
+    "volume.relative": "volume error, relative",
+}
+"""The figures on the terminal, in few words; the files hold all."""
 
 
 def eval_command(
@@ -185,8 +188,14 @@ def _progress(name: str, *, enabled: bool) -> Iterator[Progress]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
         task = bars.add_task(name, total=None)
 
+        told = time.monotonic()
+
         def progress(stage: str, done: int, total: int, note: str = "") -> None:
+            nonlocal told
             bars.update(task, completed=done, total=total)
+            if not console.is_terminal and time.monotonic() - told > LINE_EVERY_S:
+                told = time.monotonic()
+                console.print(f"{name}: {done} of {total} cases")
 
         yield progress
 
@@ -195,7 +204,8 @@ def _tell(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> N
     from rich.console import Console
     from rich.table import Table
 
-    from r2seg_agent.evals.segmentation.tables import accounting_words, few_patients, interval_words, value_words
+    from r2seg_agent.evals.segmentation.grids import cell, value_words
+    from r2seg_agent.evals.segmentation.tables import accounting_words, difference_words, few_patients, p_words
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for evaluation in evaluations:
@@ -204,22 +214,22 @@ def _tell(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> N
         for line in rest:
             console.print(f"  {line}")
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for evaluation in evaluations:
-        table.add_column(evaluation.name, justify="left")
-    if comparison is not None:
-        table.add_column("difference")
-    for key in SHOWN:
+    paired = comparison is not None
+    for name in ("", *(evaluation.name for evaluation in evaluations)):
+        table.add_column(name, no_wrap=True)
+    for name in ("difference", "p") if paired else ("n",) if len(evaluations) == 1 else ():
+        table.add_column(name, no_wrap=True)
+    for key, words in SHOWN.items():
         figures = [evaluation.figure(key) for evaluation in evaluations]
         if all(figure.value is None for figure in figures):
             continue
-        cells = [f"{value_words(f.value, f.unit)} {interval_words(f)}  n {f.n}" for f in figures]
+        cells = [value_words(f.value, f.unit) if paired else cell(f) for f in figures]
         if comparison is not None:
             gap = comparison.difference(key)
-            p = "" if gap.p is None else f"  p {gap.p:.3f}"
-            told = "–" if gap.difference is None else f"{gap.difference:+.3f} {interval_words(gap)}{p}"
-            cells.append(told)
-        table.add_row(figures[0].name, *cells)
+            cells += [difference_words(gap), "" if gap.p is None else p_words(gap.p)]
+        elif len(evaluations) == 1:
+            cells.append(f"{figures[0].n} {figures[0].of}")
+        table.add_row(words, *cells)
     console.print(table)
     warning = few_patients(min(evaluation.accounting.patients for evaluation in evaluations))
     if warning:

@@ -132,9 +132,15 @@ def interval(
     return Estimate(value, float(low), float(high), "BCa" if kind == "BCa" else "percentile")
 
 
-def exact_share(value: float, patients: int, confidence: float) -> Estimate:
-    """Clopper-Pearson interval of a share of exactly 0 or 1 seen in `patients`: the bootstrap sees no spread there."""
-    if patients < 1:
-        return Estimate(value, None, None, "none")
+def exact_share(estimate: Estimate, patients: int, confidence: float) -> Estimate:
+    """Clopper-Pearson interval of a share of exactly 0 or 1 seen in `patients`, where a bootstrap sees too little spread.
+
+    A bootstrap interval that reaches farther (a curve that other patients move) is kept.
+    """
+    if patients < 1 or estimate.value is None:
+        return estimate
     edge = math.exp(math.log((1 - confidence) / 2) / patients)
-    return Estimate(0.0, 0.0, 1 - edge, "exact") if value == 0 else Estimate(1.0, edge, 1.0, "exact")
+    low, high = (0.0, 1 - edge) if estimate.value == 0 else (edge, 1.0)
+    if estimate.low is not None and estimate.high is not None:
+        low, high = min(low, estimate.low), max(high, estimate.high)
+    return Estimate(estimate.value, low, high, "exact")

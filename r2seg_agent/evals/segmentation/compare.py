@@ -31,6 +31,8 @@ from r2seg_agent.evals.segmentation.models import (
     Evaluation,
 )
 
+ALL_SWAPS = 2**13
+"""Up to so many swaps all are tried, drawn ones are not needed."""
 TOLERANCE = 1e-12
 """Differences closer than this are ties of the permutation test."""
 
@@ -157,7 +159,7 @@ def _permutation_p(
 
 def _swaps(patients: int, rounds: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Rows that say whose answers are swapped: all of them where there are at most `rounds`, else drawn ones."""
-    if patients <= 30 and 2**patients <= rounds:
+    if 2 ** min(patients, 30) <= max(rounds, ALL_SWAPS):
         yield (np.arange(2**patients)[:, None] >> np.arange(patients) & 1).astype(np.float64)
         return
     yield np.random.default_rng([seed, 1]).integers(0, 2, size=(rounds, patients)).astype(np.float64)

@@ -120,8 +120,8 @@ def figures_of(cases: Sequence[CaseEvaluation], settings: EvaluationSettings, ra
             contributing = _contributing(block, k, index)
             value = float(values.value[k])
             estimate = interval(value, values.resampled[:, k], values.left_out[:, k], confidence=settings.confidence)
-            if head.share and value in (0.0, 1.0) and estimate.interval == "none":
-                estimate = exact_share(value, contributing, settings.confidence)
+            if head.share and value in (0.0, 1.0):
+                estimate = exact_share(estimate, contributing, settings.confidence)
             figures.append(
                 Figure(
                     key=head.key,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from r2seg_agent.atomic import write_bytes_atomic
+from r2seg_agent.evals.segmentation.grids import digits
 from r2seg_agent.evals.segmentation.models import (
     FROC_RATES,
     PAPER_FROC_RATE,
@@ -67,7 +68,7 @@ def _froc(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
         if rate is not None and found is not None:
             shown = max(rate, FROC_RATES[0] / 2)
             farthest = max(farthest, shown)
-            label = "what Reject kept" if not many else None
+            label = "the findings" if not many else None
             axes.plot([shown], [found], "o", ms=8, mfc="white", mec=colour, mew=2, label=label, clip_on=False, zorder=5)
     axes.set_xscale("log", base=2)
     axes.set_xlim(FROC_RATES[0] / 2, farthest * 1.1)
@@ -140,7 +141,7 @@ def _bland_altman(axes: Axes, evaluation: Evaluation) -> None:
         if value is not None:
             words = {"bias": "bias", "low": "−1.96 SD", "high": "+1.96 SD"}[key]
             axes.axhline(value, color=ORANGE, ls=style, lw=1.5)
-            axes.text(0.995, value, f"{words} {value:+.2f} ml", color=ORANGE, fontsize=8, ha="right", va="bottom",
+            axes.text(0.995, value, f"{words} {digits(value)} ml", color=ORANGE, fontsize=8, ha="right", va="bottom",
                       transform=axes.get_yaxis_transform())  # fmt: skip
     axes.axhline(0, color=GREY, lw=1, ls=":")
     axes.set_xscale("log")

@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from r2seg_agent.evals.segmentation.grids import (
+    bracket,
+    cell,
+    detection_grid,
+    digits,
+    froc_grid,
+    size_grid,
+    value_words,
+)
 from r2seg_agent.evals.segmentation.models import (
     Accounting,
     Comparison,
@@ -40,6 +49,7 @@ NOTES: Mapping[Level, str] = MappingProxyType(
         "volume": "Limits of agreement are over matched lesions (IoU).",
     }
 )
+SURE = 0.05
 FEW_PATIENTS = 20
 """Below this a bootstrap interval covers visibly less than it says (Davison and Hinkley 1997)."""
 PICTURES: Mapping[str, str] = MappingProxyType(
@@ -79,18 +89,30 @@ def evaluation_markdown(evaluation: Evaluation, pictures: Sequence[str] = ()) ->
         lines += ["", f"## {title}", ""]
         if level in NOTES:
             lines += [NOTES[level], ""]
-        lines += ["| | value | interval | n | patients |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {figure.name} | {value_words(figure.value, figure.unit)} | {interval_words(figure)} "
-            f"| {figure.n} {figure.of} | {figure.patients} |"
-            for figure in rows
-        ]
+        lines += [*_level_table(evaluation, level, rows)]
     absent = [
         title for level, title in LEVELS.items() if not any(f.level == level and f.n > 0 for f in evaluation.figures)
     ]
     if absent:
         lines += ["", f"Nothing to say about: {', '.join(absent)}."]
     return "\n".join([*lines, *_picture_lines(pictures)]) + "\n"
+
+
+def _level_table(evaluation: Evaluation, level: Level, rows: Sequence[Figure]) -> Iterator[str]:
+    if level == "froc":
+        yield from froc_grid(evaluation)
+        return
+    if level == "lesion":
+        yield from detection_grid(evaluation)
+        yield ""
+        yield from size_grid(evaluation)
+        return
+    yield "| | value | interval | n | patients |"
+    yield "|---|---|---|---|---|"
+    for figure in rows:
+        interval = bracket(figure.low, figure.high) + (" exact" if figure.interval == "exact" else "")
+        value = value_words(figure.value, figure.unit)
+        yield f"| {figure.name} | {value} | {interval} | {figure.n} {figure.of} | {figure.patients} |"
 
 
 def side_by_side_markdown(evaluations: Sequence[Evaluation], pictures: Sequence[str] = ()) -> str:
@@ -106,17 +128,12 @@ def side_by_side_markdown(evaluations: Sequence[Evaluation], pictures: Sequence[
             continue
         lines += ["", f"## {title}", "", f"| | {' | '.join(e.name for e in evaluations)} |"]
         lines += ["|---|" + "---|" * len(evaluations)]
-        lines += [
-            f"| {row[0].name} | "
-            + " | ".join(f"{value_words(f.value, f.unit)} {interval_words(f)} (n {f.n})" for f in row)
-            + " |"
-            for row in rows
-        ]
+        lines += [f"| {row[0].name} | " + " | ".join(f"{cell(f)} (n {f.n})" for f in row) + " |" for row in rows]
     return "\n".join([*lines, *_picture_lines(pictures)]) + "\n"
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """A comparison as Markdown; a difference in bold has an interval without 0."""
+    """A comparison as Markdown; bold: the interval is without 0, and p, where there is one, below 0.05."""
     lines = [
         f"# {comparison.second} against {comparison.first}",
         "",
@@ -142,25 +159,10 @@ def comparison_markdown(comparison: Comparison) -> str:
     lines += ["These treat lesions of one patient as independent; the tests above do not.", ""]
     lines += ["| | both | only first | only second | neither | p |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {d.name} | {d.both} | {d.only_first} | {d.only_second} | {d.neither} | {d.p:.3f} |"
+        f"| {d.name} | {d.both} | {d.only_first} | {d.only_second} | {d.neither} | {p_words(d.p)} |"
         for d in comparison.discordances
     ]
     return "\n".join(lines) + "\n"
-
-
-def value_words(value: float | None, unit: str = "") -> str:
-    """A figure in as many digits as it deserves."""
-    if value is None:
-        return "–"
-    return f"{_digits(value)} {unit}".strip()
-
-
-def interval_words(figure: Figure | Difference) -> str:
-    """The interval in brackets, and how it was made where that is not by bootstrap."""
-    if figure.low is None or figure.high is None:
-        return "–"
-    exact = isinstance(figure, Figure) and figure.interval == "exact"
-    return f"[{_digits(figure.low)}, {_digits(figure.high)}]" + (" exact" if exact else "")
 
 
 def accounting_words(accounting: Accounting) -> Iterator[str]:
@@ -205,24 +207,29 @@ def _picture_lines(pictures: Sequence[str]) -> list[str]:
     return [line for name in pictures for line in ("", f"![{PICTURES.get(name, name)}]({name})")]
 
 
+def difference_words(row: Difference) -> str:
+    """The difference with its sign and interval."""
+    if row.difference is None:
+        return "–"
+    sign = "+" if row.difference >= 0 else ""
+    return f"{sign}{digits(row.difference)} {bracket(row.low, row.high)}"
+
+
+def p_words(p: float) -> str:
+    """A p-value in three digits; a small one is not called 0."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _difference_row(row: Difference) -> str:
-    sure = row.low is not None and row.high is not None and (row.low > 0 or row.high < 0)
-    gap = f"{row.difference:+.3g}" if row.difference is not None else "–"
-    gap = f"**{gap}**" if sure else gap
-    p = "–" if row.p is None else f"{row.p:.3f}"
+    apart = row.low is not None and row.high is not None and (row.low > 0 or row.high < 0)
+    told = difference_words(row)
+    if apart and (row.p is None or row.p < SURE):
+        told = f"**{told}**"
+    p = "–" if row.p is None else p_words(row.p)
     values = [value_words(value, row.unit) for value in (row.first, row.second)]
-    return f"| {row.name} | {values[0]} | {values[1]} | {gap} {interval_words(row)} | {p} | {row.patients} |"
+    return f"| {row.name} | {values[0]} | {values[1]} | {told} | {p} | {row.patients} |"
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:
     rest = len(names) - most
     return "; ".join(names[:most]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-def _digits(value: float) -> str:
-    size = abs(value)
-    if size >= 100:
-        return f"{value:.0f}"
-    if size >= 10:
-        return f"{value:.1f}"
-    return f"{value:.3f}" if size < 1 else f"{value:.2f}"

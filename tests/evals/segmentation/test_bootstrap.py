@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2seg_agent.evals.segmentation.bootstrap import (
+    Estimate,
     Statistic,
     exact_share,
     interval,
@@ -54,9 +55,10 @@ def test_a_figure_undefined_in_most_draws_has_no_interval() -> None:
 def test_exact_intervals_are_clopper_and_pearsons() -> None:
     for patients in (1, 3, 20):
         for k, value in ((0, 0.0), (patients, 1.0)):
-            found = exact_share(value, patients, 0.95)
+            found = exact_share(Estimate(value, None, None, "none"), patients, 0.95)
             expected = scipy.stats.binomtest(k, patients).proportion_ci(0.95, method="exact")
             assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert exact_share(Estimate(0.0, 0.0, 0.9, "BCa"), 20, 0.95)[1:3] == (0.0, 0.9)
 
 
 def test_draws_are_whole_patients() -> None:
