@@ -20,6 +20,7 @@ from r2seg_agent.presets import WHOLE_METHOD
 from r2seg_agent.reject.calibration import CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.reject.gates import GateSettings
+from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.reject.scores import score_named
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.report.models import Report
@@ -80,7 +81,9 @@ class Case:
         options = self.options(workspace, planner="test:scripted")
         return run_find("find the lesion of the liver", str(self.image), options, planner=ScriptedPlanner())
 
-    def find_by_calibration(self, workspace: Path, found: Report, file: Path) -> FindResult:
+    def find_by_calibration(
+        self, workspace: Path, found: Report, file: Path, profiles: Sequence[ScanProfile | None] = (None,) * 39
+    ) -> FindResult:
         """The search of `found` in conformal mode, by lesion-free cases made for exactly its set-up."""
         context = SimpleNamespace(
             anchor_source=SimpleNamespace(info=found.anchor_source),
@@ -92,7 +95,10 @@ class Case:
         )
         identity = Context.calibration_identity(context, found.targets[0].plan)  # type: ignore[arg-type]
         top = score_named(RejectSettings().score)(found.findings[0].candidate.features, 0.0)
-        cases = [CaseScores(case=f"case {i}", patient=f"p {i}", scores=(top * i / 40, 0.1)) for i in range(39)]
+        cases = [
+            CaseScores(case=f"case {i}", patient=f"p {i}", scores=(top * i / 40, 0.1), profile=profile)
+            for i, profile in enumerate(profiles)
+        ]
         save_calibration(build_calibration(identity, cases), file)
         return self.find(workspace, reject="conformal", calibration=file)
 
