@@ -25,6 +25,7 @@ BASE = CandidateFeatures(
     elongation=1.2,
     exterior_contact=0.0,
     scan_statistic=2.5,
+    radius_mm=4.0,
 )
 
 
@@ -38,6 +39,7 @@ def test_formulas() -> None:
             "contrast_sqrt_volume": 4 * math.sqrt(250),
             "segmenter_mass": 0.8 * 10,
             "scan_statistic": 2.5,
+            "scan_radius": 10.0,
         }
     )
 
@@ -52,6 +54,10 @@ def test_contrast_scores_ignore_the_sign_and_grow_with_volume(name: str) -> None
 
 def test_negative_mmd2_does_not_gain_from_volume() -> None:
     assert SCORES["mmd2_volume"](BASE, -0.01) == 0.0
+
+
+def test_a_candidate_below_chance_does_not_gain_from_its_radius() -> None:
+    assert SCORES["scan_radius"](BASE.model_copy(update={"scan_statistic": -1.0}), 0.0) == 0.0
 
 
 def test_unknown_score_names_the_known_ones() -> None:
