@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from r2seg_agent.evals.fdr.levels import ScoredCase, Tested, calibration_of, conformal_tested, scored
+from r2seg_agent.evals.fdr.levels import Tested, calibration_of, conformal_tested, scored
 from r2seg_agent.evals.fdr.search import GateChoice, SearchedCase, search_case
 from r2seg_agent.evals.fdr.tissue import LUNG, Tissue, blocks_of, plan_of, with_lesion
 from r2seg_agent.imaging.geometry import Float3
-from r2seg_agent.reject.calibration import Calibration, CaseScores, build_calibration
-from r2seg_agent.reject.profile import ScanProfile, measure_profile, profile_warnings
+from r2seg_agent.reject.calibration import Calibration
+from r2seg_agent.reject.profile import profile_warnings
 from r2seg_agent.reject.scores import ScoreName
 
 Split = Literal["same scan", "other half", "other scans"]
@@ -44,7 +44,6 @@ class SearchedTissue:
 
     tissue: Tissue
     centres_mm: tuple[Float3, ...]
-    profiles: tuple[ScanProfile, ...]
     free: tuple[SearchedCase, ...]
     implanted: Mapping[Lesion, Mapping[int, SearchedCase]]
 
@@ -66,7 +65,6 @@ def search_tissue(tissue: Tissue, *, lesions: bool = True, permutations: int = 1
     return SearchedTissue(
         tissue=tissue,
         centres_mm=tuple(b.centre_mm for b in blocks),
-        profiles=tuple(measure_profile(b.scene.volume, b.scene.organ) for b in blocks),
         free=tuple(free),
         implanted=implanted,
     )
@@ -100,28 +98,20 @@ def calibrations(
     the level of lesion-free blocks cannot leave α but by chance: that is no evidence. "other half": the other half's
     blocks. "other scans": all of `others`.
     """
-    null = [
-        CaseScores(case=str(k), patient=str(k), scores=case.scores, profile=profile)
-        for k, (case, profile) in enumerate(zip(scored(one.free, score, gates), one.profiles, strict=True))
-    ]
-    identity = calibration_of([ScoredCase((), (), ())], score).identity
+    null = scored(one.free, score, gates)
     if split == "same scan":
         fold = (np.random.default_rng(0).permutation(len(null)) % FOLDS).tolist()
         without = [
-            build_calibration(identity, [case for case, own in zip(null, fold, strict=True) if own != k])
+            calibration_of([case for case, own in zip(null, fold, strict=True) if own != k], score)
             for k in range(FOLDS)
         ]
         return tuple(without[k] for k in fold)
     if split == "other half":
         first, second = halves(one)
-        by_first, by_second = (build_calibration(identity, [null[k] for k in half]) for half in (first, second))
+        by_first, by_second = (calibration_of([null[k] for k in half], score) for half in (first, second))
         return tuple(by_second if k in first else by_first for k in range(len(null)))
-    elsewhere = [
-        CaseScores(case=f"{other.tissue.name} {k}", patient=f"{other.tissue.name} {k}", scores=c.scores, profile=p)
-        for other in others
-        for k, (c, p) in enumerate(zip(scored(other.free, score, gates), other.profiles, strict=True))
-    ]
-    return (build_calibration(identity, elsewhere),) * len(null)
+    elsewhere = [case for other in others for case in scored(other.free, score, gates)]
+    return (calibration_of(elsewhere, score),) * len(null)
 
 
 def judge_blocks(
@@ -142,7 +132,10 @@ def judge_blocks(
 
 def warned(one: SearchedTissue, by: Sequence[Calibration]) -> list[bool]:
     """Which blocks the profile diagnostic calls unlike the calibration that judges them."""
-    return [bool(profile_warnings(calibration, profile)) for calibration, profile in zip(by, one.profiles, strict=True)]
+    return [
+        case.profile is not None and bool(profile_warnings(calibration, case.profile))
+        for calibration, case in zip(by, one.free, strict=True)
+    ]
 
 
 def proposed(one: SearchedTissue, lesion: Lesion, gates: GateChoice) -> list[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from r2seg_agent.evals.fdr.real_tissue_tables import LevelRow, PowerRow
+    from r2seg_agent.reject.scores import ScoreName
 
 COLOURS = {"paper": "tab:red", "other half": "tab:blue", "other scans": "tab:green", "proposed": "0.6"}
 
@@ -30,7 +31,7 @@ def draw_levels(rows: Sequence[LevelRow], alpha: float, path: Path) -> None:
         )
         for step, (name, share) in enumerate(series):
             if share is not None:
-                _point(axes, share, place + 0.22 * (step - 1), COLOURS[name], name if place == 1 else None)
+                _point(axes, share, place + 0.22 * (step - 1), COLOURS[name], name if place == 0 else None)
     axes.axvline(alpha, color="black", linewidth=1, linestyle="--", label=f"level {alpha:g}")
     axes.set_yticks(range(len(rows)), [f"{row.name} ({row.blocks})" for row in rows])
     axes.invert_yaxis()
@@ -43,42 +44,38 @@ def draw_levels(rows: Sequence[LevelRow], alpha: float, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_power(rows: Sequence[PowerRow], path: Path) -> None:
-    """Lesions found by volume, a panel per organ, a colour per contrast; dashed: proposed by the segmenter at all."""
+def draw_power(rows: Mapping[ScoreName, Sequence[PowerRow]], path: Path) -> None:
+    """Lesions found by volume at one contrast, a panel per organ, a colour per score; dashed: proposed at all."""
     from matplotlib.figure import Figure
 
-    organs = list(dict.fromkeys(row.organ for row in rows))
-    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
+    organs = list(dict.fromkeys(row.organ for own in rows.values() for row in own))
+    figure = Figure(figsize=(10.5, 4.4), layout="constrained")
     panels = figure.subplots(1, len(organs), sharey=True)
     for axes, organ in zip(panels, organs, strict=True):
-        own = [row for row in rows if row.organ == organ]
-        for number, cnr in enumerate(sorted({row.lesion.cnr for row in own})):
-            line = [row for row in own if row.lesion.cnr == cnr]
+        for number, (score, own) in enumerate(rows.items()):
+            line = [row for row in own if row.organ == organ]
             volumes = [row.lesion.volume_ml for row in line]
-            colour = f"C{number}"
-            axes.plot(volumes, [row.proposed.value for row in line], "--", color=colour, alpha=0.6)
+            if number == 0:
+                there = [row.proposed.value for row in line]
+                axes.plot(volumes, there, "--", color=COLOURS["proposed"], label="proposed by the segmenter")
+                axes.set_title(f"{organ}, {line[0].lesion.cnr:g} sd, n = {line[0].proposed.n}")
             found = [row.power["other scans"] for row in line]
-            low = [share.value - share.interval[0] for share in found]
-            high = [share.interval[1] - share.value for share in found]
+            bars = [
+                [share.value - share.interval[0] for share in found],
+                [share.interval[1] - share.value for share in found],
+            ]
+            beside = [volume * (1.0 + 0.03 * (number - len(rows) / 2)) for volume in volumes]
             axes.errorbar(
-                volumes,
-                [s.value for s in found],
-                yerr=[low, high],
-                marker="o",
-                capsize=2,
-                color=colour,
-                label=f"{cnr:g}",
-            )
+                beside, [s.value for s in found], yerr=bars, marker="o", markersize=4, linewidth=1.4, elinewidth=0.7,
+                color=f"C{number}", label=score,
+            )  # fmt: skip
         axes.set_xscale("log", base=2)
-        axes.set_xticks(
-            sorted({row.lesion.volume_ml for row in own}), [f"{v:g}" for v in sorted({r.lesion.volume_ml for r in own})]
-        )
-        axes.set_title(organ)
+        axes.set_xticks(volumes, [f"{volume:g}" for volume in volumes])
         axes.set_xlabel("lesion volume (ml)")
         axes.grid(alpha=0.3)
-        axes.legend(title="contrast / sd", fontsize=8, title_fontsize=8)
-    panels[0].set_ylabel("lesions found (dashed: proposed)")
+    panels[0].set_ylabel("lesions found, calibration from other scans")
     panels[0].set_ylim(-0.03, 1.03)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, dpi=110)
 
 
