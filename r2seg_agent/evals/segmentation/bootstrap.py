@@ -133,7 +133,7 @@ def interval(
 
 
 def exact_share(estimate: Estimate, patients: int, confidence: float) -> Estimate:
-    """Clopper-Pearson interval of a share of exactly 0 or 1 seen in `patients`, where a bootstrap sees too little spread.
+    """Clopper-Pearson interval of a share of exactly 0 or 1 seen in `patients`, where a bootstrap sees too little.
 
     A bootstrap interval that reaches farther (a curve that other patients move) is kept.
     """

@@ -21,6 +21,8 @@ from r2seg_agent.report.models import OutcomeKind, Report
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.runs import RunInputs
 
+JOURNALS = "journal*.jsonl"
+"""A batch has one, or one for each part that was run with `--shard`."""
 ANSWERS: tuple[OutcomeKind, ...] = ("lesions_found", "no_lesion_survived", "target_not_in_view")
 """Outcomes that answer the request; the others (a question, a budget, a failure) leave it open."""
 
@@ -68,7 +70,7 @@ def read_runs(folder: Path) -> tuple[RunCase, ...]:
         raise InputError(
             f"`{folder.name}` is a file, not a folder of runs", "Give the --out folder of `r2seg batch`, or one run."
         )
-    if (folder / "journal.jsonl").exists():
+    if any(folder.glob(JOURNALS)):
         cases = tuple(_of_batch(folder))
         if not cases:
             raise InputError(f"the batch in `{folder}` has no finished case yet", "Run `r2seg batch` to its end.")
@@ -144,7 +146,11 @@ def _lesions_file(case: RunCase, geometry: Geometry) -> NDArray[Any]:
 
 
 def _of_batch(folder: Path) -> Iterator[RunCase]:
-    rows: dict[str, CaseRow] = {row.key: row for row in read_rows(folder / "journal.jsonl")}
+    rows: dict[str, CaseRow] = {}
+    for journal in sorted(folder.glob(JOURNALS)):
+        for row in read_rows(journal):
+            if row.status == "done" or rows.get(row.key, row).status != "done":
+                rows[row.key] = row
     for row in sorted(rows.values(), key=lambda row: row.number):
         run = folder / "runs" / row.run_id if row.run_id else None
         there = run is not None and (run / "report.json").exists()
