@@ -28,6 +28,10 @@ class InputError(R2SegError):
     exit_status = 2
 
 
+class RunIsOpenError(InputError):
+    """Another process works on the same run."""
+
+
 class MissingDependencyError(R2SegError):
     """A model, its weights, a dataset or an optional package is not on this machine."""
 

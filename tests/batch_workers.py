@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from pathlib import Path
 
 from r2seg_agent.batch.row import CaseRow, Job
-from r2seg_agent.batch.work import failed_row
+from r2seg_agent.batch.work import failed_row, run_job
 
 
 def act(job: Job) -> CaseRow:
@@ -30,3 +32,32 @@ def act(job: Job) -> CaseRow:
         file.write("x")
     row = failed_row(job, "failed", "", 0.01)
     return row.model_copy(update={"status": "done", "outcome": "no_lesion_survived", "run_id": job.key[:12]})
+
+
+def tell_surroundings(job: Job) -> CaseRow:
+    """What this process has in its environment, as JSON in the error; slow enough for two to work at once."""
+    time.sleep(0.2)
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+    told = {"pid": str(os.getpid()), **{name: os.environ.get(name, "") for name in names}}
+    return failed_row(job, "done", json.dumps(told), 0.0)
+
+
+def find_slowly(job: Job) -> CaseRow:
+    """The real search, with time to be killed in."""
+    time.sleep(0.3)
+    return run_job(job)
+
+
+def find_in_little_memory(job: Job) -> CaseRow:
+    """The real search where hardly more memory is to be had, for the cases of the patient "hungry"."""
+    if job.case.patient != "hungry":
+        return run_job(job)
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 8_000_000, before[1]))
+    try:
+        return run_job(job)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

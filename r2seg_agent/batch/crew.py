@@ -131,6 +131,8 @@ class Crew:
             yield from self._replace(worker, late=True)
 
     def _replace(self, worker: _Worker, *, late: bool) -> Iterator[Ended]:
+        if not late:
+            worker.process.join(LEAVE_S)  # it is ending: killed now, it could not say how
         worker.process.kill()
         worker.process.join()
         died = _how(worker.process.exitcode)
@@ -152,9 +154,23 @@ class Crew:
     def _started(self, slot: int) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=serve, args=(theirs, self._environments[slot]), name=f"r2seg-{slot}")
-        process.start()
+        with _without_ctrl_c():
+            process.start()
         theirs.close()
         return _Worker(slot, process, ours, since=time.monotonic())
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """A process that is started here never sees Ctrl-C, not even while it still imports."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _how(exit_code: int | None) -> str:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from r2seg_agent.batch.command import find_command
 from r2seg_agent.batch.row import CaseRow, Job
-from r2seg_agent.errors import R2SegError
+from r2seg_agent.errors import R2SegError, RunIsOpenError
 from r2seg_agent.loaded import LoadedModels
 from r2seg_agent.pipeline import FindResult, run_find
 from r2seg_agent.report.models import Report
 
 if TYPE_CHECKING:
     from r2seg_agent.graphs.session import Session
+
+SAME_RUN_WAIT_S = 3600.0
 
 _loaded = LoadedModels()
 """This process's models: a worker has one, for all its cases."""
@@ -34,7 +36,7 @@ def run_case(job: Job, finished: Finished | None = None) -> CaseRow:
     started = time.perf_counter()
     sessions: list[Session] = []
     try:
-        result = run_find(job.request, job.case.image, job.options, opened=sessions.append, models=_loaded)
+        result = _found(job, sessions)
         if finished is not None:
             finished(sessions[0], result)
     except R2SegError as error:
@@ -47,6 +49,18 @@ def run_case(job: Job, finished: Finished | None = None) -> CaseRow:
     else:
         row = _row(job, result.report, time.perf_counter() - started)
     return row.model_copy(update={"peak_mb": peak_mb()})
+
+
+def _found(job: Job, sessions: list[Session]) -> FindResult:
+    """Two cases with the same scan and options are the same run: the second waits, and then finds it done."""
+    deadline = time.monotonic() + SAME_RUN_WAIT_S
+    while True:
+        try:
+            return run_find(job.request, job.case.image, job.options, opened=sessions.append, models=_loaded)
+        except RunIsOpenError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
 
 
 def failed_row(job: Job, status: str, error: str, seconds: float, attempts: int = 1) -> CaseRow:

@@ -39,6 +39,8 @@ def serve(channel: Connection, environment: Mapping[str, str]) -> None:
             work, job = channel.recv()
             try:
                 answer = Answer(row=work(job))
+            except MemoryError:
+                answer = Answer(error="out of memory")
             except Exception as error:  # a bug in what the worker does: this case's alone
                 answer = Answer(error=f"unexpected {type(error).__name__}: {error}")
             channel.send(answer)

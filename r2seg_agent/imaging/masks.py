@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ GRID_TOLERANCE_VOXELS = 0.1
 round spacing and origin when they save."""
 _AXIS_TOLERANCE = 1e-3
 _FULL_WHITE = 255
+LESION_FREE: Final = "lesion-free"
+"""In place of the file of a reference mask: the scan is known to hold no lesion."""
 _VALUES = re.compile(r"\d+(,\d+)*")
 
 
@@ -66,16 +68,18 @@ def read_label_map(
 def read_reference(path: Path | str, like: Geometry) -> Labels:
     """The reference mask of `--truth`; see `read_label_map`.
 
-    `FILE::2` or `FILE::2,3` takes these values of a label map for the lesion, as one binary mask. It may be empty then:
-    in a data set that says which value is the lesion, a map without it is a lesion-free case.
+    `FILE::2` or `FILE::2,3` takes these values of a label map for the lesion, as one binary mask. The word
+    `lesion-free`, and a map without any label, say that the scan holds no lesion.
 
     Raises:
-        InputError: see `read_label_map`.
+        InputError: see `read_label_map`, but for an empty map.
     """
     what = "reference mask"
+    if str(path) == LESION_FREE and not Path(path).exists():
+        return np.zeros(like.shape, dtype=np.uint8)
     file, _, values = str(path).rpartition("::")
     if not file or Path(path).exists() or not _VALUES.fullmatch(values):
-        return read_label_map(path, like, what)
+        return read_label_map(path, like, what, may_be_empty=True)
     labels = read_label_map(file, like, what, may_be_empty=True)
     return np.isin(labels, [int(value) for value in values.split(",")]).astype(np.uint8)
 

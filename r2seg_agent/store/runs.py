@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import JsonValue, ValidationError
 
 from r2seg_agent.atomic import write_bytes_atomic
-from r2seg_agent.errors import InputError, RunFailedError
+from r2seg_agent.errors import InputError, RunFailedError, RunIsOpenError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.report.models import OutcomeKind
 
@@ -112,7 +112,7 @@ class RunFolder:
             lock = FileLock(self.path / "lock")
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise InputError(
+            raise RunIsOpenError(
                 f"run `{self.id}` is open in another process",
                 "Wait until it ends, or start another session; two sessions in one workspace are fine.",
             ) from error
