@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
 from r2seg_agent.atomic import write_text_atomic
 from r2seg_agent.data.archives import cache_root
-from r2seg_agent.evals.fdr.cells import FULL, SMALL
+from r2seg_agent.evals.fdr.cells import Counts
 
 RESULTS = Path("docs/validity.json")
 PAGE = Path("docs/validity.md")
@@ -20,15 +21,17 @@ def main() -> int:
     """Run, or with `--tables` remake the page from the stored results."""
     parser = argparse.ArgumentParser(prog="python -m r2seg_agent.evals.fdr", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1, help="processes that search cases")
-    parser.add_argument("--small", action="store_true", help="few cases, to see whether all runs; writes no page")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the full number of cases")
     parser.add_argument("--tables", action="store_true", help="only remake the page and plots from the results")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of the results")
     parser.add_argument("--cases", type=Path, help="where searched cases are kept; default: in the cache")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
 
+    from r2seg_agent.evals.fdr.plots import draw_all
     from r2seg_agent.evals.fdr.results import StudyResults
     from r2seg_agent.evals.fdr.study import run_study
+    from r2seg_agent.evals.fdr.tables import write_page
 
     if not given.tables:
         import torch
@@ -36,17 +39,22 @@ def main() -> int:
         torch.set_num_threads(1)
         results = run_study(
             given.cases or cache_root() / "fdr-study",
-            SMALL if given.small else FULL,
+            Counts().scaled(given.share),
             jobs=given.jobs,
-            command=f"make validate-fdr (--jobs {given.jobs})",
+            command="make validate-fdr" + (f" SHARE={given.share:g}" if given.share != 1.0 else ""),
             say=lambda text: print(text, flush=True),
         )
-        write_text_atomic(given.results, results.model_dump_json(indent=1) + "\n")
-        if given.small:
-            return 0
+        write_text_atomic(given.results, _rounded(results.model_dump_json()) + "\n")
     results = StudyResults.model_validate_json(given.results.read_bytes())
-    print(results.date)
+    write_page(PAGE, results)
+    draw_all(results, IMAGES)
     return 0
+
+
+def _rounded(text: str) -> str:
+    """The same JSON, one top-level field a line, floats to six digits: a file that is read in a diff."""
+    tree = json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}"))
+    return "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in tree.items()) + "\n}"
 
 
 if __name__ == "__main__":

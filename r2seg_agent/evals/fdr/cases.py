@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from r2seg_agent.evals.fdr.cells import BASE, MATCHED, N_CALIBRATION, SHIFTED, Counts, lesion_cells
+from r2seg_agent.evals.fdr.cells import BASE, MAIN, MATCHED, N_CALIBRATION, SHIFTED, Counts, lesion_cells
 from r2seg_agent.evals.fdr.levels import ScoredCase, scored
 from r2seg_agent.evals.fdr.search import GateChoice, SearchedCase
 from r2seg_agent.evals.fdr.store import SyntheticCell, searched
@@ -27,20 +27,22 @@ class StudyCases:
         self.test: dict[str, list[SearchedCase]] = {}
         self.lesions: dict[tuple[str, LesionKind], list[SearchedCase]] = {}
         self._scored: dict[tuple[int, ScoreName, GateChoice], list[ScoredCase]] = {}
+        wanted: list[tuple[SyntheticCell, int]] = []
         for scanner in (*MATCHED, *SHIFTED):
-            matched = scanner in MATCHED
-            pool = counts.base if scanner.name == BASE else counts.pool if matched else N_CALIBRATION
-            pair = [
-                (SyntheticCell(scanner=scanner, role="calibration"), pool),
-                (SyntheticCell(scanner=scanner), counts.test if matched else counts.shift_test),
-            ]
-            self.calibration[scanner.name], self.test[scanner.name] = searched(pair, folder, jobs=jobs)
-            say(f"{pair[0][1]} + {pair[1][1]} lesion-free cases of {scanner.name}")
-        cells = lesion_cells()
-        wanted = [(SyntheticCell(scanner=scanner, lesion=lesion), counts.lesion) for scanner, lesion in cells]
-        for (scanner, lesion), cases in zip(cells, searched(wanted, folder, jobs=jobs), strict=True):
-            self.lesions[scanner.name, lesion] = cases
-        say(f"{len(cells)} lesion cells of {counts.lesion} cases")
+            main = scanner.name in MAIN
+            pool = counts.base if scanner.name == BASE else counts.pool if main else N_CALIBRATION
+            wanted.append((SyntheticCell(scanner=scanner, role="calibration"), pool))
+            wanted.append((SyntheticCell(scanner=scanner), counts.test if main else counts.other_test))
+        for scanner, lesion in lesion_cells():
+            n = counts.lesion if lesion.volume_ml == 1.0 else counts.other_lesion
+            wanted.append((SyntheticCell(scanner=scanner, lesion=lesion), n))
+        for (cell, _), found in zip(wanted, searched(wanted, folder, jobs=jobs, say=say), strict=True):
+            if cell.lesion is not None:
+                self.lesions[cell.scanner.name, cell.lesion] = found
+            elif cell.role == "calibration":
+                self.calibration[cell.scanner.name] = found
+            else:
+                self.test[cell.scanner.name] = found
 
     def scored(self, cases: list[SearchedCase], score: ScoreName, gates: GateChoice) -> list[ScoredCase]:
         """`levels.scored`; `cases` is one of this object's own lists."""

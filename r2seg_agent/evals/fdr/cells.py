@@ -29,6 +29,7 @@ SHIFTED = (
 )  # fmt: skip
 """FWHM 3 with one thing changed: noise level, grid (resampled), reconstruction kernel, contrast phase."""
 SHIFT_NAMES = ("FWHM 2", "FWHM 3", "FWHM 4", *(scanner.name for scanner in SHIFTED))
+MAIN = ("FWHM 2", "FWHM 3", "FWHM 4")
 BASE = "FWHM 3"
 """The scanner of the curve, of the data sets and of the readings' powers."""
 SIZES: dict[float, tuple[float, ...]] = {0.3: (2.0, 3.0, 4.0), 1.0: (1.0, 2.0, 3.0, 4.0), 3.0: (1.0, 2.0, 3.0)}
@@ -36,21 +37,26 @@ SIZES: dict[float, tuple[float, ...]] = {0.3: (2.0, 3.0, 4.0), 1.0: (1.0, 2.0, 3
 
 
 class Counts(Frozen):
-    """Cases per cell; `base` is the calibration pool of `BASE`, the others' is `pool`."""
+    """Cases per cell. Of the scanners `MAIN`: calibration `pool` (`base` of `BASE`) and `test` cases; of the others one
+    calibration and `other_test` cases. `lesion`: of 1 ml; `other_lesion`: of other volumes.
+    """
 
-    base: int = 2000
-    pool: int = 600
+    base: int = 1400
+    pool: int = 400
     test: int = 1000
-    shift_test: int = 400
+    other_test: int = 400
     lesion: int = 100
+    other_lesion: int = 50
     blobs: int = 200
     draws: int = 1000
     data_sets: int = 300
 
-
-FULL = Counts()
-SMALL = Counts(base=250, pool=200, test=50, shift_test=50, lesion=50, blobs=20, draws=50, data_sets=10)
-"""To see whether everything runs."""
+    def scaled(self, share: float) -> Counts:
+        """`share` of every count, but never less than one calibration needs, or than 10."""
+        least = {"base": N_CALIBRATION + 50, "pool": N_CALIBRATION}
+        return Counts(
+            **{name: max(least.get(name, 10), round(share * value)) for name, value in self.model_dump().items()}
+        )
 
 
 def scanner_named(name: str) -> Scanner:

@@ -24,6 +24,7 @@ from r2seg_agent.evals.fdr.search import ALPHA, GATES, GateChoice
 from r2seg_agent.evals.fdr.volumes import LesionKind
 from r2seg_agent.reject.calibration import Calibration
 from r2seg_agent.reject.scores import SCORES, ScoreName
+from r2seg_agent.reject.settings import RejectSettings
 
 LESIONS: Mapping[str, LesionKind] = {
     "CNR 3, sharp": LesionKind(volume_ml=1.0, cnr=3.0, edge="sharp"),
@@ -61,8 +62,9 @@ def measure_levels(cases: StudyCases) -> tuple[list[Level], list[Mixed]]:
                         se=level_se(ALPHA, len(free), N_CALIBRATION * len(groups)),
                     )
                     levels.append(level)
+                    main = score == RejectSettings().score or reading == "case maximum"
                     for lesion in LESIONS.values():
-                        if (scanner.name, lesion) in cases.lesions:
+                        if main and (scanner.name, lesion) in cases.lesions:
                             own = cases.scored(cases.lesions[scanner.name, lesion], score, gates)
                             mixed += _mixed(level, lesion, _runs(own, calibrations, reading))
     return levels, mixed

@@ -7,7 +7,7 @@ reads every mode, score and calibration size from it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -22,7 +22,7 @@ from r2seg_agent.reason.roi import ROI
 from r2seg_agent.reject.decide import judge
 from r2seg_agent.reject.evidence import gather_evidence
 from r2seg_agent.reject.fdr import benjamini_hochberg
-from r2seg_agent.reject.gates import GateResult, GateSettings, candidate_gates, presence_gates
+from r2seg_agent.reject.gates import GateResult, GateSettings, candidate_gates, gates_of_mode, presence_gates
 from r2seg_agent.reject.profile import ScanProfile, measure_profile
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.segment.candidates import CandidateFeatures, Region, find_candidates
@@ -43,9 +43,21 @@ HIT_IOU = 0.1
 FALSE_SHARE = 0.1
 """… and is a false one when less than this share of its voxels are the lesion's. Between the two: a piece of it."""
 
-GateChoice = Literal["L2", "all"]
-GATES: Mapping[GateChoice, GateSettings] = {"L2": GateSettings(ours=False), "all": GateSettings()}
-"""L2: the paper's candidate gates alone. all: a run's default, our plausibility gates on top."""
+GateChoice = Literal["L2", "conformal", "all"]
+GATES: Mapping[GateChoice, GateSettings] = {
+    "L2": GateSettings(ours=False),
+    "conformal": gates_of_mode("conformal", GateSettings()),
+    "all": GateSettings(),
+}
+"""L2: the paper's candidate gates alone. conformal: what a run applies where a calibration judges. all: what it applies
+in paper mode, our plausibility gates in full."""
+
+
+@lru_cache(maxsize=1)
+def study_plan() -> AnatomyPlan:
+    """The offline planner's plan for "find a liver lesion" in a CT scan."""
+    (plan,) = plan_request(REQUEST, "CT").plans
+    return plan
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,8 @@ class SearchedCase:
 
     `mmd2` and `paper_p` (paper mode's p-value) are None where the test could not be computed. `present`: all presence
     gates (L1) of the case passed. `iou`, `inside`: overlap with the lesion and the share of the candidate that is
-    lesion (0 in lesion-free cases). `profile` is a lesion-free scan's, for the warning of one unlike the calibration's.
+    lesion (0 in lesion-free cases). `profile`: of a lesion-free scan, for the warning of one unlike the calibration's.
+    `plan` is the search's: the candidate gates read it.
     """
 
     features: tuple[CandidateFeatures, ...]
@@ -64,13 +77,13 @@ class SearchedCase:
     iou: tuple[float, ...]
     inside: tuple[float, ...]
     profile: ScanProfile | None
+    plan: AnatomyPlan = field(default_factory=study_plan)
 
     @cached_property
     def passed(self) -> Mapping[GateChoice, tuple[bool, ...]]:
         """Which candidates pass all candidate gates of each choice; follows from the features, so it is not stored."""
-        plan = study_plan()
         return {
-            choice: tuple(all(g.passed for g in candidate_gates(one, plan, settings)) for one in self.features)
+            choice: tuple(all(g.passed for g in candidate_gates(one, self.plan, settings)) for one in self.features)
             for choice, settings in GATES.items()
         }
 
@@ -95,13 +108,6 @@ class SearchedCase:
     def false(self) -> tuple[bool, ...]:
         """Which candidates are no part of a lesion; in a lesion-free case, all."""
         return tuple(value < FALSE_SHARE for value in self.inside)
-
-
-@lru_cache(maxsize=1)
-def study_plan() -> AnatomyPlan:
-    """The offline planner's plan for "find a liver lesion" in a CT scan."""
-    (plan,) = plan_request(REQUEST, "CT").plans
-    return plan
 
 
 def search_case(
@@ -144,6 +150,7 @@ def search_case(
         iou=tuple(iou for iou, _ in overlaps),
         inside=tuple(inside for _, inside in overlaps),
         profile=measure_profile(volume, organ) if truth is None else None,
+        plan=plan,
     )
 
 

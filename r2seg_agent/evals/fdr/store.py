@@ -8,8 +8,9 @@ import inspect
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -68,20 +69,25 @@ class SyntheticCell(Frozen):
         return make_scene(self.scanner, self.lesion, case_stream(self.key, index))
 
 
-def searched(cells: Sequence[tuple[Cell, int]], folder: Path, *, jobs: int = 1) -> Iterator[list[SearchedCase]]:
+def searched(
+    cells: Sequence[tuple[Cell, int]], folder: Path, *, jobs: int = 1, say: Callable[[str], None] | None = None
+) -> Iterator[list[SearchedCase]]:
     """For each (cell, n) the first n searched cases, from `folder` where they are there, else made by `jobs` processes.
 
-    Yields in the order of `cells`.
+    Yields in the order of `cells`, after all are searched; `say` hears how far that is.
     """
     missing = [
         (cell, start) for cell, n in cells for start in range(0, n, CHUNK) if not _path(folder, cell, start).exists()
     ]
-    if missing and jobs > 1:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-            list(pool.map(_make_chunk, *zip(*missing, strict=True), [folder] * len(missing)))
-    else:
-        for cell, start in missing:
-            _make_chunk(cell, start, folder)
+    with ExitStack() as stack:
+        each: Callable[..., Iterator[object]] = map
+        if missing and jobs > 1:
+            context = get_context("spawn")
+            each = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread)).map
+        made = each(_make_chunk, [m[0] for m in missing], [m[1] for m in missing], [folder] * len(missing))
+        for done, _ in enumerate(made, start=1):
+            if say is not None and (done % 10 == 0 or done == len(missing)):
+                say(f"searched {done * CHUNK} of {len(missing) * CHUNK} cases")
     for cell, n in cells:
         cases: list[SearchedCase] = []
         for start in range(0, n, CHUNK):

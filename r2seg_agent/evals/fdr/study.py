@@ -17,9 +17,8 @@ from r2seg_agent.evals.fdr.search import ALPHA, GateChoice
 from r2seg_agent.evals.measure import machine_line
 from r2seg_agent.reject.settings import RejectSettings
 
-STUDY_GATES: GateChoice = "L2"
-"""Gates of the calibration curve, the readings and the data sets: with the plausibility gates most lesions of smooth
-noise never reach the test, and no calibration could be told from another."""
+STUDY_GATES: GateChoice = "conformal"
+"""Gates of the calibration curve, the readings and the data sets: what a run applies in conformal mode."""
 
 
 def run_study(folder: Path, counts: Counts, *, jobs: int, command: str, say: Callable[[str], None]) -> StudyResults:
