@@ -93,6 +93,11 @@ def totalsegmentator() -> None:
     _run_module("r2seg_agent.evals.bench_totalseg")
 
 
+def reject() -> None:
+    """FDR correction and calibration look-up against SciPy, NumPy and statsmodels."""
+    _run_module("r2seg_agent.evals.bench_reject")
+
+
 def froc() -> None:
     """FROC curves, lesion labels, lesion matching and bootstrap intervals against their peers."""
     _run_module("r2seg_agent.evals.bench_froc")
@@ -104,6 +109,7 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "big": find_big,
     "totalsegmentator": totalsegmentator,
     "mmd": mmd,
+    "reject": reject,
     "froc": froc,
 }
 
