@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo
 PLANNER := offline
+SHARE := 1
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit data bench validate results eval-planner picture conversation bench-agent bench-segmenters clean
+.PHONY: help setup demo test lint format types unit data bench validate-fdr results eval-planner picture conversation bench-agent bench-segmenters clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -77,8 +78,8 @@ bench-agent: setup ## time that the agent adds around its tools, and to its firs
 bench-segmenters: setup ## time and memory of the ported networks, on CPU and, where there is one, on a GPU
 	@$(BIN)/python -m r2seg_agent.evals.bench_segmenters
 
-validate: setup ## slow proofs, by hand; figures go to docs/validity.md
-	@$(BIN)/python -m r2seg_agent.evals.validate
+validate-fdr: setup ## the validity study (SHARE=1, about 15 CPU-minutes); writes docs/validity.md's tables and plots
+	@OMP_NUM_THREADS=1 $(BIN)/python -m r2seg_agent.evals.fdr --jobs 2 --share $(SHARE)
 
 clean: ## remove the environment, caches and demo output (fetched scans stay in the user's cache)
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
