@@ -39,6 +39,7 @@ class Fov(StrEnum):
     abdomen = "abdomen"
     chest = "chest"
     liver = "liver"
+    belly = "belly"
     dome = "dome"
     left = "left"
     core = "core"

@@ -87,7 +87,7 @@ class Cohort(Frozen):
         unknown = [look for look in self.looks if look not in LOOKS]
         if unknown or not self.looks:
             raise InputError(f"there is no look `{unknown[0] if unknown else ''}`", f"Looks: {', '.join(LOOKS)}.")
-        if self.organ == "lung" and self.view in ("liver", "dome", "abdomen", "left", "core"):
+        if self.organ == "lung" and self.view in ("liver", "belly", "dome", "abdomen", "left", "core"):
             raise InputError(f"the view `{self.view}` shows too little lung", "Choose `--fov chest` or `trunk`.")
         if self.organ != "lung" and self.view == "chest":
             raise InputError(f"the view `chest` does not show the {self.organ}", "Choose `--fov abdomen` or `trunk`.")

@@ -28,7 +28,7 @@ from r2seg_agent.phantom.texture import Lattice
 from r2seg_agent.phantom.tissues import TissueCanvas
 
 FINEST_MM: Float3 = (3.0, 1.6, 1.6)
-"""A coarser grid (z, y, x) is drawn this fine at least and then sampled, so that voxels hold mixtures."""
+"""How finely bodies are drawn (z, y, x)."""
 MR_NOISE_SD = 16.0
 SHADING_STEP_MM = 110.0
 COARSE_MM = 12.0
@@ -42,6 +42,8 @@ class Detail:
     scanner: Scanner = field(default_factory=Scanner)
     phase: Phase = "venous"
     sequence: Sequence = "t1"
+    finest_mm: Float3 = FINEST_MM
+    """Voxels (z, y, x) coarser than this are drawn as several and sampled; larger numbers are faster and blockier."""
 
 
 class Drawn(NamedTuple):
@@ -68,7 +70,7 @@ def draw_detailed(
 
     Raises `InputError` when an organ is not in view or too small for its lesion.
     """
-    factor = [max(1, int(np.ceil(s / f - 1e-6))) for s, f in zip(spacing_mm, FINEST_MM, strict=True)]
+    factor = [max(1, int(np.ceil(s / f - 1e-6))) for s, f in zip(spacing_mm, detail.finest_mm, strict=True)]
     fine = tuple((n - 1) * f + 1 for n, f in zip(shape, factor, strict=True))
     step = tuple(s / f for s, f in zip(spacing_mm, factor, strict=True))
     values = grey_values(detail.phase if modality == "CT" else detail.sequence, np.random.default_rng([seed, 2]))

@@ -18,7 +18,7 @@ LUMPS = 6
 """Number of random bumps that make the surface irregular."""
 LUMPINESS = 0.10
 """Standard deviation of the relative radius over directions that one bump adds."""
-SPICULES = 14
+SPICULES = 20
 SPICULE_WIDTH = 0.012
 """Of a spicule: 1 minus the cosine of its half-angle, about 9 degrees."""
 TEXTURE_MM = 2.5
@@ -179,7 +179,7 @@ def _radius_field(
     if look.spiculation:
         for _ in range(SPICULES):
             spike = np.exp((towards() - 1.0) / SPICULE_WIDTH)
-            relief += np.float32(look.spiculation * rng.uniform(0.3, 1.0)) * spike
+            relief += np.float32(1.4 * look.spiculation * rng.uniform(0.3, 1.0)) * spike
     field: FloatArray = (distance / np.maximum(relief, 0.5)).astype(np.float32)
     return field
 

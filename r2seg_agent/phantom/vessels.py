@@ -52,8 +52,7 @@ def grow_tree(
         start = known[nearest].copy()
         length = float(np.linalg.norm(end - start))
         for share in (1 / 3, 2 / 3, 1.0):
-            sway = rng.normal(0, bend * length, 3) if share < 1 else 0.0
-            known[len(places)] = start + share * (end - start) + sway
+            known[len(places)] = start + share * (end - start) + rng.normal(0, bend * length, 3) if share < 1 else end
             places.append(known[len(places)])
             parent.append(nearest if share < 0.5 else len(places) - 2)
         tips.append(len(places) - 1)

@@ -10,7 +10,7 @@ from r2seg_agent.imaging.geometry import Float3, Index3
 from r2seg_agent.phantom.organs import CAVITY_X_MM, CAVITY_Y_MM, WALL_X_MM, WALL_Y_MM
 from r2seg_agent.phantom.patient import Patient
 
-ViewName = Literal["trunk", "abdomen", "chest", "liver", "dome", "left", "core"]
+ViewName = Literal["trunk", "abdomen", "chest", "liver", "belly", "dome", "left", "core"]
 
 
 class View(NamedTuple):
@@ -26,11 +26,13 @@ VIEWS: dict[ViewName, View] = {
     "abdomen": View((-105, 132)),
     "chest": View((30, 298)),
     "liver": View((-96, 124), (-94, 92), (-148, 104)),
+    "belly": View((-100, 88), (-94, 92), (-148, 104)),
     "dome": View((56, 150)),
     "left": View((-105, 132), None, (-62, 220)),
     "core": View((40, 132), (-94, 60), (-148, 104)),
 }
-"""`dome` holds only the top of the liver, `left` cuts the right side off, `core` is a crop within the body."""
+"""`belly` is `liver` without the top of the dome, as in a scan that starts too low; `dome` holds only that top, `left`
+cuts the right side off, `core` is a crop within the body."""
 MARGIN_MM = 9.0
 BELOW_BACK_MM = 26.0
 """How much of the couch a full view shows."""
