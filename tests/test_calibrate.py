@@ -146,16 +146,18 @@ def test_a_folder_lists_its_scans(tmp_path: Path) -> None:
     assert [Path(case.image).name for case in read_cases(tmp_path)] == ["a.nrrd", "b.nii.gz", "series"]
 
 
-def test_neither_workers_nor_order_change_a_byte(
-    made: Calibrated, scans: tuple[Case, ...], file: Path, tmp_path: Path
+def test_neither_workers_nor_order_nor_a_stop_change_a_byte(
+    scans: tuple[Case, ...], workspace: Path, tmp_path: Path
 ) -> None:
+    """The first workspace has done all of them before, one after the other."""
+    one = run_calibration(TARGET, scans[:6], RunOptions(segmenter="contrast", workspace=workspace))
     options = RunOptions(segmenter="contrast", workspace=tmp_path / "ws")
-    stopped = run_calibration(TARGET, scans[12:], options)
-    assert stopped.calibration.n_cases == CASES - 12
-    both = run_calibration(TARGET, scans[::-1], options, workers=2)
-    save_calibration(both.calibration, tmp_path / "liver.json")
-    assert (tmp_path / "liver.json").read_bytes() == file.read_bytes()
-    assert len((tmp_path / "ws" / "journal.jsonl").read_text().splitlines()) == CASES
+    assert run_calibration(TARGET, scans[4:6], options).calibration.n_cases == 2
+    both = run_calibration(TARGET, scans[5::-1], options, workers=2)
+    for made, name in ((one, "one"), (both, "both")):
+        save_calibration(made.calibration, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "both").read_bytes()
+    assert len((tmp_path / "ws" / "journal.jsonl").read_text().splitlines()) == 6
 
 
 def test_a_case_whose_truth_holds_a_lesion_is_left_out(scans: tuple[Case, ...], tmp_path: Path) -> None:

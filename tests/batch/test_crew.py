@@ -103,12 +103,12 @@ def test_models_are_loaded_once_for_all_cases_of_a_worker(tmp_path: Path, monkey
     counted = {**registry.SEGMENTERS, "contrast": lambda: (made.append("segmenter"), contrast())[1]}
     monkeypatch.setattr(registry, "SEGMENTERS", counted)
     cases = []
-    for seed in (1, 2, 3):
+    for seed in (1, 2):
         image, _ = write_case(tmp_path / str(seed), seed=seed)
         cases.append(Case(image=str(image), patient=str(seed), modality="CT"))
     options = RunOptions(anchors="auto", segmenter="contrast", workspace=tmp_path / "ws", rounds=1)
     rows = [run_job(job) for job in make_jobs(tuple(cases), "find a liver lesion", options)]
-    assert [row.status for row in rows] == ["done"] * 3, [row.error for row in rows]
+    assert [row.status for row in rows] == ["done"] * 2, [row.error for row in rows]
     assert made.count("networks") == 1
     assert made.count("segmenter") == 1
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_workers import find_in_little_memory, find_slowly
+from batch_workers import act, find_in_little_memory, find_slowly
 from small_case import GEOMETRY, ball_volume, write_case
 from typer.testing import CliRunner
 
@@ -166,13 +166,18 @@ def test_a_summary_and_a_page_for_people(undisturbed: Path) -> None:
     assert "<script" not in page
 
 
-def test_parts_of_a_batch_share_a_folder(table: Path, undisturbed: Path, tmp_path: Path) -> None:
-    jobs = _jobs(table)
+def test_parts_of_a_batch_share_a_folder(table: Path, tmp_path: Path) -> None:
+    """Eight quick cases; the last call finds what the parts did."""
+    quick = tuple(
+        job.model_copy(update={"request": "ok", "case": job.case.model_copy(update={"image": str(tmp_path / job.key)})})
+        for job in _jobs(table)
+    )
     for part in ("1/2", "2/2"):
-        assert run_batch(jobs, tmp_path, part=part).summary.cases == 4
-    assert (tmp_path / "results-2-of-2.csv").exists()
-    assert run_batch(jobs, tmp_path).repeated == 8
-    _same_results(tmp_path, undisturbed)
+        assert run_batch(quick, tmp_path / "out", part=part, work=act).summary.cases == 4
+    assert (tmp_path / "out" / "results-2-of-2.csv").exists()
+    assert run_batch(quick, tmp_path / "out", work=act).repeated == 8
+    assert len(_untimed(tmp_path / "out")) == 8
+    assert all((tmp_path / f"{job.key}.done").read_text() == "x" for job in quick)
 
 
 def _bad_cases(folder: Path, good: Path, organs: Path) -> Iterator[tuple[str, dict[str, str], str]]:
@@ -240,7 +245,7 @@ def test_a_bad_case_of_every_kind_among_good_ones(tmp_path: Path) -> None:
 
 def test_little_memory_touches_its_own_case(tmp_path: Path) -> None:
     cases = []
-    for seed, patient in enumerate(("fed", "hungry", "fed")):
+    for seed, patient in enumerate(("fed", "hungry")):
         image, organs = write_case(tmp_path / str(seed), seed=seed)
         cases.append(Case(image=str(image), patient=patient, anchors=str(organs), modality="CT"))
     volume = ball_volume()
@@ -249,7 +254,7 @@ def test_little_memory_touches_its_own_case(tmp_path: Path) -> None:
     write_volume(Path(cases[1].image), big)
     jobs = make_jobs(tuple(cases), REQUEST, RunOptions(segmenter="contrast"))
     rows = run_batch(jobs, tmp_path / "out", work=find_in_little_memory).rows
-    assert [row.status for row in rows] == ["done", "failed", "done"]
+    assert [row.status for row in rows] == ["done", "failed"]
     assert "memory" in rows[1].error
 
 
@@ -275,10 +280,20 @@ def test_ctrl_c_once_finishes_what_is_under_way_and_twice_leaves(table: Path, tm
 
 
 def test_the_first_failure_can_end_the_batch(table: Path, tmp_path: Path) -> None:
-    broken = Case(image=str(tmp_path / "gone.nii.gz"), patient="x", request=REQUEST)
-    jobs = make_jobs((broken, *read_cases(table)), None, RunOptions(segmenter="contrast"))
-    with pytest.raises(BudgetError, match="1 case failed, more than --max-failures 0; 1 of 9"):
-        run_batch(jobs, tmp_path / "out", max_failures=0)
+    """`--fail-fast` begins no other case: with one worker nothing else is even tried."""
+    (tmp_path / "cases.csv").write_text(f"image\n{tmp_path}/gone.nii.gz\n{read_cases(table)[0].image}\n")
+    command = [
+        "batch",
+        str(tmp_path / "cases.csv"),
+        "--request",
+        REQUEST,
+        "--out",
+        str(tmp_path / "out"),
+        "--fail-fast",
+    ]
+    result = CliRunner().invoke(app, [*command, "--fail-fast", "--segmenter", "contrast", "--quiet"])
+    assert isinstance(result.exception, BudgetError) or result.exit_code == BudgetError.exit_status
+    assert [row.number for row in read_rows(tmp_path / "out" / "journal.jsonl")] == [1]
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(table: Path, tmp_path: Path) -> None:
