@@ -266,6 +266,13 @@ def guidance(n: int) -> str:
     return f"{n} lesion-free cases, one per patient: the smallest p is {smallest_p(n):.3g}; {enough}."
 
 
+def what_it_gives(n: int, alpha: float) -> str:
+    """What n counted cases can give, and how many more `alpha` would need, in words."""
+    more = cases_needed(alpha) - n
+    enough = f"alpha {alpha:g} is served" if more <= 0 else f"alpha {alpha:g} needs {cases_needed(alpha)}, {more} more"
+    return f"{n} lesion-free case{'s' * (n != 1)} can give p down to {smallest_p(n):.3g}; {enough}"
+
+
 def mismatch(calibration: Calibration, identity: CalibrationIdentity) -> tuple[str, ...]:
     """What differs between the calibration's identity and a run's, in words; empty when they match."""
     return differences(calibration.identity, identity)

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from r2seg_agent.errors import InputError
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity, Scalar, cases_needed, mismatch
+from r2seg_agent.reject.calibration import (
+    Calibration,
+    CalibrationIdentity,
+    Scalar,
+    cases_needed,
+    mismatch,
+    what_it_gives,
+)
 from r2seg_agent.reject.features import feature_settings
 from r2seg_agent.reject.scores import USES_MMD2
 from r2seg_agent.reject.settings import RejectSettings, no_calibration
@@ -25,18 +32,19 @@ def require_calibration(
         raise no_calibration()
     if identity is None:
         raise ValueError("conformal mode needs the identity of this run (`run_identity`)")
+    n = calibration.n_cases if settings.reading == "case_maximum" else calibration.n_candidates
+    gives = what_it_gives(n, settings.alpha)
     differs = mismatch(calibration, identity)
     if differs:
         raise InputError(
             "this calibration was made for another set-up: " + "; ".join(differs),
-            "Use the calibration of this set-up, set the run up as the calibration was, or use `--reject paper`.",
+            "Use the calibration of this set-up, set the run up as the calibration was, or use `--reject paper`. "
+            f"(The calibration's {gives}.)",
         )
-    n = calibration.n_cases if settings.reading == "case_maximum" else calibration.n_candidates
     if n < cases_needed(settings.alpha):
         raise InputError(
-            f"this calibration has {n} lesion-free cases; below {cases_needed(settings.alpha)} no candidate can ever "
-            f"survive at alpha {settings.alpha:g}",
-            "Use a larger calibration, or a larger `alpha`.",
+            f"no candidate can ever survive by this calibration: its {gives}",
+            "Add cases with `r2seg calibrate --extend`, or use a larger `--alpha`.",
         )
     return calibration
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -104,7 +105,8 @@ def describe_mode(settings: RejectSettings, calibration: Calibration | None = No
     text = (
         f"The expected share of false findings is at most {settings.alpha:g} per target and search round ({name}) on "
         f"scans like the {like}, as far as a scan's candidates resemble one random candidate of each "
-        f"(smallest p {smallest_p(n):.3g})."
+        f"(smallest p {smallest_p(n):.3g}). A single finding can survive among at most "
+        f"{math.floor(settings.alpha * (n + 1) + 1e-9)} candidates of a round; K of them need K / alpha − 1 cases."
     )
     return ModeGuarantee(mode="conformal", guarantee=text, valid=True)
 

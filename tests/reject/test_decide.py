@@ -227,6 +227,9 @@ def test_a_calibration_of_another_set_up_is_refused_by_field() -> None:
     wider = PLAN.model_copy(update={"padding_mm": 30.0})
     with pytest.raises(InputError, match=r"preprocessing\.padding_mm: the calibration has 10\.0, this run has 30\.0"):
         run(CONFORMAL, calibration=calibration(), identity=identity(plan=wider))
+    with pytest.raises(InputError) as raised:
+        run(CONFORMAL, calibration=calibration(12), identity=identity(plan=wider))
+    assert "12 lesion-free cases can give p down to 0.0769; alpha 0.05 needs 19, 7 more" in raised.value.hint
     other = RejectSettings(mode="conformal", score="segmenter_mass")
     with pytest.raises(InputError, match="score: the calibration has"):
         run(other, calibration=calibration(), identity=identity(other))
@@ -234,7 +237,9 @@ def test_a_calibration_of_another_set_up_is_refused_by_field() -> None:
 
 def test_a_calibration_too_small_for_alpha_is_refused_before_work() -> None:
     assert require_calibration(CONFORMAL, calibration(19), identity()) == calibration(19)
-    with pytest.raises(InputError, match="has 18 lesion-free cases; below 19"):
+    with pytest.raises(
+        InputError, match=r"18 lesion-free cases can give p down to 0\.0526; alpha 0\.05 needs 19, 1 more"
+    ):
         require_calibration(CONFORMAL, calibration(18), identity())
     with pytest.raises(ValueError, match="identity"):
         require_calibration(CONFORMAL, calibration(19), None)
