@@ -63,7 +63,7 @@ def ablate_command(
 ) -> None:
     """Run the method part by part (presets) over the same scans, evaluate each step, compare it with the one before.
 
-    Stop it at any time and give the same command again: finished scans are not repeated.
+    Stop it at any time and give the same command again: finished scans are not repeated. Overlays are not drawn.
 
     Example: r2seg ablate cases.csv --out ablation --calibration liver.json
     """

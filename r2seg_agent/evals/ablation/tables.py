@@ -14,8 +14,8 @@ WORDS: Mapping[Preset, str] = {
     "+roi+reject": "the same, and the two-sample test (MMD², voxel permutation, BH): its p-values are not FDR-valid",
     "+gates": "the same, and the paper's gates L1 to L3",
     "full": "the same, and our plausibility gates: what `find` does without a calibration",
-    "conformal": "a calibration's p-values in place of the two-sample test and L1; a faint candidate is not refused for "
-    "neighbours that look like it",
+    "conformal": "a calibration's p-values in place of the two-sample test and L1; a faint candidate is not refused "
+    "for neighbours that look like it",
 }
 PAPER = {
     "Dice": "paper.dice",
