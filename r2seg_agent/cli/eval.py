@@ -213,10 +213,13 @@ def _tell(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> N
         console.print(f"{evaluation.name}: {head}" if len(evaluations) > 1 else head)
         for line in rest:
             console.print(f"  {line}")
+        for warning in evaluation.warnings:
+            console.print(f"  careful: {warning}")
     table = Table(box=None, pad_edge=False)
     paired = comparison is not None
-    for name in ("", *(evaluation.name for evaluation in evaluations)):
-        table.add_column(name, no_wrap=True)
+    table.add_column("", no_wrap=True, min_width=max(map(len, SHOWN.values())))
+    for evaluation in evaluations:
+        table.add_column(evaluation.name, overflow="fold")
     for name in ("difference", "p") if paired else ("n",) if len(evaluations) == 1 else ():
         table.add_column(name, no_wrap=True)
     for key, words in SHOWN.items():

@@ -316,6 +316,7 @@ def scans() -> Iterator[Ratio]:
             "realised FDR: mean share of false findings per scan, no finding = 0",
             "scans",
             better="lower",
+            share=True,
         ),
         lambda c: sum(not f.touches for f in c.findings) / len(c.findings) if c.evaluated and c.findings else 0.0,
         lambda c: c.evaluated,

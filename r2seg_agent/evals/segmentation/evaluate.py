@@ -29,6 +29,9 @@ from r2seg_agent.evals.segmentation.surface import require_monai
 from r2seg_agent.evals.segmentation.truth import truth_source
 from r2seg_agent.progress import Progress, silent
 
+MANY_LESIONS, MUCH_ML = 30, 1500.0
+"""Per lesion-bearing scan; beyond, the truth is likely a map of organs."""
+
 
 def evaluate_runs(
     folder: Path,
@@ -65,6 +68,12 @@ def evaluate_runs(
     wrong = next((one.error for one in known if one.error is not None), None)
     if wrong is not None and not any(case.evaluated for case in cases):
         raise wrong
+    if settings.labels and not any(case.bearing for case in cases):
+        values = ", ".join(map(str, settings.labels))
+        raise InputError(
+            f"no truth holds a voxel of the lesion value {values}",
+            "Check --labels against the values of the masks, or leave it out: then every value but 0 is a lesion.",
+        )
     methods = dict.fromkeys(one.method for one in known if one.method)
     return summarise(
         cases,
@@ -93,6 +102,7 @@ def summarise(
         rank=rank,
         methods=methods,
         accounting=_accounting(cases, not_run),
+        warnings=tuple(_warnings(cases, settings)),
         figures=figures_of(counted, settings, rank),
         curves=curves_of(counted, rank),
         cases=tuple(cases),
@@ -192,6 +202,21 @@ def _accounting(cases: Sequence[CaseEvaluation], not_run: tuple[str, ...]) -> Ac
         without_spacing=sum(not case.measured for case in evaluated),
         synthetic=sum(case.synthetic for case in cases),
     )
+
+
+def _warnings(cases: Sequence[CaseEvaluation], settings: EvaluationSettings) -> Iterator[str]:
+    bearing = [case for case in cases if case.evaluated and case.bearing]
+    if bearing and not settings.labels:
+        lesions = sum(len(case.lesions) for case in bearing) / len(bearing)
+        true_ml = sum(case.true_ml for case in bearing) / len(bearing)
+        if lesions > MANY_LESIONS or true_ml > MUCH_ML:
+            yield (
+                f"The truth holds {lesions:.0f} lesions and {true_ml:.0f} ml per lesion-bearing scan: if its values "
+                "are organs too, name those of the lesions with --labels."
+            )
+    ranked = {case.candidates is not None for case in cases if case.evaluated}
+    if len(ranked) == 2:
+        yield "Some cases have no candidates here: FROC and ROC are over the others alone."
 
 
 def _why(case: CaseEvaluation) -> str:

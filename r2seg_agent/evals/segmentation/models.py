@@ -251,6 +251,8 @@ class Evaluation(Frozen):
     methods: tuple[str, ...]
     """The segmenters and Reject modes of the runs, in words."""
     accounting: Accounting
+    warnings: tuple[str, ...] = ()
+    """What makes the figures doubtful."""
     figures: tuple[Figure, ...]
     curves: Curves
     cases: tuple[CaseEvaluation, ...]

@@ -71,24 +71,17 @@ def panoptic_counts(lesions: NDArray[Any], findings: NDArray[Any]) -> PanopticCo
     import torch
     from monai.metrics.panoptic_quality import compute_panoptic_quality
 
-    n_lesions, n_findings = len(_bodies(lesions)), len(_bodies(findings))
-    pair = _cropped(lesions, findings)
-    if pair is None or n_lesions == 0 or n_findings == 0:
+    used = (lesions != 0) | (findings != 0)
+    n_lesions, n_findings = (np.count_nonzero(np.unique(labels[used])) for labels in (lesions, findings))
+    if n_lesions == 0 or n_findings == 0:
         return PanopticCounts(tp=0, fp=n_findings, fn=n_lesions, iou_sum=0.0)
-    # MONAI wants two axes; a body is its voxels, wherever they lie.
-    gt, pred = (
-        torch.from_numpy(np.ascontiguousarray(mask.reshape(mask.shape[0], -1).astype(np.int32))) for mask in pair
-    )
+    # MONAI makes a whole mask for every body and wants two axes: it gets the voxels of bodies alone, in one row.
+    gt, pred = (torch.from_numpy(labels[used].astype(np.int32)[None]) for labels in (lesions, findings))
     counts = compute_panoptic_quality(
         pred, gt, remap=True, match_iou_threshold=PANOPTIC_IOU, output_confusion_matrix=True
     )
     tp, fp, fn, iou_sum = (float(value) for value in counts)
     return PanopticCounts(tp=round(tp), fp=round(fp), fn=round(fn), iou_sum=iou_sum)
-
-
-def _bodies(labels: NDArray[Any]) -> NDArray[Any]:
-    present = np.unique(labels)
-    return present[present > 0]
 
 
 def _cropped(lesions: NDArray[Any], findings: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:

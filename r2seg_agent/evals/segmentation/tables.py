@@ -73,6 +73,7 @@ def evaluation_markdown(evaluation: Evaluation, pictures: Sequence[str] = ()) ->
         *(f"- {method}" for method in evaluation.methods),
         "",
         *_accounting_lines(evaluation.accounting),
+        *(line for warning in evaluation.warnings for line in ("", f"**Careful:** {warning}")),
         "",
         f"Intervals: {settings.confidence:.0%}, bootstrap over patients ({settings.resamples} resamples, seed "
         f"{settings.seed}), BCa where defined; “exact” is Clopper-Pearson over patients for shares of 0 or 1, where a "

@@ -138,6 +138,14 @@ def test_the_rank_is_the_score_where_there_is_one() -> None:
     assert settled_rank([scored], "p") == "p"
 
 
+def test_a_truth_that_looks_like_organs_is_doubted() -> None:
+    organ = np.ones((20, 50, 50), int)
+    evaluation = _of(case_of(organ, organ))
+    assert "--labels" in evaluation.warnings[0]
+    named = summarise([case_of(organ, organ)], FAST.model_copy(update={"labels": (1,)}), name="t")
+    assert named.warnings == ()
+
+
 def test_every_figure_has_a_key_of_its_own_and_says_what_it_counts() -> None:
     figures = summarise(many_cases(1, 8, 3), FAST, name="t").figures
     assert len({figure.key for figure in figures}) == len(figures)

@@ -282,6 +282,9 @@ def test_the_command_writes_shows_and_compares(batch: Path, data: Path, tmp_path
     assert "minus" in result.output
     assert (tmp_path / "two" / "comparison.md").exists()
     assert (tmp_path / "two" / "side-by-side.md").exists()
+    other = CliRunner().invoke(app, [*given, "--labels", "9", "--out", str(tmp_path / "three")])
+    assert isinstance(other.exception, InputError)
+    assert "no truth holds a voxel of the lesion value 9" in other.exception.message
     wrong = CliRunner().invoke(app, [*given, "--labels", "tumour"])
     assert isinstance(wrong.exception, InputError)
     assert "--labels tumour" in wrong.exception.message
