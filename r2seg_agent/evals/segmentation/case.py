@@ -15,8 +15,9 @@ from r2seg_agent.evals.segmentation.overlap import Shared, shared_voxels, voxel_
 from r2seg_agent.evals.segmentation.read import RunCase, artifact_store, read_findings, read_report, short_hash
 from r2seg_agent.evals.segmentation.slices import slice_counts
 from r2seg_agent.evals.segmentation.surface import panoptic_counts, surface_distances
-from r2seg_agent.evals.segmentation.truth import LESION_FREE, read_truth, read_truth_alone
+from r2seg_agent.evals.segmentation.truth import read_truth_alone
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.masks import LESION_FREE, read_reference
 from r2seg_agent.report.models import Report
 from r2seg_agent.segment.protocol import SegmenterInfo
 from r2seg_agent.store.artifacts import ArtifactStore
@@ -77,9 +78,9 @@ def evaluate_case(case: RunCase, truth: str | None, settings: EvaluationSettings
         known |= {"answered": False, "status": "findings missing"}
         return Evaluated(CaseEvaluation(**known, **_unanswered(truth, geometry, settings)), method, error)
     try:
-        labels = read_truth(truth, geometry)
+        labels = read_reference(truth, geometry)
     except InputError as error:
-        known |= {"truth": "none", "note": error.message.replace(truth, "(its file)")}
+        known |= {"truth": "none", "note": _without_path(error.message, truth)}
         return Evaluated(CaseEvaluation(**known), method, error)
     lesions = label_lesions(labels, values=settings.labels, instances=settings.instances)
     shared = shared_voxels(lesions, findings)
@@ -99,6 +100,13 @@ def evaluate_case(case: RunCase, truth: str | None, settings: EvaluationSettings
         **_surfaces(lesions, findings, geometry, settings),
     )
     return Evaluated(evaluated, method)
+
+
+def _without_path(message: str, truth: str) -> str:
+    """The message of an error about a truth, `FILE` or `FILE::2`, without the user's path."""
+    for path in (truth, truth.rpartition("::")[0]):
+        message = message.replace(path, "(its file)") if path else message
+    return message
 
 
 def method_words(report: Report) -> str:
@@ -159,7 +167,7 @@ def _unanswered(truth: str | None, geometry: Geometry | None, settings: Evaluati
         labels, grid = alone
     elif geometry is not None:
         try:
-            labels, grid = read_truth(truth, geometry), geometry
+            labels, grid = read_reference(truth, geometry), geometry
         except InputError:
             return {"note": "its truth cannot be used"}
     else:

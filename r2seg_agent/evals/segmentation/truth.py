@@ -12,11 +12,9 @@ import numpy as np
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.files import suffix_of
 from r2seg_agent.imaging.geometry import Geometry
-from r2seg_agent.imaging.masks import Labels, read_label_map, read_reference, to_labels
+from r2seg_agent.imaging.masks import LESION_FREE, Labels, to_labels
 from r2seg_agent.imaging.read import read_array
 
-LESION_FREE = "lesion-free"
-"""In place of a truth file: the scan holds no lesion."""
 REST = "rest"
 """For `--lesion-free`: every case without a truth file."""
 MASK_ENDINGS = ("", "_label", "_seg", "_mask", "-label", "-seg", "-mask")
@@ -93,19 +91,6 @@ def truth_source(truth: Path | None, lesion_free: str | None = None) -> TruthSou
             "Give a folder of masks named like the scans, or a .csv with the columns image and truth.",
         )
     return _table(truth, free, rest)
-
-
-def read_truth(path: str, like: Geometry) -> Labels:
-    """The truth map (z, y, x) on exactly the grid of the scan; one without any label is a lesion-free truth.
-
-    `FILE::2,3` takes these values alone. Raises `InputError` as `imaging.masks.read_label_map` does, but for an empty
-    map.
-    """
-    if path == LESION_FREE:
-        return np.zeros(like.shape, dtype=np.uint8)
-    if _with_values(path)[1]:
-        return read_reference(path, like)
-    return read_label_map(path, like, "reference mask", may_be_empty=True)
 
 
 def read_truth_alone(path: str) -> tuple[Labels, Geometry] | None:

@@ -22,8 +22,9 @@ from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedErro
 from r2seg_agent.evals.segmentation import Evaluation, EvaluationSettings, evaluate_runs, write_evaluation
 from r2seg_agent.evals.segmentation import evaluate as evaluate_module
 from r2seg_agent.evals.segmentation.read import read_runs
-from r2seg_agent.evals.segmentation.truth import LESION_FREE, truth_source
+from r2seg_agent.evals.segmentation.truth import truth_source
 from r2seg_agent.evals.segmentation.write import read_evaluation
+from r2seg_agent.imaging.masks import LESION_FREE
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.report.models import Report
 from r2seg_agent.report.truth import evaluate
