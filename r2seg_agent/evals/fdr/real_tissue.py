@@ -14,7 +14,7 @@ import numpy as np
 
 from r2seg_agent.evals.fdr.levels import Tested, calibration_of, conformal_tested, scored
 from r2seg_agent.evals.fdr.search import GateChoice, SearchedCase, search_case
-from r2seg_agent.evals.fdr.tissue import LUNG, Tissue, blocks_of, plan_of, with_lesion
+from r2seg_agent.evals.fdr.tissue import BLOCK_MM, LUNG, Tissue, blocks_of, plan_of, with_lesion
 from r2seg_agent.imaging.geometry import Float3
 from r2seg_agent.reject.calibration import Calibration
 from r2seg_agent.reject.profile import profile_warnings
@@ -48,9 +48,16 @@ class SearchedTissue:
     implanted: Mapping[Lesion, Mapping[int, SearchedCase]]
 
 
-def search_tissue(tissue: Tissue, *, lesions: bool = True, permutations: int = 199, seed: int = 0) -> SearchedTissue:
+def search_tissue(
+    tissue: Tissue,
+    *,
+    block_mm: float = BLOCK_MM,
+    lesions: bool = True,
+    permutations: int = 199,
+    seed: int = 0,
+) -> SearchedTissue:
     """Search every block of `tissue` as it is and, with `lesions`, `LESION_BLOCKS` of them with each lesion."""
-    blocks, plan = blocks_of(tissue), plan_of(tissue)
+    blocks, plan = blocks_of(tissue, block_mm), plan_of(tissue)
     free = [search_case(b.scene.volume, b.scene.organ, plan=plan, permutations=permutations) for b in blocks]
     chosen = np.random.default_rng(seed).permutation(len(blocks))[:LESION_BLOCKS].tolist()
     sign = 1 if plan.expected_contrast == "brighter" else -1

@@ -50,7 +50,7 @@ def draw_power(rows: Mapping[ScoreName, Sequence[PowerRow]], path: Path) -> None
 
     organs = list(dict.fromkeys(row.organ for own in rows.values() for row in own))
     figure = Figure(figsize=(10.5, 4.4), layout="constrained")
-    panels = figure.subplots(1, len(organs), sharey=True)
+    (panels,) = figure.subplots(1, len(organs), sharey=True, squeeze=False)
     for axes, organ in zip(panels, organs, strict=True):
         for number, (score, own) in enumerate(rows.items()):
             line = [row for row in own if row.organ == organ]

@@ -25,14 +25,16 @@ from r2seg_agent.evals.fdr.real_tissue import (
     warned,
 )
 from r2seg_agent.evals.fdr.search import GateChoice
-from r2seg_agent.evals.fdr.tissue import TISSUES
+from r2seg_agent.evals.fdr.tissue import BLOCK_MM, TISSUES
 from r2seg_agent.evals.measure import machine_line
 from r2seg_agent.reject.scores import SCORES, ScoreName
 from r2seg_agent.reject.settings import RejectSettings
 
 ALPHA = 0.05
 SPLITS: tuple[Split, ...] = ("same scan", "other half", "other scans")
-GATE_WORDS: dict[GateChoice, str] = {"all": "all gates", "L2": "the paper's gates (L2)"}
+GATES: GateChoice = "conformal"
+"""What a run of conformal mode applies."""
+GATE_WORDS: dict[GateChoice, str] = {GATES: "the gates of a run", "L2": "the paper's gates (L2)"}
 SCORE: ScoreName = RejectSettings().score
 
 
@@ -64,7 +66,7 @@ def level_rows(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateC
             name=one.tissue.name,
             blocks=len(one.free),
             candidates=float(np.mean([sum(case.passed[gates]) for case in one.free])),
-            paper=share_of([t.survivors > 0 for t in paper_tested(one.free, gates)]),
+            paper=share_of([t.survivors > 0 for t in paper_tested(one.free, "all" if gates == GATES else gates)]),
             level=level,
             n=sizes,
             warned=warnings,
@@ -182,11 +184,15 @@ def main() -> int:
     """Search, judge, print, draw."""
     parser = argparse.ArgumentParser(prog="python -m r2seg_agent.evals.fdr.real_tissue_tables", description=__doc__)
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="where the plots go")
+    parser.add_argument("--block-mm", type=float, default=BLOCK_MM, help="edge of a block")
+    parser.add_argument("--organ", action="append", choices=sorted({t.organ for t in TISSUES}), help="only this organ")
     given = parser.parse_args()
     tissues = []
     for tissue in TISSUES:
-        print(f"searching {tissue.name}", file=sys.stderr, flush=True)
-        tissues.append(search_tissue(tissue))
+        if given.organ is None or tissue.organ in given.organ:
+            print(f"searching {tissue.name}", file=sys.stderr, flush=True)
+            tissues.append(search_tissue(tissue, block_mm=given.block_mm))
+    given.images.mkdir(parents=True, exist_ok=True)
     print(machine_line())
     report(tissues, given.images)
     return 0
@@ -200,9 +206,9 @@ def report(tissues: Sequence[SearchedTissue], images: Path) -> None:
         rows = list(level_rows(tissues, SCORE, gates))
         print(f"\n### Lesion-free blocks called a finding at {ALPHA}, `{SCORE}`, {words}\n")
         print_levels(rows)
-        if gates == "all":
+        if gates == GATES:
             draw_levels(rows, ALPHA, images / "fdr-real-level.png")
-    pairs = list(pair_rows(tissues, SCORE, "all"))
+    pairs = list(pair_rows(tissues, SCORE, GATES))
     print("\n### One other scan as the calibration\n\n| judged | by | level | blocks warned about |\n|---|---|---|---|")
     for pair in sorted(pairs, key=lambda p: -p.level.value):
         print(f"| {pair.judged} | {pair.by} | {pair.level} | {pair.warned.value:.2f} |")
@@ -216,13 +222,13 @@ def report(tissues: Sequence[SearchedTissue], images: Path) -> None:
             one = score_row(tissues, score, gates)
             cells = [str(one.level[split]) for split in SPLITS] + [str(one.power[s]) for s in (SPLITS[0], SPLITS[2])]
             print(f"| `{score}` | {gates} | {' | '.join(cells)} | {one.false_share:.3f} |", flush=True)
-    by_score = {score: list(power_rows(tissues, score, "all", all_contrasts=False)) for score in SCORES}
+    by_score = {score: list(power_rows(tissues, score, GATES, all_contrasts=False)) for score in SCORES}
     draw_power(by_score, images / "fdr-real-power.png")
     for shown in dict.fromkeys((SCORE, max(SCORES, key=lambda name: _mean_power(by_score[name])))):
-        print(f"\n### Lesions found, `{shown}`, all gates\n")
+        print(f"\n### Lesions found, `{shown}`, the gates of a run\n")
         print("| organ | volume (ml) | contrast / sd | proposed | same scan | other half | other scans |")
         print("|---|---|---|---|---|---|---|")
-        for found in power_rows(tissues, shown, "all", all_contrasts=True):
+        for found in power_rows(tissues, shown, GATES, all_contrasts=True):
             cells = [str(found.proposed), *(str(found.power[split]) for split in SPLITS)]
             print(f"| {found.organ} | {found.lesion.volume_ml:g} | {found.lesion.cnr:g} | {' | '.join(cells)} |")
 
