@@ -14,7 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
+from batch_workers import act
 from small_case import write_case
+
+from r2seg_agent.batch.row import make_jobs
+from r2seg_agent.batch.run import run_batch
+from r2seg_agent.datasets.case import Case
+from r2seg_agent.preparation import RunOptions
 
 SCRIPTS = Path(__file__).parents[2] / "docs" / "slurm"
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is missing")
@@ -118,6 +124,22 @@ def test_slurms_warning_before_the_time_limit_stops_the_batch_in_peace(tmp_path:
     job.send_signal(signal.SIGINT)
     out, _ = job.communicate(timeout=30)
     assert (job.returncode, out) == (4, "finishing\n")
+
+
+def test_parts_on_disks_of_their_own_come_together(tmp_path: Path) -> None:
+    """As docs/scale.md has it: journals and runs are copied into one folder, and the whole is called for it."""
+    cases = []
+    for number in range(5):
+        (tmp_path / f"{number}.nii").touch()
+        cases.append(Case(image=str(tmp_path / f"{number}.nii"), patient=str(number), request="ok"))
+    jobs = make_jobs(tuple(cases), None, RunOptions())
+    for part in (1, 2):
+        run_batch(jobs, tmp_path / f"disk{part}", part=f"{part}/2", work=act)
+        shutil.copytree(tmp_path / f"disk{part}", tmp_path / "all", dirs_exist_ok=True)
+    result = run_batch(jobs, tmp_path / "all", work=act)
+    assert result.repeated == 5
+    assert [row.number for row in result.rows] == [1, 2, 3, 4, 5]
+    assert [len(path.read_text()) for path in sorted(tmp_path.glob("*.done"))] == [1] * 5
 
 
 def _alone_on_loopback() -> list[str]:
