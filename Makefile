@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit data bench validate-fdr results eval-planner picture conversation bench-agent bench-segmenters clean
+.PHONY: help setup demo test lint format types unit data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -60,8 +60,11 @@ format: setup ## format and fix what ruff can fix
 bench: setup ## measure speed and memory; prints the tables of docs/performance.md
 	@$(BIN)/python -m r2seg_agent.evals.bench
 
-results: setup ## run all demo scans with one set of settings; prints the table of docs/results.md
-	@$(BIN)/python -m r2seg_agent.evals.results
+results: setup ## the ablation on all demo scans; prints the tables of docs/results.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m r2seg_agent.evals.results --workers 2
+
+ablation: setup ## the ablation on synthetic patients with a calibration from others; tables of docs/results.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m r2seg_agent.evals.ablation
 
 eval-planner: setup ## how well a planner maps requests (PLANNER=offline or provider:model[@base_url])
 	@$(BIN)/python -m r2seg_agent.evals.planner --planner $(PLANNER)
