@@ -22,7 +22,8 @@ from r2seg_agent.evals.segmentation.bootstrap import (
     patient_numbers,
     resample,
 )
-from r2seg_agent.evals.segmentation.definitions import CRITERIA, blocks_of, detected, free_scan
+from r2seg_agent.evals.segmentation.definitions import blocks_of
+from r2seg_agent.evals.segmentation.detection import CRITERIA, detected, free_scan
 from r2seg_agent.evals.segmentation.models import (
     CaseEvaluation,
     Comparison,

@@ -11,7 +11,8 @@ from r2seg_agent import __version__
 from r2seg_agent.errors import InputError
 from r2seg_agent.evals.segmentation.bootstrap import exact_share, interval, patient_numbers, resample
 from r2seg_agent.evals.segmentation.case import Evaluated, evaluate_case
-from r2seg_agent.evals.segmentation.definitions import blocks_of, free_scan
+from r2seg_agent.evals.segmentation.definitions import blocks_of
+from r2seg_agent.evals.segmentation.detection import free_scan
 from r2seg_agent.evals.segmentation.figures import Block
 from r2seg_agent.evals.segmentation.froc import froc_of
 from r2seg_agent.evals.segmentation.models import (

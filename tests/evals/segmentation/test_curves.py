@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from monai.metrics.froc import compute_froc_curve_data
 from sklearn.metrics import auc, roc_auc_score
 
-from r2seg_agent.evals.segmentation.definitions import free_scan
+from r2seg_agent.evals.segmentation.detection import free_scan
 from r2seg_agent.evals.segmentation.froc import froc_of, rank_value
 from r2seg_agent.evals.segmentation.models import CaseEvaluation, Criterion
 from r2seg_agent.evals.segmentation.roc import roc_of
