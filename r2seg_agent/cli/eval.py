@@ -60,7 +60,7 @@ def eval_command(
         typer.Option(
             "--truth",
             help="Masks named like the scans (folder), or a table with columns image and truth, where the word "
-            "lesion-free may stand for a file. [default: the --truth of each run]",
+            "lesion-free may stand for a file; by default the --truth of each run",
         ),
     ] = None,
     lesion_free: Annotated[
@@ -72,14 +72,14 @@ def eval_command(
         typer.Option("--against", help="Compare with this folder, case by case: RUNS minus it, paired by patient."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the results. [default: RUNS/evaluation]")
+        Path | None, typer.Option("--out", "-o", help="Folder for the results; by default RUNS/evaluation.")
     ] = None,
     rank: Annotated[
         RankName, typer.Option("--rank", help="What orders candidates for FROC, and scans for ROC.")
     ] = RankName.auto,
     iou: Annotated[float, typer.Option("--iou", help="Least IoU at which a finding is a lesion.")] = 0.1,
     labels: Annotated[
-        str | None, typer.Option("--labels", help="Truth values that are lesions, e.g. 2 or 2,3. [default: all]")
+        str | None, typer.Option("--labels", help="Truth values that are lesions, e.g. 2 or 2,3; by default all but 0.")
     ] = None,
     instances: Annotated[
         bool, typer.Option("--instances", help="Each truth value is one lesion, also in several pieces.")
@@ -95,8 +95,9 @@ def eval_command(
 ) -> None:
     """Evaluate runs against a truth: scans, lesions, FROC, slices, voxels, surfaces, volumes, with intervals.
 
-    Intervals come from drawing patients, not scans or slices. Cases that failed are counted and shown. With
-    --against, the second folder is evaluated too, and the differences are tested by patient.
+    Intervals come from drawing patients, not scans or slices. Cases that failed are counted and shown.
+
+    With --against, the second folder is evaluated too, and the differences are tested by patient.
 
     Example: r2seg eval results --truth masks
     """
