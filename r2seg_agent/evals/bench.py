@@ -103,6 +103,11 @@ def froc() -> None:
     _run_module("r2seg_agent.evals.bench_froc")
 
 
+def batch() -> None:
+    """Data sets on this machine: rate by workers, memory over time, what the driver adds."""
+    _run_module("r2seg_agent.evals.bench_batch")
+
+
 PARTS: Mapping[str, Callable[[], None]] = {
     "startup": startup,
     "find": find_lung2,
@@ -111,6 +116,7 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "mmd": mmd,
     "reject": reject,
     "froc": froc,
+    "batch": batch,
 }
 
 

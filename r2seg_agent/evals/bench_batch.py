@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -24,9 +24,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from r2seg_agent.batch.engine import Work
 from r2seg_agent.batch.row import CaseRow, Job, make_jobs
 from r2seg_agent.batch.run import run_batch
-from r2seg_agent.batch.work import failed_row
+from r2seg_agent.batch.work import failed_row, run_job
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.datasets.read import read_cases
 from r2seg_agent.evals.measure import machine_line
@@ -58,9 +59,7 @@ class Batch(NamedTuple):
         return 60 * self.cases / self.seconds
 
 
-def measured_batch(
-    jobs: Sequence[Job], out: Path, workers: int, work: Callable[[Job], CaseRow] | None = None, *, every: int = 1
-) -> Batch:
+def measured_batch(jobs: Sequence[Job], out: Path, workers: int, work: Work = run_job, *, every: int = 1) -> Batch:
     """Run `jobs` into the new folder `out`; memory is looked at after every `every`-th row."""
     memory = Memory([], [])
 
@@ -70,8 +69,7 @@ def measured_batch(
             memory.worker.append(max((resident_mb(p.pid) for p in multiprocessing.active_children()), default=0.0))
 
     started = time.perf_counter()
-    given = {} if work is None else {"work": work}
-    result = run_batch(jobs, out, workers=workers, on_row=look, **given)
+    result = run_batch(jobs, out, workers=workers, on_row=look, work=work)
     seconds = time.perf_counter() - started
     bad = {status: count for status, count in result.summary.statuses.items() if status != "done"}
     if bad:
@@ -124,8 +122,9 @@ def rates(cases: int) -> None:
     """One worker, two workers, and what the machine allows."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        listed = read_cases(write_cohort(Cohort(seed=5, spacing_mm=(4.0, 3.0, 3.0)), cases, folder / "scans").cases_csv)
-        jobs = make_jobs(listed, None, RunOptions(segmenter="contrast", synthetic=True))
+        cohort = Cohort(seed=5, spacing_mm=(4.0, 3.0, 3.0))
+        written = write_cohort(cohort, cases, folder / "scans", workers=os.cpu_count() or 1)
+        jobs = make_jobs(read_cases(written.cases_csv), None, RunOptions(segmenter="contrast", synthetic=True))
         run_batch(jobs[:2], folder / "warm")  # files in the cache, bytecode compiled
         limit = machine_limit()
         one = measured_batch(jobs, folder / "one", 1)
