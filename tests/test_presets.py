@@ -41,7 +41,7 @@ def runs(case: Path) -> dict[Preset, FindResult]:
 
 def _find(case: Path, preset: Preset, **more: Any) -> FindResult:
     image = str(case / "image.nii.gz")
-    return run_find(REQUEST, image, small_options(case, modality="CT", preset=preset, **more))
+    return run_find(REQUEST, image, small_options(case, modality="CT", preset=preset, pictures=False, **more))
 
 
 def _tools(run: TracedRun) -> list[str]:
@@ -110,6 +110,8 @@ def test_what_was_left_out_is_said(runs: dict[Preset, FindResult], preset: Prese
     assert LEFT_OUT[preset] in text
     assert ("## Nothing was tested" in text) == (preset in ("baseline", "+roi"))
     assert ("No organ was located" in text) == (preset == "baseline")
+    assert "overlay.png" not in text, "no picture was drawn, so none is linked"
+    assert not (result.folder / "overlay.png").exists()
 
 
 def test_the_trace_names_the_preset_and_every_preset_is_a_run_of_its_own(
@@ -141,7 +143,7 @@ def test_a_stopped_run_goes_on_with_its_preset(case: Path, tmp_path: Path, prese
         opened.append(session)
         session.context.stop.set()
 
-    options = small_options(case, modality="CT", preset=preset, workspace=tmp_path)
+    options = small_options(case, modality="CT", preset=preset, workspace=tmp_path, pictures=False)
     image = str(case / "image.nii.gz")
     with pytest.raises(BudgetError):
         run_find(REQUEST, image, options, opened=stop)

@@ -60,7 +60,7 @@ def write_results(
             }
         )
     write_report_json(report, folder / "report.json")
-    write_report_md(report, folder / "report.md")
+    write_report_md(report, folder / "report.md", "overlay.png" if pictures else None)
     files += ["report.json", "report.md"]
     if report.targets and pictures:
         rejected = {c.id: candidate_mask(store, c) for target in report.targets for c in best_rejected(target)}

@@ -27,9 +27,9 @@ def report_json(report: Report) -> str:
     return _canonical(json.loads(report.model_dump_json()))
 
 
-def write_report_md(report: Report, path: Path) -> None:
-    """Write `report` as Markdown, atomically; the picture is linked as `overlay.png` beside it."""
-    write_text_atomic(path, report_markdown(report))
+def write_report_md(report: Report, path: Path, picture: str | None = "overlay.png") -> None:
+    """Write `report` as Markdown, atomically; `picture` is the file beside it to link, None for none."""
+    write_text_atomic(path, report_markdown(report, picture))
 
 
 def report_schema() -> dict[str, JsonValue]:
