@@ -67,7 +67,7 @@ def summarise(
         cases=len(rows),
         statuses=_counts(row.status for row in rows),
         outcomes=_counts(str(row.outcome) for row in rows if row.outcome),
-        failures=dict(Counter(reason(row) for row in rows if row.status != "done").most_common()),
+        failures=dict(Counter(reason(row) for row in rows if not answered(row)).most_common()),
         findings=sum(row.findings for row in rows),
         warned=sum(row.warnings > 0 for row in rows),
         alpha=alpha,
@@ -78,9 +78,15 @@ def summarise(
     )
 
 
+def answered(row: CaseRow) -> bool:
+    """False for a case that failed, and for one whose search could not be begun or ended."""
+    return row.status == "done" and row.outcome not in ("needs_user", "budget_exhausted", "failed")
+
+
 def reason(row: CaseRow) -> str:
-    """Why a case failed, without what only it has: names and numbers."""
-    return f"{row.status}: {_NUMBER.sub('…', _QUOTED.sub('…', row.error))}"
+    """Why a case has no answer, without what only it has: names and numbers."""
+    kind = row.outcome if row.status == "done" else row.status
+    return f"{_words(str(kind))}: {_NUMBER.sub('…', _QUOTED.sub('…', row.error))}"
 
 
 def summary_markdown(summary: BatchSummary, rows: Sequence[CaseRow], q: Mapping[str, float], part: str = "") -> str:
@@ -98,7 +104,7 @@ def summary_markdown(summary: BatchSummary, rows: Sequence[CaseRow], q: Mapping[
     lines += ["## Flagged scans", "", summary.guarantee, ""]
     flagged = sorted((r for r in rows if q.get(r.key, 1.0) <= summary.alpha), key=lambda r: (q[r.key], r.number))
     lines += _case_list(flagged, lambda row: f"q {q[row.key]:.3g}, {row.findings} findings, {row.largest_ml:.2f} ml")
-    failed = [row for row in rows if row.status != "done"]
+    failed = [row for row in rows if not answered(row)]
     if failed:
         lines += ["## Cases without an answer", "", "| reason | cases | first |", "|---|---|---|"]
         for why, count in summary.failures.items():
