@@ -110,15 +110,17 @@ def _without_path(message: str, truth: str) -> str:
 
 
 def method_words(report: Report) -> str:
-    """Which segmenter (with its weights) and which Reject mode, as one line."""
-    return f"{_segmenter_words(report.segmenter)}; {_reject_words(report)}; planner {report.planner}"
+    """Which segmenter (with its weights), which Reject mode and which parts of the method, as one line."""
+    parts = "" if report.preset == "full" else f"preset {report.preset}; "
+    return f"{parts}{_segmenter_words(report.segmenter)}; {_reject_words(report)}; planner {report.planner}"
 
 
 def _segmenter_words(info: SegmenterInfo | None) -> str:
     if info is None:
         return "no segmenter"
-    weights = getattr(info, "weights_sha256", None)
-    return f"segmenter {info.name}" + (f", weights {weights[:12]}" if weights else "")
+    stand_in = " (a stand-in)" if info.stand_in else ""
+    weights = f", weights {info.weights_sha256[:12]}" if info.weights_sha256 else ""
+    return f"segmenter {info.name}{stand_in}{weights}"
 
 
 def _reject_words(report: Report) -> str:

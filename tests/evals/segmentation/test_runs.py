@@ -89,7 +89,8 @@ def test_a_batch_is_evaluated_with_its_failures(evaluation: Evaluation) -> None:
     assert evaluation.figure("lesion.iou.sensitivity.with_unanswered").value == pytest.approx(1 / 3)
     assert evaluation.figure("scan.sensitivity.with_unanswered").value == 0.5
     assert evaluation.methods
-    assert "segmenter contrast" in evaluation.methods[0]
+    assert "segmenter contrast (a stand-in)" in evaluation.methods[0]
+    assert "not FDR-valid" in evaluation.methods[0]
     assert evaluation.cases[0].surface is not None
     assert evaluation.figure("surface.hd95_mm").n == 1
 
