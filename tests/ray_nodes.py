@@ -21,6 +21,7 @@ from pathlib import Path
 from batch_workers import act
 
 from r2seg_agent.batch.row import CaseRow, Job
+from r2seg_agent.batch.work import failed_row
 
 SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only
@@ -65,13 +66,15 @@ class Nodes:
 
 
 def act_more(job: Job) -> CaseRow:
-    """`act`, and two cases of its own.
+    """`act`, and cases of its own: `want memory`, and `gpus`, whose error is what the worker may see.
 
     `hold` says which node it is on (its parent is the node's process) and waits for the file `go`.
     """
     folder = Path(job.case.image).parent
     if job.request == "want memory":
         raise MemoryError("8 GB")
+    if job.request == "gpus":
+        return failed_row(job, "failed", os.environ.get("CUDA_VISIBLE_DEVICES", "unset"), 0.0)
     if job.request == "hold":
         (folder / f"held-on-{os.getppid()}").touch()
         while not (folder / "go").exists():
@@ -127,6 +130,7 @@ def _main(folder: str, cpus: list[int]) -> None:
     def add(count: int) -> int:
         node = cluster.add_node(
             num_cpus=count,
+            num_gpus=1,  # on paper: ray shares them out without looking
             temp_dir=str(Path(folder) / "ray"),
             node_ip_address="127.0.0.1",
             include_dashboard=False,

@@ -21,7 +21,7 @@ from typing import Any
 
 from r2seg_agent import __version__
 from r2seg_agent.batch.engine import Engine, Work
-from r2seg_agent.batch.ray_link import check_installed, first_line, joined_cluster, private_cluster
+from r2seg_agent.batch.ray_link import check_installed, joined_cluster, private_cluster
 from r2seg_agent.batch.ray_worker import CaseWorker, Sight
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.batch.work import failed_row, run_job
@@ -216,7 +216,11 @@ class _Crew:
         job, seconds = worker.job, time.monotonic() - worker.since
         try:
             said: object = self._ray.get(worker.answer)
-        except self._ray.exceptions.RayActorError as error:
+        except self._ray.exceptions.RayTaskError as error:  # the worker lives, and could not even try
+            if job is None:
+                raise RunFailedError(f"a worker cannot start: {_cause(error)}", _SAME) from error
+            said = failed_row(job, "failed", f"unexpected {_cause(error)}", seconds)
+        except self._ray.exceptions.RayError as error:
             self._dismiss(worker)
             if job is None:
                 self._failed_to_start(error)
@@ -224,10 +228,6 @@ class _Crew:
                 why = f"the worker's process died on {worker.node}: {_cause(error)}"
                 yield _Ended(job, worker.attempt, worker.node, seconds, why=why)
             return
-        except Exception as error:  # what the worker sent cannot be read here
-            if job is None:
-                raise RunFailedError(f"a worker cannot start: {first_line(error)}", _SAME) from error
-            said = failed_row(job, "failed", f"unexpected {type(error).__name__}: {first_line(error)}", seconds)
         worker.answer = None
         if isinstance(said, Sight):
             self._ready(worker, said)
@@ -273,19 +273,19 @@ _SAME = "Every node needs the same r2seg and ray, and must see cases, models and
 
 
 def _cause(error: Exception) -> str:
-    """Ray's page about a death in a few words."""
-    text = str(error)
-    if "memory" in text and ("OOM" in text or "low on memory" in text) and "Some common causes" not in text:
-        return "ended by ray, which found the node short of memory"
+    """Ray's page about an error in a few words; the last line of a page with a traceback says what it was."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    text = " ".join(lines)
     for sign, words in (
+        ("running low on memory", "ray ended it, because the node ran short of memory"),
         ("node has died", "its node was lost"),
-        ("node was", "its node was lost"),
-        ("creation task", first_line(Exception(text.rsplit("\n", maxsplit=1)[-1]))),
+        ("Traceback", lines[-1]),
+        ("ray::", lines[-1]),
         ("connection error code 2", "it ended by itself or was killed, often for want of memory"),
     ):
         if sign in text:
             return words
-    return first_line(error)
+    return lines[0]
 
 
 def _check_room(ray: Any, workers: int, gpus: float, *, fixed: bool) -> None:

@@ -77,7 +77,7 @@ def private_cluster(workers: int, gpus: bool) -> Iterator[Ray]:
             )
         except Exception as error:
             raise RunFailedError(
-                f"ray does not start on this machine: {first_line(error)}", "`--engine local` needs no ray."
+                f"ray does not start on this machine: {_first_line(error)}", "`--engine local` needs no ray."
             ) from error
         address = ray.nodes()[0]["NodeManagerAddress"]
         if address != "127.0.0.1":
@@ -110,7 +110,7 @@ def joined_cluster(address: str) -> Iterator[Ray]:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             raise InputError(
-                f"cannot join the ray cluster at `{address}`: {first_line(error)}",
+                f"cannot join the ray cluster at `{address}`: {_first_line(error)}",
                 "Start it with `ray start --head --port 6379`, run r2seg on one of its nodes, and give --address auto.",
             ) from error
         try:
@@ -128,7 +128,7 @@ def check_installed() -> None:
         )
 
 
-def first_line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     """An error of ray in one line; its messages are pages."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 

@@ -21,12 +21,12 @@ from small_case import write_case
 from r2seg_agent.batch.engine import engine_named
 from r2seg_agent.batch.journal import read_rows
 from r2seg_agent.batch.ray_cluster import ray_engine, run_ray
-from r2seg_agent.batch.row import Job, make_jobs
+from r2seg_agent.batch.row import CaseRow, Job, make_jobs
 from r2seg_agent.batch.run import run_batch
 from r2seg_agent.batch.table import TIMES
 from r2seg_agent.batch.work import run_job
 from r2seg_agent.datasets.case import Case
-from r2seg_agent.errors import BudgetError, InputError, MissingDependencyError
+from r2seg_agent.errors import BudgetError, InputError, MissingDependencyError, RunFailedError
 from r2seg_agent.preparation import RunOptions
 
 pytestmark = [
@@ -180,10 +180,42 @@ def test_a_worker_that_does_not_see_the_files_says_so(cluster: Nodes, tmp_path: 
 
 def test_more_than_any_node_has_is_refused(cluster: Nodes, tmp_path: Path) -> None:
     jobs = _jobs(tmp_path, "ok")
-    with pytest.raises(InputError, match="2 nodes, 2 CPUs, 0 GPUs"):
-        list(run_ray(jobs, workers=1, gpus_per_worker=1, work=act, address=cluster.address))
+    with pytest.raises(InputError, match="2 nodes, 2 CPUs, 2 GPUs"):
+        list(run_ray(jobs, workers=1, gpus_per_worker=2, work=act, address=cluster.address))
     with pytest.raises(InputError, match="1.5"):
         list(run_ray(jobs, workers=1, gpus_per_worker=1.5, work=act, address=cluster.address))
+
+
+def test_a_worker_sees_the_gpus_that_are_its_own(cluster: Nodes, tmp_path: Path) -> None:
+    def seen(gpus: float) -> str:
+        (row,) = run_ray(
+            _jobs(tmp_path, "gpus"), workers=1, gpus_per_worker=gpus, work=act_more, address=cluster.address
+        )
+        return row.error
+
+    assert seen(0.5) == "0"
+    assert seen(0.0) == os.environ.get("CUDA_VISIBLE_DEVICES", "unset"), "the choice is left alone"
+
+
+def test_a_node_with_another_version_is_not_used(
+    cluster: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2seg_agent.batch.ray_cluster.__version__", "99.0")
+    with pytest.raises(InputError, match=r"runs r2seg .*, and this is 99\.0"):
+        list(run_ray(_jobs(tmp_path, "ok"), workers=1, work=act, address=cluster.address))
+
+
+class _EndsWhoeverReadsIt:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (3,)
+
+    def __call__(self, job: Job) -> CaseRow:
+        raise AssertionError
+
+
+def test_workers_that_die_before_they_are_ready_are_given_up(cluster: Nodes, tmp_path: Path) -> None:
+    with pytest.raises(RunFailedError, match="workers cannot start"):
+        list(run_ray(_jobs(tmp_path, "ok"), workers=1, work=_EndsWhoeverReadsIt(), address=cluster.address))
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(cluster: Nodes, tmp_path: Path) -> None:
