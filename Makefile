@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters clean
+.PHONY: help setup demo test lint format types unit data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters calibration clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -83,6 +83,9 @@ bench-segmenters: setup ## time and memory of the ported networks, on CPU and, w
 
 validate-fdr: setup ## the validity study (SHARE=1, about 15 CPU-minutes); writes docs/validity.md's tables and plots
 	@OMP_NUM_THREADS=1 $(BIN)/python -m r2seg_agent.evals.fdr --jobs 2 --share $(SHARE)
+
+calibration: setup ## a calibration from lesion-free phantoms like the example abdomen, and its answers there
+	@$(BIN)/python -m r2seg_agent.evals.lesion_free
 
 clean: ## remove the environment, caches and demo output (fetched scans stay in the user's cache)
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
