@@ -119,6 +119,10 @@ def phantom_command(
     gantry_mm: Annotated[
         float | None, typer.Option("--gantry-mm", min=50, help="Diameter of the reconstructed circle; -1024 outside.")
     ] = None,
+    organ_grey: Annotated[
+        str | None,
+        typer.Option("--organ-grey", help="Normal grey value of the organ: 46, or 40..52.", show_default="by phase"),
+    ] = None,
     anchor_error: Annotated[
         float, typer.Option("--anchor-error", min=0, help="How far organ borders are off, SD in mm, as a model's are.")
     ] = 1.0,
@@ -162,6 +166,7 @@ def phantom_command(
         "slice_mm": slice_mm,
         "gantry_mm": gantry_mm,
         "shading_hu": shading,
+        "organ_grey": None if organ_grey is None else _range("--organ-grey", organ_grey),
         "anchor_error_mm": anchor_error,
         "request": request,
     }

@@ -73,12 +73,13 @@ class Cohort(Frozen):
     slice_mm: float | None = Field(default=None, gt=0)
     gantry_mm: float | None = Field(default=None, gt=0)
     shading_hu: float = Field(default=2.0, ge=0)
+    organ_grey: Range | None = None
     anchor_error_mm: float = Field(default=1.0, ge=0)
     request: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("volume_ml", "noise_sd", "contrast", "lesions"):
+        for name in ("volume_ml", "noise_sd", "contrast", "lesions", "organ_grey"):
             value = getattr(self, name)
             if value is not None and value[0] > value[1]:
                 raise InputError(f"{name} goes from {value[0]:g} to {value[1]:g}", "Give the smaller number first.")
@@ -107,6 +108,7 @@ class PhantomCase(Frozen):
     habitus: Habitus
     kernel: KernelName
     noise_sd: float | None
+    organ_grey: float | None
     volumes_ml: tuple[float, ...]
     contrasts: tuple[float, ...]
     looks: tuple[str, ...]
@@ -140,16 +142,21 @@ def _plan(cohort: Cohort, number: int) -> PhantomCase:
     usual = ORGANS[cohort.organ].contrast if cohort.modality == "CT" else MR_CONTRAST
     low, high = cohort.contrast or usual
     volumes = tuple(float(np.exp(rng.uniform(*np.log(cohort.volume_ml)))) for _ in range(count))
+    contrasts = tuple(float(rng.uniform(low, high)) for _ in range(count))
+    looks = tuple(cohort.looks[int(rng.integers(len(cohort.looks)))] for _ in range(count))
+    mimics = tuple(float(np.exp(rng.uniform(*np.log((0.3, 3.0))))) for _ in range(cohort.mimics))
+    grey = None if cohort.organ_grey is None else float(rng.uniform(*cohort.organ_grey))
     return PhantomCase(
         number=number,
         seed=seed,
         habitus=habitus,
         kernel=kernel,
         noise_sd=noise,
+        organ_grey=grey,
         volumes_ml=volumes,
-        contrasts=tuple(float(rng.uniform(low, high)) for _ in range(count)),
-        looks=tuple(cohort.looks[int(rng.integers(len(cohort.looks)))] for _ in range(count)),
-        mimic_volumes_ml=tuple(float(np.exp(rng.uniform(*np.log((0.3, 3.0))))) for _ in range(cohort.mimics)),
+        contrasts=contrasts,
+        looks=looks,
+        mimic_volumes_ml=mimics,
     )
 
 
@@ -172,7 +179,8 @@ def make_case(cohort: Cohort, case: PhantomCase) -> Made:
         shading_hu=cohort.shading_hu,
         gantry_mm=cohort.gantry_mm,
     )
-    detail = Detail(scanner=scanner, phase=cohort.phase, sequence=cohort.sequence)
+    grey = () if case.organ_grey is None else ((ORGANS[cohort.organ].material, case.organ_grey),)
+    detail = Detail(scanner=scanner, phase=cohort.phase, sequence=cohort.sequence, grey=grey)
     last: InputError | None = None
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([case.seed, attempt])

@@ -42,6 +42,8 @@ class Detail:
     scanner: Scanner = field(default_factory=Scanner)
     phase: Phase = "venous"
     sequence: Sequence = "t1"
+    grey: tuple[tuple[str, float], ...] = ()
+    """(material, value) pairs that replace what the patient would have, to be like a certain scan."""
     finest_mm: Float3 = FINEST_MM
     """Voxels (z, y, x) coarser than this are drawn as several and sampled; larger numbers are faster and blockier."""
 
@@ -73,7 +75,9 @@ def draw_detailed(
     factor = [max(1, int(np.ceil(s / f - 1e-6))) for s, f in zip(spacing_mm, detail.finest_mm, strict=True)]
     fine = tuple((n - 1) * f + 1 for n, f in zip(shape, factor, strict=True))
     step = tuple(s / f for s, f in zip(spacing_mm, factor, strict=True))
-    values = grey_values(detail.phase if modality == "CT" else detail.sequence, np.random.default_rng([seed, 2]))
+    values = grey_values(
+        detail.phase if modality == "CT" else detail.sequence, np.random.default_rng([seed, 2])
+    ) | dict(detail.grey)
     canvas = TissueCanvas.of_view(
         (fine[0], fine[1], fine[2]), (step[0], step[1], step[2]), origin_zyx_mm, patient, values=values, seed=seed
     )

@@ -49,8 +49,8 @@ LOOKS: Mapping[str, LesionLook] = {
     "lobulated": LesionLook(lobulation=0.8, texture=5.0),
     "spiculated": LesionLook(spiculation=0.8, lobulation=0.4, texture=8.0),
     "necrotic": LesionLook(lobulation=0.5, core=0.4, core_contrast=-28.0, texture=5.0),
-    "rim": LesionLook(lobulation=0.3, core=0.5, core_contrast=-18.0, rim_mm=3.5, rim_contrast=62.0, texture=4.0),
-    "calcified": LesionLook(lobulation=0.4, texture=5.0, calcifications=4),
+    "rim": LesionLook(lobulation=0.3, core=0.5, core_contrast=-18.0, rim_mm=4.0, rim_contrast=95.0, texture=4.0),
+    "calcified": LesionLook(lobulation=0.4, texture=5.0, calcifications=9),
 }
 """Looks by name, for `r2seg phantom --look`."""
 

@@ -31,7 +31,7 @@ class Lattice:
         weights, ranges = [], []
         for axis, low, high in zip(axes, LOW_XYZ_MM, HIGH_XYZ_MM, strict=True):
             n = int(np.ceil((high - low) / self.step_mm)) + 3
-            first, matrix = _spline(np.clip(axis, low, high), low, self.step_mm)
+            first, matrix = _spline(np.clip(axis, low, high - 1e-3), low, self.step_mm)
             weights.append(matrix)
             ranges.append((first, first + matrix.shape[1], n))
         (x0, x1, nx), (y0, y1, ny), (z0, z1, nz) = ranges

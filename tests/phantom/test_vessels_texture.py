@@ -37,4 +37,6 @@ def test_a_field_is_the_same_on_any_grid_and_has_variance_one():
     assert np.allclose(whole[30:70:2, 30:70:2, 30:70:2], piece, atol=1e-4)
     assert float(whole.std()) == pytest.approx(1.0, abs=0.1)
     assert abs(float(whole.mean())) < 0.1
+    beyond = np.array([0.0, 400.0, 500.0])
+    assert np.isfinite(lattice.on((beyond, beyond, beyond))).all(), "goes on as at the edge"
     assert not np.allclose(piece, Lattice((3, 2), 5.0).on((part[0], part[1], part[2])))
