@@ -26,9 +26,6 @@ from r2seg_agent.reject.fdr import benjamini_hochberg
 from r2seg_agent.reject.profile import profile_warnings
 from r2seg_agent.reject.scores import ScoreName
 
-WARNED_CASES = 100
-"""Test scans per pair of scanners whose profile is compared (the same warning for every score and gate)."""
-
 
 def measure_curve(cases: StudyCases, score: ScoreName, gates: GateChoice) -> list[CurvePoint]:
     """Level and power over many calibrations of each size, drawn from the base scanner's pool without replacement."""
@@ -72,11 +69,15 @@ def measure_curve(cases: StudyCases, score: ScoreName, gates: GateChoice) -> lis
 def measure_shift(cases: StudyCases, score: ScoreName) -> list[Shift]:
     """Every scanner's calibration of `N_CALIBRATION` cases against every other scanner's lesion-free test cases."""
     rows = []
+    warned: dict[tuple[str, str], Share] = {}
     for gates in GATES:
         for calibrated in SHIFT_NAMES:
             group = cases.scored(cases.calibration[calibrated], score, gates)[:N_CALIBRATION]
-            calibration = calibration_of(group, score)
+            calibration = calibration_of(group, score, profiles=gates == next(iter(GATES)))
             for tested in SHIFT_NAMES:
+                if (calibrated, tested) not in warned:  # the profiles are the same whatever the gates
+                    scans = cases.test[tested][: cases.counts.warned]
+                    warned[calibrated, tested] = _warned(calibration, scans)
                 free = cases.scored(cases.test[tested], score, gates)
                 runs = conformal_tested(free, calibration)
                 rows.append(
@@ -87,15 +88,15 @@ def measure_shift(cases: StudyCases, score: ScoreName) -> list[Shift]:
                         score=score,
                         level=float(np.mean([t.survivors > 0 for t in runs])),
                         se=level_se(ALPHA, len(free), N_CALIBRATION),
-                        warned=_warned(calibration, cases.test[tested]),
+                        warned=warned[calibrated, tested],
                     )
                 )
     return rows
 
 
 def _warned(calibration: Calibration, cases: Sequence[SearchedCase]) -> Share:
-    """How many of the first `WARNED_CASES` scans the profile calls unlike the calibration's."""
-    profiles = [case.profile for case in cases[:WARNED_CASES] if case.profile is not None]
+    """How many of the scans the profile calls unlike the calibration's."""
+    profiles = [case.profile for case in cases if case.profile is not None]
     return share_of([bool(profile_warnings(calibration, profile)) for profile in profiles])
 
 

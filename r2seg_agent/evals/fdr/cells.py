@@ -38,7 +38,8 @@ SIZES: dict[float, tuple[float, ...]] = {0.3: (2.0, 3.0, 4.0), 1.0: (1.0, 2.0, 3
 
 class Counts(Frozen):
     """Cases per cell. Of the scanners `MAIN`: calibration `pool` (`base` of `BASE`) and `test` cases; of the others one
-    calibration and `other_test` cases. `lesion`: of 1 ml; `other_lesion`: of other volumes.
+    calibration and `other_test` cases. `lesion`: of 1 ml; `other_lesion`: of other volumes. `warned`:
+    scans per pair of scanners whose profile is compared.
     """
 
     base: int = 1400
@@ -49,11 +50,12 @@ class Counts(Frozen):
     other_lesion: int = 50
     blobs: int = 200
     draws: int = 1000
+    warned: int = 100
     data_sets: int = 300
 
     def scaled(self, share: float) -> Counts:
         """`share` of every count, but never less than one calibration needs, or than 10."""
-        least = {"base": N_CALIBRATION + 50, "pool": N_CALIBRATION}
+        least = {"base": CURVE_SIZES[-1] + 1, "pool": N_CALIBRATION}
         return Counts(
             **{name: max(least.get(name, 10), round(share * value)) for name, value in self.model_dump().items()}
         )

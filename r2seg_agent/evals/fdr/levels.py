@@ -78,14 +78,16 @@ def scored(cases: Sequence[SearchedCase], score: ScoreName, gates: GateChoice) -
     return results
 
 
-def calibration_of(cases: Sequence[ScoredCase], score: ScoreName, *, seed: int = 0) -> Calibration:
-    """A real calibration from lesion-free cases, one patient each."""
+def calibration_of(
+    cases: Sequence[ScoredCase], score: ScoreName, *, seed: int = 0, profiles: bool = False
+) -> Calibration:
+    """A real calibration from lesion-free cases, one patient each; `profiles`: with the scans' own (slower to hash)."""
     settings = RejectSettings(mode="conformal", score=score)
     identity = run_identity(
         ContrastSegmenter().info, STUDY_SOURCE, study_plan(), settings, rounds=1, preprocessing={}, gates={}
     )
     named = [
-        CaseScores(case=str(k), patient=str(k), scores=case.scores, profile=case.profile)
+        CaseScores(case=str(k), patient=str(k), scores=case.scores, profile=case.profile if profiles else None)
         for k, case in enumerate(cases)
     ]
     return build_calibration(identity, named, seed=seed)

@@ -15,7 +15,6 @@ from r2seg_agent.evals.fdr.levels import (
     READINGS,
     ScoredCase,
     Tested,
-    calibration_of,
     conformal_tested,
     paper_tested,
 )
@@ -40,31 +39,33 @@ Runs = list[list[Tested]]
 
 
 def measure_levels(cases: StudyCases) -> tuple[list[Level], list[Mixed]]:
-    """Lesion-free level, and FDR with lesions among the cases, `N_CALIBRATION` cases per calibration."""
+    """Lesion-free level, and FDR with lesions among the cases, `N_CALIBRATION` cases per calibration.
+
+    Every score by the case maximum, the default one by every reading.
+    """
     levels: list[Level] = []
     mixed: list[Mixed] = []
+    default = RejectSettings().score
     for scanner in (*MATCHED, scanner_named("vessels enhanced")):
         for gates in GATES:
             for score in SCORES:
-                groups = cases.calibrations(scanner.name, score, gates, N_CALIBRATION)
-                calibrations = [calibration_of(group, score) for group in groups]
+                calibrations = cases.calibrations(scanner.name, score, gates, N_CALIBRATION)
                 free = cases.scored(cases.test[scanner.name], score, gates)
-                for reading in READINGS:
+                for reading in READINGS if score == default else ("case maximum",):
                     level = Level(
                         scanner=scanner.name,
                         gates=gates,
                         score=score,
                         reading=reading,
                         n_calibration=N_CALIBRATION,
-                        calibrations=len(groups),
+                        calibrations=len(calibrations),
                         n_test=len(free),
                         level=_level(_runs(free, calibrations, reading)),
-                        se=level_se(ALPHA, len(free), N_CALIBRATION * len(groups)),
+                        se=level_se(ALPHA, len(free), N_CALIBRATION * len(calibrations)),
                     )
                     levels.append(level)
-                    main = score == RejectSettings().score or reading == "case maximum"
                     for lesion in LESIONS.values():
-                        if main and (scanner.name, lesion) in cases.lesions:
+                        if (scanner.name, lesion) in cases.lesions:
                             own = cases.scored(cases.lesions[scanner.name, lesion], score, gates)
                             mixed += _mixed(level, lesion, _runs(own, calibrations, reading))
     return levels, mixed
@@ -73,17 +74,17 @@ def measure_levels(cases: StudyCases) -> tuple[list[Level], list[Mixed]]:
 def measure_power(cases: StudyCases) -> list[Power]:
     """Case maximum with `N_CALIBRATION` cases per calibration, on every lesion cell."""
     powers = []
-    calibrations = {
-        (name, gates, score): [calibration_of(g, score) for g in cases.calibrations(name, score, gates, N_CALIBRATION)]
-        for name in {name for name, _ in cases.lesions}
-        for gates in GATES
-        for score in SCORES
-    }
     for (name, lesion), own in cases.lesions.items():
         power: dict[GateChoice, dict[str, NDArray[np.float64]]] = {}
         for gates in GATES:
             power[gates] = {
-                score: _hits(_runs(cases.scored(own, score, gates), calibrations[name, gates, score], "case maximum"))
+                score: _hits(
+                    _runs(
+                        cases.scored(own, score, gates),
+                        cases.calibrations(name, score, gates, N_CALIBRATION),
+                        "case maximum",
+                    )
+                )
                 for score in SCORES
             }
         powers.append(
@@ -108,7 +109,7 @@ def measure_readings(cases: StudyCases, score: ScoreName, gates: GateChoice) -> 
     rows = []
     free = cases.scored(cases.test[BASE], score, gates)
     for n in (N_CALIBRATION, LARGE_CALIBRATION):
-        calibrations = [calibration_of(group, score) for group in cases.calibrations(BASE, score, gates, n)]
+        calibrations = cases.calibrations(BASE, score, gates, n)
         if not calibrations:
             continue
         for reading in READINGS:

@@ -159,12 +159,10 @@ class Ranked(Frozen):
 
 
 class StudyResults(Frozen):
-    """The whole study. `seconds` are CPU seconds of the searches that this run made (stored ones cost nothing)."""
+    """The whole study. `machine` begins with the date."""
 
-    date: str
     machine: str
     command: str
-    seconds: float
     alpha: float
     default_score: str
     study_gates: GateChoice

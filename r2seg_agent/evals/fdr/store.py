@@ -27,7 +27,7 @@ from r2seg_agent.reject.gates import ks_p_value, presence_gates
 from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.segment.candidates import CandidateFeatures
 
-CHUNK = 50
+CHUNK = 20
 """Cases per file."""
 DECIDES = (
     "evals.fdr.volumes", "reason.offline", "reject.bandwidth", "reject.decide", "reject.evidence", "reject.features",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from r2seg_agent.evals.fdr.calibrations import measure_curve, measure_flagged, measure_shift
-from r2seg_agent.evals.fdr.cases import StudyCases
+from r2seg_agent.evals.fdr.cases import StudyCases, search_all
 from r2seg_agent.evals.fdr.cells import Counts
 from r2seg_agent.evals.fdr.measures import measure_levels, measure_paper, measure_power, measure_readings, rank
 from r2seg_agent.evals.fdr.permutation import exchangeable, measure_blobs
-from r2seg_agent.evals.fdr.results import StudyResults
+from r2seg_agent.evals.fdr.results import Blobs, StudyResults
 from r2seg_agent.evals.fdr.search import ALPHA, GateChoice
 from r2seg_agent.evals.measure import machine_line
 from r2seg_agent.reject.settings import RejectSettings
@@ -22,20 +20,22 @@ STUDY_GATES: GateChoice = "conformal"
 
 
 def run_study(folder: Path, counts: Counts, *, jobs: int, command: str, say: Callable[[str], None]) -> StudyResults:
-    """Searched cases are kept in `folder`; `say` hears of progress."""
-    cases = StudyCases(folder, counts, jobs=jobs, say=say)
-    score = RejectSettings().score
+    """Search what is not in `folder` yet, then measure; `say` hears of progress."""
+    cases = search_all(folder, counts, jobs=jobs, say=say)
+    say("regions of noise")
     blobs = measure_blobs(counts.blobs, jobs=jobs)
-    say("levels")
+    say("levels and power")
+    return measure(cases, blobs, command=command)
+
+
+def measure(cases: StudyCases, blobs: Sequence[Blobs], *, command: str) -> StudyResults:
+    """Everything that is read from searched cases."""
+    score = RejectSettings().score
     levels, mixed = measure_levels(cases)
-    say("power")
     powers = measure_power(cases)
-    say("calibrations and shifts")
     return StudyResults(
-        date=date.today().isoformat(),
         machine=machine_line(),
         command=command,
-        seconds=sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)),
         alpha=ALPHA,
         default_score=score,
         study_gates=STUDY_GATES,

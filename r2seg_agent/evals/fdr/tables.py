@@ -42,7 +42,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _run(r: StudyResults) -> str:
     return (
-        f"`{r.command}`, {r.date}, {r.machine}. {r.n_lesion_free:,} lesion-free cases and {r.n_lesion:,} with a "
+        f"`{r.command}`, {r.machine}. {r.n_lesion_free:,} lesion-free cases and {r.n_lesion:,} with a "
         f"lesion, α = {r.alpha:g}, default score `{r.default_score}`."
     )
 
