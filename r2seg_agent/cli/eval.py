@@ -36,7 +36,7 @@ SHOWN = {
     "lesion.iou.fp_per_scan": "false findings per scan",
     "lesion.dice": "Dice per lesion",
     "froc.iou.cpm": "FROC score (CPM)",
-    "froc.iou.at_10": "found at 10 false per scan",
+    "froc.iou.at_10": "found at 10 false/scan",
     "scan.sensitivity.hit": "scans with a hit",
     "scan.specificity": "lesion-free scans clear",
     "scan.auc": "ROC area of scans",
@@ -220,9 +220,9 @@ def _tell(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> N
     paired = comparison is not None
     table.add_column("", no_wrap=True, min_width=max(map(len, SHOWN.values())))
     for evaluation in evaluations:
-        table.add_column(evaluation.name, overflow="fold")
+        table.add_column(evaluation.name, overflow="fold", min_width=8)
     for name in ("difference", "p") if paired else ("n",) if len(evaluations) == 1 else ():
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=True, min_width={"difference": 22, "p": 7}.get(name))
     for key, words in SHOWN.items():
         figures = [evaluation.figure(key) for evaluation in evaluations]
         if all(figure.value is None for figure in figures):

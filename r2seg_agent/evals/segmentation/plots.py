@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#c75b12", "#6b6b6b", "#2c7a3f"
 COLOURS = (BLUE, ORANGE, GREEN, "#7b3fa0", "#a03f52", GREY)
+STYLES = ("-", "--", "-.", ":")
 SIZE_INCHES, DPI = (6.4, 4.8), 130
 LARGEST_RATE = 16.0
 """The FROC axis ends here, or at the operating point where that is farther out."""
@@ -56,20 +57,21 @@ def draw_curves(evaluations: Sequence[Evaluation], out: Path) -> tuple[str, ...]
 def _froc(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     many = len(evaluations) > 1
     farthest = LARGEST_RATE
-    for evaluation, colour in zip(evaluations, _colours(evaluations), strict=True):
+    for evaluation, (colour, style) in zip(evaluations, _looks(evaluations), strict=True):
         cpm = _told(evaluation, "froc.iou.cpm")
         name = f"{evaluation.name}: " if many else ""
-        _steps(axes, evaluation.curves.froc_iou, colour, f"{name}IoU ≥ {evaluation.settings.iou:g} (CPM {cpm})")
+        label = f"{name}IoU ≥ {evaluation.settings.iou:g} (CPM {cpm})"
+        _steps(axes, evaluation.curves.froc_iou, colour, style, label)
         if not many:
             cpm = _told(evaluation, "froc.overlap.cpm")
-            _steps(axes, evaluation.curves.froc_overlap, ORANGE, f"any overlap (CPM {cpm})", dashed=True)
+            _steps(axes, evaluation.curves.froc_overlap, ORANGE, "--", f"any overlap (CPM {cpm})")
         rate = evaluation.figure("lesion.iou.fp_per_scan").value
         found = evaluation.figure("lesion.iou.sensitivity").value
         if rate is not None and found is not None:
             shown = max(rate, FROC_RATES[0] / 2)
             farthest = max(farthest, shown)
-            label = "the findings" if not many else None
-            axes.plot([shown], [found], "o", ms=8, mfc="white", mec=colour, mew=2, label=label, clip_on=False, zorder=5)
+            kept = "the findings" if not many else None
+            axes.plot([shown], [found], "o", ms=8, mfc="white", mec=colour, mew=2, label=kept, clip_on=False, zorder=5)
     axes.set_xscale("log", base=2)
     axes.set_xlim(FROC_RATES[0] / 2, farthest * 1.1)
     ticks = [*FROC_RATES, LARGEST_RATE]
@@ -87,13 +89,13 @@ def _froc(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
 
 def _roc(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     many = len(evaluations) > 1
-    for evaluation, colour in zip(evaluations, _colours(evaluations), strict=True):
+    for evaluation, (colour, style) in zip(evaluations, _looks(evaluations), strict=True):
         points = evaluation.curves.roc
         if not points:
             continue
         name = f"{evaluation.name}: " if many else ""
         label = f"{name}area {_told(evaluation, 'scan.auc')}"
-        axes.plot([p.x for p in points], [p.y for p in points], color=colour, lw=2, label=label)
+        axes.plot([p.x for p in points], [p.y for p in points], color=colour, ls=style, lw=2, label=label)
         false, true = (evaluation.figure(key).value for key in ("scan.false_alarm", "scan.sensitivity"))
         if false is not None and true is not None:
             kept = None if many else "scans with a finding"
@@ -152,13 +154,13 @@ def _bland_altman(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_title(f"{len(pairs)} lesions that a finding matched (IoU ≥ {evaluation.settings.iou:g})", fontsize=10)
 
 
-def _steps(axes: Axes, points: Sequence[CurvePoint], colour: str, label: str, *, dashed: bool = False) -> None:
+def _steps(axes: Axes, points: Sequence[CurvePoint], colour: str, style: str, label: str) -> None:
     """A step curve on an axis without 0: what lies left of it stands at its left end."""
     if not points:
         return
     x = np.maximum([p.x for p in points], FROC_RATES[0] / 2)
     y = [p.y for p in points]
-    axes.step([*x, 1e9], [*y, y[-1]], where="post", color=colour, lw=2, ls="--" if dashed else "-", label=label)
+    axes.step([*x, 1e9], [*y, y[-1]], where="post", color=colour, lw=2, ls=style, label=label)
 
 
 def _plain_ticks(axes: Axes) -> None:
@@ -174,8 +176,9 @@ def _told(evaluation: Evaluation, key: str) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _colours(evaluations: Sequence[Evaluation]) -> list[str]:
-    return [COLOURS[k % len(COLOURS)] for k in range(len(evaluations))]
+def _looks(evaluations: Sequence[Evaluation]) -> list[tuple[str, str]]:
+    """Colour and line of each, so that equal curves on top of each other still show both."""
+    return [(COLOURS[k % len(COLOURS)], STYLES[k % len(STYLES)]) for k in range(len(evaluations))]
 
 
 def _save(path: Path, draw: Callable[[Axes], None]) -> None:
