@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from r2seg_agent.batch.row import PROCESS_OPTIONS, Job
+from r2seg_agent.batch.worker import THREADS
 from r2seg_agent.preparation import RunOptions
 
-SAID_OTHERWISE = {"channels", "gates", "score", "segmenter"}
-"""`channels` has a form of its own; `gates` and `score` are no options of `find`; `segmenter` is always named."""
+SAID_OTHERWISE = {"channels", "gates", "pictures", "score", "segmenter"}
+"""`channels` has a form of its own, `segmenter` is always named; the others are no options of `find`."""
 
 
 def find_command(job: Job) -> str:
     """`r2seg find …` for a POSIX shell, with every option that is not the default; "" for a job that `find` cannot do
-    (a calibration's scoring, or gates that were set from Python)."""
+    (a calibration's scoring, or gates that were set from Python).
+
+    With as many threads as the worker: networks round otherwise when their sums are shared out otherwise.
+    """
     options, plain = job.options, RunOptions(segmenter=job.options.segmenter)
     if options.reject == "score" or options.gates != plain.gates:
         return ""
@@ -27,7 +32,8 @@ def find_command(job: Job) -> str:
         flag = f"--{name.replace('_', '-')}"
         words += [flag] if value is True else [flag, _text(value)]
     words += _channels(options.channels)
-    return shlex.join(words)
+    threads = os.environ.get("OMP_NUM_THREADS", THREADS["OMP_NUM_THREADS"])
+    return f"OMP_NUM_THREADS={threads} {shlex.join(words)}"
 
 
 def _channels(channels: Mapping[str, str]) -> list[str]:

@@ -201,3 +201,34 @@ def test_the_command_searches_real_scans_and_replays_one_alone(tmp_path: Path) -
     assert replayed.same, replayed.differences
     again = CliRunner().invoke(app, [*given, "--out", str(out), "--quiet"])
     assert "2 were done before and not repeated" in again.output
+
+
+def test_every_option_of_a_case_can_be_said_to_find() -> None:
+    """The command in a row says all that is not the default, so each option needs a flag of its name."""
+    from typer.main import get_command
+
+    from r2seg_agent.batch.command import SAID_OTHERWISE
+    from r2seg_agent.batch.row import PROCESS_OPTIONS
+    from r2seg_agent.cli.main import app
+
+    find = get_command(app).commands["find"]  # type: ignore[attr-defined]  # a group, says the type only of instances
+    flags = {flag for parameter in find.params for flag in parameter.opts}
+    named = set(RunOptions.model_fields) - PROCESS_OPTIONS - SAID_OTHERWISE
+    assert {f"--{name.replace('_', '-')}" for name in named} <= flags
+    assert {"--segmenter", "--channel", "--image"} <= flags
+
+
+def test_the_command_of_a_case_is_quoted_for_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    from r2seg_agent.batch.command import find_command
+
+    case = Case(image="scan of O'Neill.nii.gz", patient="a", channels={"T2": "t 2.nii"}, truth="seg.nii.gz::2")
+    options = RunOptions(segmenter="contrast", alpha=0.1, orientations=3, synthetic=True, workspace=tmp_path)
+    (job,) = make_jobs((case,), "find the lesion; quickly", options)
+    assert find_command(job) == (
+        "OMP_NUM_THREADS=1 r2seg find 'find the lesion; quickly' --image 'scan of O'\"'\"'Neill.nii.gz' "
+        "--segmenter contrast --orientations 3 --alpha 0.1 --truth seg.nii.gz::2 --synthetic "
+        "--channel 'T2=t 2.nii'"
+    )
+    (scoring,) = make_jobs((case,), "liver lesion", options.model_copy(update={"reject": "score"}))
+    assert find_command(scoring) == ""

@@ -145,8 +145,8 @@ def test_killed_workers_and_a_killed_driver_lose_nothing_and_repeat_nothing(
 def test_a_case_run_alone_gives_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
     row = _untimed(undisturbed)[2]
     words = shlex.split(row["command"])
-    assert words[:2] == ["r2seg", "find"]
-    result = CliRunner().invoke(app, [*words[1:], "--workspace", str(tmp_path), "--quiet"])
+    assert words[:3] == ["OMP_NUM_THREADS=1", "r2seg", "find"]
+    result = CliRunner().invoke(app, [*words[2:], "--workspace", str(tmp_path), "--quiet"])
     assert result.exit_code == 0, result.output
     for name in ("report.json", "report.md", "lesions.nii.gz", "overlay.png"):
         alone = tmp_path / "runs" / row["run_id"] / name
