@@ -89,6 +89,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("calibration"))
     parser.add_argument("--cases", type=int, default=CASES, help="lesion-free phantoms; 39 serve alpha 0.05 well")
     parser.add_argument("--segmenter", default="contrast")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the phantoms: another seed, other patients")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the search; a calibration is for its number")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
@@ -98,7 +99,7 @@ def main() -> int:
     if scan.anchors is None:
         raise ValueError(f"the dataset {SCANS[0]} has organ masks")
     organs = read_label_map(Path(scan.anchors), volume.geometry)
-    matched = match_cohort(volume, np.asarray(organs == LIVER_LABEL))
+    matched = match_cohort(volume, np.asarray(organs == LIVER_LABEL), seed=given.seed)
     p, cohort = matched.scan, matched.cohort
     print(
         f"== {SCANS[0]}: liver {p.anchor_median:.0f} HU, noise {p.noise_sd:.1f} HU, {p.spacing_mm} mm. "
