@@ -110,8 +110,8 @@ def test_paper_mode_calls_normal_blocks_lesions(tissue: SearchedTissue) -> None:
 
 def test_another_scanner_is_warned_about(tissue: SearchedTissue) -> None:
     other = searched("two", SCANNER.model_copy(update={"fwhm_vox": 4.0}), "other blocks")
-    score, gates = "contrast_log_volume", "L2"
-    alike = warned(tissue, calibrations(tissue, "same scan", (), score=score, gates=gates))
-    unlike = warned(tissue, calibrations(tissue, "other scans", [other], score=score, gates=gates))
+    own = calibrations(tissue, "same scan", (), score="contrast_log_volume", gates="L2", profiles=True)
+    foreign = calibrations(tissue, "other scans", [other], score="contrast_log_volume", gates="L2", profiles=True)
+    alike, unlike = warned(tissue, own), warned(tissue, foreign)
     assert np.mean(alike) < 0.2
     assert np.mean(unlike) > 0.8

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from r2seg_agent.evals.fdr.levels import Tested, calibration_of, conformal_tested, scored
+from r2seg_agent.evals.fdr.levels import ScoredCase, Tested, calibration_of, conformal_tested, scored
 from r2seg_agent.evals.fdr.search import GateChoice, SearchedCase, search_case
 from r2seg_agent.evals.fdr.tissue import BLOCK_MM, LUNG, Tissue, blocks_of, plan_of, with_lesion
 from r2seg_agent.imaging.geometry import Float3
@@ -97,28 +97,34 @@ def halves(one: SearchedTissue) -> tuple[list[int], list[int]]:
 
 
 def calibrations(
-    one: SearchedTissue, split: Split, others: Sequence[SearchedTissue], *, score: ScoreName, gates: GateChoice
+    one: SearchedTissue,
+    split: Split,
+    others: Sequence[SearchedTissue],
+    *,
+    score: ScoreName,
+    gates: GateChoice,
+    profiles: bool = False,
 ) -> tuple[Calibration, ...]:
     """The calibration that judges each block of `one`; a block stands for a patient here, which it is not.
 
     "same scan": the nine tenths of its scan's blocks, drawn at random, that it is not in. Ranks are symmetric then, so
     the level of lesion-free blocks cannot leave α but by chance: that is no evidence. "other half": the other half's
-    blocks. "other scans": all of `others`.
+    blocks. "other scans": all of `others`. `profiles`: keep the blocks' scan profiles, for `warned`.
     """
     null = scored(one.free, score, gates)
+
+    def of(cases: Sequence[ScoredCase]) -> Calibration:
+        return calibration_of(cases, score, profiles=profiles)
+
     if split == "same scan":
         fold = (np.random.default_rng(0).permutation(len(null)) % FOLDS).tolist()
-        without = [
-            calibration_of([case for case, own in zip(null, fold, strict=True) if own != k], score)
-            for k in range(FOLDS)
-        ]
+        without = [of([case for case, own in zip(null, fold, strict=True) if own != k]) for k in range(FOLDS)]
         return tuple(without[k] for k in fold)
     if split == "other half":
         first, second = halves(one)
-        by_first, by_second = (calibration_of([null[k] for k in half], score) for half in (first, second))
+        by_first, by_second = (of([null[k] for k in half]) for half in (first, second))
         return tuple(by_second if k in first else by_first for k in range(len(null)))
-    elsewhere = [case for other in others for case in scored(other.free, score, gates)]
-    return (calibration_of(elsewhere, score),) * len(null)
+    return (of([case for other in others for case in scored(other.free, score, gates)]),) * len(null)
 
 
 def judge_blocks(
@@ -138,7 +144,7 @@ def judge_blocks(
 
 
 def warned(one: SearchedTissue, by: Sequence[Calibration]) -> list[bool]:
-    """Which blocks the profile diagnostic calls unlike the calibration that judges them."""
+    """Which blocks the profile diagnostic calls unlike the calibration (made with `profiles`) that judges them."""
     return [
         case.profile is not None and bool(profile_warnings(calibration, case.profile))
         for calibration, case in zip(by, one.free, strict=True)

@@ -57,7 +57,7 @@ def level_rows(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateC
         sizes: dict[Split, int] = {}
         warnings: dict[Split, Share] = {}
         for split in SPLITS:
-            by = calibrations(one, split, same_organ(one, tissues), score=score, gates=gates)
+            by = calibrations(one, split, same_organ(one, tissues), score=score, gates=gates, profiles=True)
             sizes[split] = min(c.n_cases for c in by)
             tested = judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA)
             level[split] = share_of([t.p <= ALPHA for t in tested]) if exact_level(ALPHA, sizes[split]) > 0 else None
@@ -86,7 +86,7 @@ def pair_rows(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateCh
     """Every ordered pair of scans of one organ whose calibration serves `ALPHA`."""
     for one in tissues:
         for other in same_organ(one, tissues):
-            by = calibrations(one, "other scans", [other], score=score, gates=gates)
+            by = calibrations(one, "other scans", [other], score=score, gates=gates, profiles=True)
             if exact_level(ALPHA, by[0].n_cases) > 0:
                 tested = judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA)
                 yield PairRow(
