@@ -73,6 +73,7 @@ def ablate_command(
     from r2seg_agent.atomic import write_text_atomic
     from r2seg_agent.cli._cases import batch_progress
     from r2seg_agent.cli._dataset import read_and_tell
+    from r2seg_agent.cli._progress import terminal_progress
     from r2seg_agent.cli._stop import stop_on_interrupt
     from r2seg_agent.errors import InputError
     from r2seg_agent.evals.ablation.plot import draw_ablation
@@ -89,16 +90,19 @@ def ablate_command(
     )
     stop = threading.Event()
 
-    def batch(preset: Preset, jobs: Sequence[Job], folder: Path) -> BatchResult:
-        from r2seg_agent.batch.run import run_batch
-
-        if not quiet:
-            typer.echo(f"== {preset}", err=True)
-        with batch_progress(len(jobs), enabled=not quiet) as on_row:
-            return run_batch(jobs, folder, workers=workers, timeout_s=timeout, alpha=alpha, on_row=on_row, stop=stop)
-
-    with stop_on_interrupt() as stopping:
+    with stop_on_interrupt() as stopping, terminal_progress(enabled=not quiet) as progress:
         stopping.stop = stop
+
+        def batch(preset: Preset, jobs: Sequence[Job], folder: Path) -> BatchResult:
+            from r2seg_agent.batch.run import run_batch
+
+            if not quiet:
+                typer.echo(f"== {preset}", err=True)
+            with progress.paused(), batch_progress(len(jobs), enabled=not quiet) as on_row:
+                return run_batch(
+                    jobs, folder, workers=workers, timeout_s=timeout, alpha=alpha, on_row=on_row, stop=stop
+                )
+
         made = run_ablation(
             data.cases,
             request,
@@ -108,6 +112,8 @@ def ablate_command(
             calibration=calibration,
             batch=batch,
             lesion_free=lesion_free,
+            workers=workers,
+            progress=progress,
         )
     write_text_atomic(out / "ablation.json", made.model_dump_json(indent=1) + "\n")
     draw_ablation(made, out / "ablation.png")

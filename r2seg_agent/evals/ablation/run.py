@@ -72,14 +72,14 @@ def run_ablation(
     batch: Batch,
     lesion_free: str | None = None,
     settings: EvaluationSettings | None = None,
+    workers: int = 1,
     progress: Progress = silent,
 ) -> Ablation:
     """Run every preset on all cases (what is done is not done again), evaluate, compare, look what was forgotten.
 
     All presets share one store of artifacts: what a later one has in common with an earlier one is not computed again.
-    No overlays are drawn.
-    `lesion_free` as in `evaluate_runs`. Writes `evaluation.json` and more into each preset's folder; the caller writes
-    the `Ablation`. Raises `InputError` where no case of a preset could be run, and what batch and evaluation raise.
+    No overlays are drawn. `lesion_free` and `workers` as in `evaluate_runs`. Writes `evaluation.json` and more into
+    each preset's folder; the caller writes the `Ablation`. Raises `InputError` where no case of a preset could be run, and what batch and evaluation raise.
     """
     plain = options.model_copy(update={"preset": "full", "reject": "auto", "calibration": None, "pictures": False})
     unasked = [job for job in make_jobs(tuple(cases), request, plain) if not job.request]
@@ -103,7 +103,9 @@ def run_ablation(
             raise InputError(
                 f"no case of preset `{preset}` could be run: {done.rows[0].error}", "Try it with `r2seg find`."
             )
-        evaluation = evaluate_runs(folder, lesion_free=lesion_free, settings=settings, name=preset, progress=progress)
+        evaluation = evaluate_runs(
+            folder, lesion_free=lesion_free, settings=settings, name=preset, workers=workers, progress=progress
+        )
         write_evaluation(evaluation, folder)
         evaluations.append(evaluation)
         steps.append(
