@@ -79,7 +79,8 @@ def run_ablation(
 
     All presets share one store of artifacts: what a later one has in common with an earlier one is not computed again.
     No overlays are drawn. `lesion_free` and `workers` as in `evaluate_runs`. Writes `evaluation.json` and more into
-    each preset's folder; the caller writes the `Ablation`. Raises `InputError` where no case of a preset could be run, and what batch and evaluation raise.
+    each preset's folder; the caller writes the `Ablation`. Raises `InputError` where no case of a preset could be run,
+    and what batch and evaluation raise.
     """
     plain = options.model_copy(update={"preset": "full", "reject": "auto", "calibration": None, "pictures": False})
     unasked = [job for job in make_jobs(tuple(cases), request, plain) if not job.request]
