@@ -4,7 +4,7 @@ Each unit (a scan) brings the largest candidate score of its target organ and th
 the same segmenter. The target wins its unit when its score is larger than every decoy's. If a lesion-free target is
 exchangeable with its own decoys it wins with probability at most 1 / (m + 1), whatever the scan's noise, and
 
-    FDR(t) ≤ (1 + #{units won by a decoy at a score ≥ t}) / (m · #{units won by the target at a score ≥ t})
+    F(t) = (1 + #{units won by a decoy at a score ≥ t}) / (m · #{units won by the target at a score ≥ t})
 
 estimates the share of false discoveries among the target wins at t and above (Elias & Gygi 2007; the +1, without which
 nothing is controlled: He et al. 2015, Barber & Candès 2015, knockoff+; several decoys: Emery et al. 2020, "max").
