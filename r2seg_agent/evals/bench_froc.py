@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     print(machine_line(), "\n")
     print("| task | by | CPU s | times ours | |\n|---|---|---|---|---|")
     for row in rows:
-        print(f"| {row.task} | {row.what} | {row.seconds:.4g} | {row.ratio:,.1f} | {row.note} |")
+        ratio = f"{row.ratio:,.1f}" if row.ratio >= 1 else f"{row.ratio:.2g}"
+        print(f"| {row.task} | {row.what} | {row.seconds:.4g} | {ratio} | {row.note} |")
     print(f"\n```json\n{json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False)}\n```")
     return 0
 
