@@ -180,6 +180,7 @@ def prepare(
     identity: dict[str, object] = {
         "r2seg": __version__,
         "image": sha256,
+        "modality": volume.modality,
         "anchors": source.info.model_dump(mode="json") if own_masks else named,
         "segmenter": segmenter.info.model_dump(mode="json"),
         "preset": options.preset,

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -37,9 +37,14 @@ START_S = 600.0
 """Without any worker after so long the cluster has no room for one."""
 MAX_FAILED_STARTS = 3
 """Workers that may die before they are ready, one after the other, until no further one is begun."""
-SETTINGS = ("R2SEG_",)
-"""Environment variables with these beginnings go to the workers of a joined cluster. Keys do not: they would lie in the
-cluster's memory. They belong into the environment of `ray start`."""
+SETTINGS, SECRETS = "R2SEG_", "_KEY"
+"""Environment variables with this beginning go to the workers of a joined cluster, but for those with this end: keys
+would lie in the cluster's memory. They belong into the environment of `ray start`."""
+
+
+def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of `environment` goes to other nodes."""
+    return {name: value for name, value in environment.items() if name.startswith(SETTINGS) and SECRETS not in name}
 
 
 def run_ray(
@@ -156,7 +161,7 @@ class _Crew:
         # that a case is never begun behind its back.
         options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
         self._actor_class = ray.remote(CaseWorker).options(**options)
-        settings = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
+        settings = settings_of(os.environ)
         self._given = (str(Path.cwd()), tuple(path for path in sys.path if path), settings)
         self._failed_starts, self._last_seen = 0, time.monotonic()
         self._workers: list[_Worker] = []

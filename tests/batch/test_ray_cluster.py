@@ -20,7 +20,7 @@ from small_case import write_case
 
 from r2seg_agent.batch.engine import engine_named
 from r2seg_agent.batch.journal import read_rows
-from r2seg_agent.batch.ray_cluster import ray_engine, run_ray
+from r2seg_agent.batch.ray_cluster import ray_engine, run_ray, settings_of
 from r2seg_agent.batch.row import CaseRow, Job, make_jobs
 from r2seg_agent.batch.run import run_batch
 from r2seg_agent.batch.table import TIMES
@@ -222,6 +222,11 @@ def test_a_cluster_that_is_not_there_is_said_at_once(cluster: Nodes, tmp_path: P
     for address, why in (("127.0.0.1:1", "refused"), ("somewhere", "not host:port"), ("ray://h:1", "client")):
         with pytest.raises(InputError, match=why):
             list(run_ray(_jobs(tmp_path, "ok"), workers=1, work=act, address=address))
+
+
+def test_settings_go_to_other_nodes_and_keys_do_not() -> None:
+    given = {"R2SEG_CACHE": "c", "R2SEG_PLANNER_KEY": "secret", "OPENAI_API_KEY": "secret", "HOME": "h"}
+    assert settings_of(given) == {"R2SEG_CACHE": "c"}
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
