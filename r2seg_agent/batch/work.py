@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 import time
@@ -48,6 +49,7 @@ def run_case(job: Job, finished: Finished | None = None) -> CaseRow:
         row = failed_row(job, "failed", why, time.perf_counter() - started)
     else:
         row = _row(job, result.report, time.perf_counter() - started)
+    _give_back_memory()
     return row.model_copy(update={"peak_mb": peak_mb()})
 
 
@@ -61,6 +63,14 @@ def _found(job: Job, sessions: list[Session]) -> FindResult:
             if time.monotonic() > deadline:
                 raise
             time.sleep(1.0)
+
+
+def _give_back_memory() -> None:
+    """Return what the case has freed to the system: glibc keeps it in pieces, tens of MB more after a dozen cases."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def failed_row(job: Job, status: str, error: str, seconds: float, attempts: int = 1) -> CaseRow:
