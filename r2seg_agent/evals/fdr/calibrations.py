@@ -18,13 +18,15 @@ from r2seg_agent.evals.fdr.levels import (
     maxima,
     thresholds,
 )
-from r2seg_agent.evals.fdr.measures import LARGE_CALIBRATION, LESIONS
+from r2seg_agent.evals.fdr.measures import LESIONS
 from r2seg_agent.evals.fdr.results import CurvePoint, Flagged, Shift
 from r2seg_agent.evals.fdr.search import ALPHA, GATES, GateChoice, SearchedCase
 from r2seg_agent.reject.calibration import Calibration
 from r2seg_agent.reject.fdr import benjamini_hochberg
 from r2seg_agent.reject.profile import profile_warnings
 from r2seg_agent.reject.scores import ScoreName
+
+FLAGGED_SIZES = (N_CALIBRATION, 499)
 
 
 def measure_curve(cases: StudyCases, score: ScoreName, gates: GateChoice) -> list[CurvePoint]:
@@ -101,21 +103,30 @@ def _warned(calibration: Calibration, cases: Sequence[SearchedCase]) -> Share:
 
 
 def measure_flagged(cases: StudyCases, score: ScoreName, gates: GateChoice) -> list[Flagged]:
-    """Data sets of `DATA_SET_SIZE` scans, each with a calibration of its own drawn from the base scanner's pool.
+    """Data sets of `DATA_SET_SIZE` scans by calibrations of the base scanner's pool.
 
-    As in `batch`: one p per scan (its smallest), Benjamini-Hochberg over the scans, flagged where q ≤ α.
+    As in `batch`: one p per scan (its smallest), Benjamini-Hochberg over the scans, flagged where q ≤ α. Calibrations
+    are disjoint, and so are the lesion-free scans that each judges: the error is that over calibrations, since data
+    sets that share a calibration err together.
     """
-    rng = np.random.default_rng(20261121)
     pool = cases.scored(cases.calibration[BASE], score, gates)
     free = cases.scored(cases.test[BASE], score, gates)
     lesion = LESIONS["CNR 3, sharp"]
     ill = cases.scored(cases.lesions[BASE, lesion], score, gates)
     rows = []
-    for n in (N_CALIBRATION, LARGE_CALIBRATION):
-        if n > len(pool):
-            continue
-        sets = [_data_sets(pool, free, ill, n, score, rng) for _ in range(cases.counts.data_sets)]
-        for k, prevalence in enumerate(PREVALENCES):
+    for n in FLAGGED_SIZES:
+        groups = min(len(pool) // n, len(free) // DATA_SET_SIZE)
+        found: dict[float, list[tuple[float, float]]] = {prevalence: [] for prevalence in PREVALENCES}
+        for group in range(groups):
+            calibration = calibration_of(pool[group * n : (group + 1) * n], score)
+            rng = np.random.default_rng([20261121, n, group])
+            for prevalence, own in found.items():
+                sets = [
+                    _data_set(free[group::groups], ill, prevalence, calibration, rng)
+                    for _ in range(cases.counts.data_sets)
+                ]
+                own.append((float(np.mean([fdp for fdp, _ in sets])), float(np.mean([power for _, power in sets]))))
+        for prevalence, own in found.items():
             rows.append(
                 Flagged(
                     n_calibration=n,
@@ -123,32 +134,25 @@ def measure_flagged(cases: StudyCases, score: ScoreName, gates: GateChoice) -> l
                     lesion=lesion,
                     gates=gates,
                     score=score,
-                    data_sets=len(sets),
-                    fdr=mean_of([one[k][0] for one in sets]),
-                    power=mean_of([one[k][1] for one in sets]),
+                    fdr=mean_of([fdp for fdp, _ in own]),
+                    power=mean_of([power for _, power in own]),
                 )
             )
     return rows
 
 
-def _data_sets(
-    pool: Sequence[ScoredCase],
+def _data_set(
     free: Sequence[ScoredCase],
     ill: Sequence[ScoredCase],
-    n: int,
-    score: ScoreName,
+    prevalence: float,
+    calibration: Calibration,
     rng: np.random.Generator,
-) -> list[tuple[float, float]]:
-    """One calibration; per prevalence one data set: false share of the flagged scans, share of the lesions flagged."""
-    calibration = calibration_of([pool[k] for k in rng.choice(len(pool), n, replace=False)], score)
-    results = []
-    for prevalence in PREVALENCES:
-        n_ill = round(prevalence * DATA_SET_SIZE)
-        chosen = [ill[k] for k in rng.choice(len(ill), min(n_ill, len(ill)), replace=False)]
-        n_ill = len(chosen)
-        chosen += [free[k] for k in rng.choice(len(free), min(DATA_SET_SIZE - n_ill, len(free)), replace=False)]
-        q = benjamini_hochberg([one.p for one in conformal_tested(chosen, calibration)])
-        flagged = q <= ALPHA
-        false = int(np.count_nonzero(flagged[n_ill:]))
-        results.append((false / max(1, int(flagged.sum())), int(np.count_nonzero(flagged[:n_ill])) / n_ill))
-    return results
+) -> tuple[float, float]:
+    """One data set: its false discovery proportion, and the share of its lesions that are flagged."""
+    n_ill = min(round(prevalence * DATA_SET_SIZE), len(ill))
+    n_free = min(DATA_SET_SIZE - n_ill, len(free))
+    chosen = [ill[k] for k in rng.choice(len(ill), n_ill, replace=False)]
+    chosen += [free[k] for k in rng.choice(len(free), n_free, replace=False)]
+    flagged = benjamini_hochberg([one.p for one in conformal_tested(chosen, calibration)]) <= ALPHA
+    false = int(np.count_nonzero(flagged[n_ill:]))
+    return false / max(1, int(flagged.sum())), int(np.count_nonzero(flagged[:n_ill])) / n_ill

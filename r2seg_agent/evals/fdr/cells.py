@@ -51,7 +51,7 @@ class Counts(Frozen):
     blobs: int = 200
     draws: int = 1000
     warned: int = 100
-    data_sets: int = 300
+    data_sets: int = 60
 
     def scaled(self, share: float) -> Counts:
         """`share` of every count, but never less than one calibration needs, or than 10."""

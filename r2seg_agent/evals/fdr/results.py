@@ -107,14 +107,13 @@ class Shift(Frozen):
 
 
 class Flagged(Frozen):
-    """Benjamini-Hochberg over the case-level p-values of data sets: flagged scans."""
+    """Benjamini-Hochberg over the case-level p-values of data sets: flagged scans. Errors are over calibrations."""
 
     n_calibration: int
     prevalence: float
     lesion: LesionKind
     gates: GateChoice
     score: str
-    data_sets: int
     fdr: Mean
     power: Mean
 

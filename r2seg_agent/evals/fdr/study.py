@@ -45,7 +45,7 @@ def measure(cases: StudyCases, blobs: Sequence[Blobs], *, command: str) -> Study
         blobs=tuple(blobs),
         paper=tuple(measure_paper(cases)),
         levels=tuple(levels),
-        mixed=tuple(mixed),
+        mixed=tuple(one for one in mixed if (one.score, one.gates) == (score, STUDY_GATES)),
         powers=tuple(powers),
         readings=tuple(measure_readings(cases, score, STUDY_GATES)),
         curve=tuple(measure_curve(cases, score, STUDY_GATES)),

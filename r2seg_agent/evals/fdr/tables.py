@@ -85,7 +85,7 @@ def _readings_levels(r: StudyResults) -> str:
 
 
 def _fdr(r: StudyResults) -> str:
-    own = [one for one in r.mixed if one.score == r.default_score and one.gates == r.study_gates]
+    own = r.mixed
     keys = dict.fromkeys((one.scanner, one.lesion) for one in own)
     readings = list(dict.fromkeys(one.reading for one in own))
     rows = []
@@ -193,9 +193,10 @@ def _shift(r: StudyResults) -> str:
 
 
 def _flagged(r: StudyResults) -> str:
-    rows = [[f"{f.n_calibration}", f"{f.prevalence:.0%}", f"{f.fdr}", f"{f.power}"] for f in r.flagged]
+    rows = [[f"{f.n_calibration} ({f.fdr.n})", f"{f.prevalence:.0%}", f"{f.fdr}", f"{f.power}"] for f in r.flagged]
     return _table(
-        ["calibration cases", "scans with a lesion", "FDR of flagged scans", "share of lesions flagged"], rows
+        ["calibration cases (calibrations)", "scans with a lesion", "FDR of flagged scans", "share of lesions flagged"],
+        rows,
     )
 
 
