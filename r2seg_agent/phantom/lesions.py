@@ -171,7 +171,9 @@ def _radius_field(
 
     for _ in range(LUMPS):
         cosine = towards()
-        relief += np.float32(LUMPINESS * rng.standard_normal()) * np.cos(rng.uniform(2.0, 3.5) * np.arccos(cosine))
+        relief += np.float32(LUMPINESS * rng.standard_normal()) * np.cos(
+            rng.uniform(2.0, 3.5) * np.arccos(np.clip(cosine, -1.0, 1.0))
+        )
     if look.lobulation:
         for _ in range(LUMPS):
             bulge = np.clip((towards() - 0.6) / 0.4, 0.0, 1.0)
