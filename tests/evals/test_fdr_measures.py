@@ -170,7 +170,7 @@ def test_the_page_shows_the_stored_results(tmp_path: Path) -> None:
 def test_the_stored_results_say_what_the_page_says_in_words() -> None:
     stored = StudyResults.model_validate_json((ROOT / RESULTS).read_bytes())
     assert stored.default_score == RejectSettings().score
-    best = [row.score for row in stored.ranking if row.gates == stored.study_gates][0]
+    best = next(row.score for row in stored.ranking if row.gates == stored.study_gates)
     assert best == stored.default_score
     default = [row for row in stored.levels if row.score == stored.default_score and row.reading == "case maximum"]
     assert all(row.held(stored.alpha) for row in default)

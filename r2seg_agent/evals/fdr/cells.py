@@ -48,7 +48,7 @@ class Counts(Frozen):
     other_test: int = 400
     lesion: int = 100
     other_lesion: int = 50
-    blobs: int = 200
+    blobs: int = 120
     draws: int = 1000
     warned: int = 100
     data_sets: int = 60
