@@ -69,6 +69,7 @@ class ScoredCase(Frozen):
     lesion_bearing: bool
     identity: CalibrationIdentity | None = None
     scores: tuple[float, ...] = ()
+    rounds: tuple[int, ...] = ()
     profile: ScanProfile | None = None
 
 
@@ -128,8 +129,15 @@ def run_calibration(
         elif any(one.case == found.image_sha256 for one in scored):
             left_out.append(LeftOut(case, "the same scan was given before"))
         else:
-            own = CaseScores(case=found.image_sha256, patient=case.patient, scores=found.scores, profile=found.profile)
-            scored.append(own)
+            scored.append(
+                CaseScores(
+                    case=found.image_sha256,
+                    patient=case.patient,
+                    scores=found.scores,
+                    rounds=found.rounds,
+                    profile=found.profile,
+                )
+            )
     if identity is None or not (scored or earlier):
         reasons = "; ".join(f"`{one.case.image}`: {one.why}" for one in left_out[:3])
         raise InputError(f"no case could be scored: {reasons}", "Try one of them with `r2seg find`.")
@@ -149,13 +157,15 @@ def _keep_scores(session: Session, result: FindResult) -> None:
     if len(report.targets) != 1:
         raise InputError(f"`{report.request}` names {len(report.targets)} targets; a calibration is for one")
     searched = report.outcome == "no_lesion_survived"
+    scores = _scores(report) if searched else ()
     found = ScoredCase(
         outcome=report.outcome,
         answer=report.answer,
         image_sha256="" if report.image is None else report.image.sha256,
         lesion_bearing=report.truth is not None and report.truth.sensitivity is not None,
         identity=session.context.calibration_identity(report.targets[0].plan) if searched else None,
-        scores=_scores(report) if searched else (),
+        scores=tuple(score for score, _ in scores),
+        rounds=tuple(number for _, number in scores),
         profile=report.targets[0].profile,
     )
     write_text_atomic(session.folder.path / SCORES_FILE, found.model_dump_json(indent=1) + "\n")
@@ -182,10 +192,10 @@ def _unfit(found: ScoredCase) -> str:
     return "" if found.outcome == "no_lesion_survived" else found.answer
 
 
-def _scores(report: Report) -> tuple[float, ...]:
-    """Scores of all candidates of all rounds that passed their gates, as a run would rank them."""
+def _scores(report: Report) -> tuple[tuple[float, int], ...]:
+    """(score, round) of all candidates of all rounds that passed their gates, as a run would rank them."""
     return tuple(
-        candidate.score
+        (candidate.score, one.index)
         for one in report.targets[0].rounds
         for candidate in one.candidates
         if candidate.score is not None and all(gate.passed for gate in candidate.gates)

@@ -5,8 +5,8 @@ With M_1..M_n the largest candidate scores of n lesion-free cases, exchangeable 
     p_k = (1 + #{i : M_i ≥ s_k}) / (n + 1)
 
 exceeds no level too often even for the largest s_k of the case, so it already pays for the choice among candidates
-(method.md §4; conformal p-values: Vovk et al. 2005, Bates et al. 2023). The unit is the patient: of several cases
-of one patient a single one, drawn by the calibration's seed, counts.
+(conformal p-values: Vovk et al. 2005, Bates et al. 2023); `rounds.py` does the same over several search rounds. The
+unit is the patient: of several cases of one patient a single one, drawn by the calibration's seed, counts.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reject.differences import differences
 from r2seg_agent.reject.profile import ScanProfile
+from r2seg_agent.reject.rounds import RoundMaxima
 from r2seg_agent.segment.protocol import SegmenterInfo
 
 SCHEMA_VERSION: Literal["1"] = "1"
@@ -39,8 +40,8 @@ class CalibrationIdentity(Frozen):
     """Everything that must be the same for a calibration to speak about a run.
 
     `preprocessing` holds what the segmenter is given (padding, scales, window, prompt, flips, thresholds), `gates` the
-    gate settings, `reject` the settings that the score depends on. `rounds` is how often the search may widen: a
-    calibration case's scores are those of all its rounds, so the p-values pay for them all.
+    gate settings, `reject` the settings that the score depends on. `rounds` is how many rounds the search may have: a
+    calibration case went through them all, so the p-values pay for them all.
     """
 
     segmenter: SegmenterInfo
@@ -58,13 +59,15 @@ class CalibrationIdentity(Frozen):
 class CaseScores(Frozen):
     """What goes into a calibration: one lesion-free case, its patient, and the scores of all its candidates.
 
-    Candidates that the gates refuse are left out, as they are in a run. `profile` is the scan's (`reject/profile.py`),
-    so that a run can tell whether its scan is like the calibration's.
+    Candidates that the gates refuse are left out, as they are in a run. `rounds` says in which search round (from 1)
+    each score was reached; empty: unknown, so that they count in every round. `profile` is the scan's
+    (`reject/profile.py`), so that a run can tell whether its scan is like the calibration's.
     """
 
     case: str
     patient: str
     scores: tuple[float, ...]
+    rounds: tuple[Annotated[int, Field(ge=1)], ...] = ()
     profile: ScanProfile | None = None
 
 
@@ -72,7 +75,7 @@ class CalibrationCase(Frozen):
     """A case as stored: case and patient by hash. `maximum` and `drawn` are None for a case without candidates.
 
     `drawn` is the index of the one random candidate that the reading "candidate" uses; `counted` is False for further
-    cases of a patient.
+    cases of a patient. `rounds` as in `CaseScores`.
     """
 
     case: Sha256
@@ -81,8 +84,8 @@ class CalibrationCase(Frozen):
     maximum: float | None
     drawn: int | None
     counted: bool
+    rounds: tuple[Annotated[int, Field(ge=1)], ...] = ()
     profile: ScanProfile | None = None
-    """None in files that were written before profiles were measured."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -92,13 +95,24 @@ class CalibrationCase(Frozen):
             raise ValueError(f"case {self.case[:8]}: `drawn` {self.drawn} does not fit {len(self.scores)} scores")
         if self.drawn is not None and not 0 <= self.drawn < len(self.scores):
             raise ValueError(f"case {self.case[:8]}: `drawn` {self.drawn} is not an index of `scores`")
+        if self.rounds and len(self.rounds) != len(self.scores):
+            raise ValueError(f"case {self.case[:8]}: {len(self.rounds)} `rounds` for {len(self.scores)} scores")
         return self
+
+    def maximum_in(self, round_index: int) -> float:
+        """The largest score of one search round; −inf where it had no candidate."""
+        own = (
+            (s for s, r in zip(self.scores, self.rounds, strict=True) if r == round_index)
+            if self.rounds
+            else self.scores
+        )
+        return max(own, default=-math.inf)
 
 
 class NullScores(NamedTuple):
-    """Of the counted cases: largest scores and drawn candidates' scores, each ascending."""
+    """Of the counted cases: largest scores round by round, and the drawn candidates' scores, ascending."""
 
-    maxima: list[float]
+    maxima: RoundMaxima
     candidates: list[float]
 
 
@@ -132,8 +146,10 @@ class Calibration(Frozen):
     @cached_property
     def null(self) -> NullScores:
         """What the p-values look up, sorted once per calibration."""
+        counted = [case for case in self.cases if case.counted]
+        rounds = range(1, self.identity.rounds + 1)
         return NullScores(
-            maxima=sorted(case.maximum for case in self.cases if case.counted and case.maximum is not None),
+            maxima=RoundMaxima([[case.maximum_in(r) for case in counted] for r in rounds]),
             candidates=sorted(self.null_candidates),
         )
 
@@ -185,7 +201,7 @@ def merge_calibrations(first: Calibration, second: Calibration) -> Calibration:
         )
     held = {case.case: case for case in first.cases}
     for case in second.cases:
-        if case.case in held and held[case.case].scores != case.scores:
+        if case.case in held and (held[case.case].scores, held[case.case].rounds) != (case.scores, case.rounds):
             raise InputError(
                 f"the scan {case.case[:12]} is in both calibrations, with different scores",
                 "Score it again with one version of r2seg-agent, or leave it out of one of them.",
@@ -201,6 +217,8 @@ def _assemble(identity: CalibrationIdentity, cases: Sequence[CaseScores | Calibr
         raise ValueError("a calibration needs at least one lesion-free case")
     if len({one.case for one in by_hash}) < len(by_hash):
         raise ValueError("a case was given twice")
+    if any(r > identity.rounds for one in by_hash for r in one.rounds):
+        raise ValueError(f"a case has scores of a round beyond the set-up's {identity.rounds}")
     of_patient: dict[str, list[str]] = {}
     for one in by_hash:
         of_patient.setdefault(one.patient, []).append(one.case)
@@ -213,6 +231,7 @@ def _assemble(identity: CalibrationIdentity, cases: Sequence[CaseScores | Calibr
             maximum=max(one.scores) if one.scores else None,
             drawn=_draw(seed, one.case, len(one.scores)) if one.scores else None,
             counted=one.case in counted,
+            rounds=one.rounds,
             profile=one.profile,
         )
         for one in by_hash
@@ -228,9 +247,11 @@ def _assemble(identity: CalibrationIdentity, cases: Sequence[CaseScores | Calibr
     return calibration.model_copy(update={"contents_sha256": contents_hash(calibration)})
 
 
-def case_maximum_p(calibration: Calibration, score: float) -> float:
-    """p against the largest score of each lesion-free case; valid for every candidate of a case at once."""
-    return (1 + _reached(calibration.null.maxima, score)) / (calibration.n_cases + 1)
+def case_maximum_p(calibration: Calibration, score: float, round_index: int = 1) -> float:
+    """p against the largest scores of each lesion-free case; valid for every candidate of a case, and over all search
+    rounds, at once (`rounds.py`). Raises ValueError for a round that the calibration did not go through.
+    """
+    return calibration.null.maxima.p(score, round_index)
 
 
 def candidate_p(calibration: Calibration, score: float) -> float:
@@ -285,12 +306,7 @@ def identity_hash(identity: CalibrationIdentity) -> str:
 
 def contents_hash(calibration: Calibration) -> str:
     """sha256 over every field but `contents_sha256`, as canonical JSON."""
-    tree = calibration.model_dump(mode="json")
-    tree["contents_sha256"] = ""
-    for case in tree["cases"]:
-        if case["profile"] is None:  # as the files of before were hashed
-            del case["profile"]
-    return _sha256(_canonical(tree))
+    return _sha256(canonical_json(calibration.model_copy(update={"contents_sha256": ""})))
 
 
 def canonical_json(value: Frozen) -> str:

@@ -14,6 +14,7 @@ rounds pays for them (case maximum only); paper mode pays for nothing. Nobody pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,7 @@ def decide(
     gates: Sequence[tuple[GateResult, ...]] | None = None,
     case_gates: Sequence[GateResult] = (),
     calibration: Calibration | None = None,
+    round_index: int = 1,
     identity: CalibrationIdentity | None = None,
     segmenter: Segmenter | None = None,
     device: str = "cpu",
@@ -100,6 +102,7 @@ def decide(
         gates=gates,
         case_gates=case_gates,
         calibration=calibration,
+        round_index=round_index,
         identity=identity,
         segmenter=segmenter,
         window=plan.window,
@@ -122,7 +125,8 @@ def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
         scores, p_values = mmd2, permutation_p
     else:
         checked, function = evidence.calibration, score_named(settings.score)
-        read = case_maximum_p if settings.reading == "case_maximum" else candidate_p
+        whole = settings.reading == "case_maximum"
+        read = partial(case_maximum_p, round_index=evidence.round_index) if whole else candidate_p
         need = settings.score in USES_MMD2
         scores = [
             None if need and m is None else function(f, 0.0 if m is None else m)

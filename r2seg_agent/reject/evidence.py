@@ -29,7 +29,8 @@ class Evidence:
     """One round's inputs to the verdicts: candidate k has `xs[k]`, `features[k]` and `gates[k]`.
 
     `xs[k]` is X_k, (m_k, d) features of the voxels drawn from candidate k; `y` is Y, (n, d), of M*. `site` is the
-    plan's word for normal tissue. `calibration` is None in paper mode; otherwise it was checked to match the run.
+    plan's word for normal tissue. `calibration` is None in paper mode; otherwise it was checked to match the run, and
+    `round_index` (from 1) says with which of its rounds to compare.
     """
 
     xs: tuple[NDArray[np.float64], ...]
@@ -41,6 +42,7 @@ class Evidence:
     seed: int
     site: str
     calibration: Calibration | None = None
+    round_index: int = 1
 
 
 def gather_evidence(
@@ -56,6 +58,7 @@ def gather_evidence(
     gates: Sequence[tuple[GateResult, ...]] | None = None,
     case_gates: Sequence[GateResult] = (),
     calibration: Calibration | None = None,
+    round_index: int = 1,
     identity: CalibrationIdentity | None = None,
     segmenter: Segmenter | None = None,
     window: Window | None = None,
@@ -91,6 +94,7 @@ def gather_evidence(
         seed=seed,
         site=site,
         calibration=checked,
+        round_index=round_index,
     )
 
 

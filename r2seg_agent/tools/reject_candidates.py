@@ -84,6 +84,7 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
         gates=[candidate_gates(one, plan, thresholds, has_volume=solid) for one in features] if gated else None,
         case_gates=whole_case,
         calibration=context.calibration,
+        round_index=state.round_index,
         identity=context.calibration_identity(state.original_plan),
         segmenter=context.segmenter,
         window=plan.window,

@@ -35,6 +35,7 @@ class StoredEvidence(Frozen):
     seed: int
     site: str
     calibration: ArtifactRef | None = None
+    round_index: int = 1
 
 
 def store_evidence(store: ArtifactStore, evidence: Evidence) -> ArtifactRef:
@@ -52,6 +53,7 @@ def store_evidence(store: ArtifactStore, evidence: Evidence) -> ArtifactRef:
         calibration=None
         if evidence.calibration is None
         else store.put_json(evidence.calibration.model_dump(mode="json")),
+        round_index=evidence.round_index,
     )
     return store.put_json(document.model_dump(mode="json"))
 
@@ -76,6 +78,7 @@ def read_evidence(store: ArtifactStore, ref: ArtifactRef) -> tuple[StoredEvidenc
         seed=document.seed,
         site=document.site,
         calibration=None if document.calibration is None else _calibration(store, document.calibration),
+        round_index=document.round_index,
     )
     return document, evidence
 

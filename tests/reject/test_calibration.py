@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -291,20 +290,6 @@ def test_two_sites_make_one_calibration() -> None:
         merge_calibrations(first, build_calibration(IDENTITY, [case(2, 7.0)]))
     with pytest.raises(InputError, match="target: the calibration has `liver_tumor`"):
         merge_calibrations(first, build_calibration(IDENTITY.model_copy(update={"target": "x"}), [case(5, 1.0)]))
-
-
-def test_a_file_from_before_profiles_is_still_read(tmp_path: Path) -> None:
-    calibration = build_calibration(IDENTITY, [case(1, 1.0), case(2)])
-    path = tmp_path / "old.json"
-    save_calibration(calibration, path)
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    for one in tree["cases"]:
-        del one["profile"]
-    del tree["contents_sha256"]
-    text = json.dumps({**tree, "contents_sha256": ""}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    tree["contents_sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    path.write_text(json.dumps(tree), encoding="utf-8")
-    assert load_calibration(path) == calibration
 
 
 def test_profiles_are_stored_covered_by_the_hash_and_one_per_patient(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""One p-value over all search rounds: a scan is compared with lesion-free cases round by round.
+
+Each round of widening searches other tissue, so its scores are on a scale of their own: at the border of a stomach a
+largest score of 200 is normal, inside the liver one of 5 is not. A maximum over all rounds would be the border's. So
+ranks are compared, not scores (min-p with ranks among exchangeable cases: Westfall and Young 1993).
+
+With M_{i,r} the largest score of case i in round r, over n lesion-free cases and the scan,
+
+    k_{i,r} = #{j : M_{j,r} ≥ M_{i,r}}          rank in the round, 1 = largest
+    T_i     = lexicographic min over r of (w_r · k_{i,r}, r)          w = 1 in the first round, 2 in later ones
+    P       = #{j : T_j ≤ T_scan} / (n + 1)
+
+T treats all n + 1 cases alike, so for a lesion-free scan that is exchangeable with them P(P ≤ α) ≤ α, over all rounds
+and candidates. Of the scan only the round at hand is known, since a search ends where something survives: in the other
+rounds the calibration's ranks are taken without the scan, which can only make P larger. With one round this is
+the case maximum, p = (1 + #{i : M_i ≥ s}) / (n + 1).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+LATER_ROUNDS_WEIGHT = 2
+"""w_r of every round but the first: lesions mostly lie in the plan's own regions, so those pay least for the others."""
+
+
+class RoundMaxima:
+    """The largest scores of n counted cases in each of their rounds, ready for look-ups."""
+
+    def __init__(self, maxima: Sequence[Sequence[float]]) -> None:
+        """`maxima` (rounds, n); −inf where a case had no candidate in a round."""
+        self._maxima: NDArray[np.float64] = np.asarray(maxima, dtype=np.float64)
+        self._ascending: list[list[float]] = [np.sort(row).tolist() for row in self._maxima]
+        # w_r · k_{j,r} without the scan.
+        self._costs = np.stack(
+            [
+                weight(r) * (row.size - np.searchsorted(np.sort(row), row, side="left"))
+                for r, row in enumerate(self._maxima, start=1)
+            ]
+        )
+
+    def p(self, score: float, round_index: int = 1) -> float:
+        """P of a candidate with `score` in round `round_index` (1-based); NaN counts as the least score.
+
+        Raises ValueError for a round that the calibration did not go through.
+        """
+        rounds, n = len(self._ascending), len(self._ascending[0])
+        if not 1 <= round_index <= rounds:
+            raise ValueError(f"round {round_index} of a calibration of {rounds}")
+        own = self._ascending[round_index - 1]
+        reached = len(own) - bisect_left(own, score)
+        if rounds == 1:
+            return (1 + reached) / (n + 1)
+        cost = weight(round_index) * (1 + reached)
+        counted = ~(self._maxima[round_index - 1] < score)
+        counted |= (self._costs[: round_index - 1] <= cost).any(axis=0)
+        counted |= (self._costs[round_index:] < cost).any(axis=0)
+        return (1 + int(np.count_nonzero(counted))) / (n + 1)
+
+
+def weight(round_index: int) -> int:
+    """w_r."""
+    return 1 if round_index == 1 else LATER_ROUNDS_WEIGHT
