@@ -44,7 +44,7 @@ class RunOptions(Frozen):
     `store` is the URL of a checkpoint database; it may hold a password and is never written down. `channels` are
     further images of the case, name → file. `reject` auto is conformal with a calibration and paper without one;
     `score` is that of the calibration where one is given. `preset` leaves parts of the method out (`presets.py`); one
-    that locates no organ has no use for `anchors`. Without `pictures` no overlay is drawn; drawing takes longer than a
+    that locates no organ has no use for `anchors`. Without `overlays` none is drawn; drawing takes longer than a
     small search.
     """
 
@@ -74,7 +74,7 @@ class RunOptions(Frozen):
     planner: str = "offline"
     base_url: str | None = None
     share_images: bool = False
-    pictures: bool = True
+    overlays: bool = True
     interactive: bool = False
     synthetic: bool = False
     gates: GateSettings = GateSettings()

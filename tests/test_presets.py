@@ -41,7 +41,7 @@ def runs(case: Path) -> dict[Preset, FindResult]:
 
 def _find(case: Path, preset: Preset, **more: Any) -> FindResult:
     image = str(case / "image.nii.gz")
-    return run_find(REQUEST, image, small_options(case, modality="CT", preset=preset, pictures=False, **more))
+    return run_find(REQUEST, image, small_options(case, modality="CT", preset=preset, overlays=False, **more))
 
 
 def _tools(run: TracedRun) -> list[str]:
@@ -143,7 +143,7 @@ def test_a_stopped_run_goes_on_with_its_preset(case: Path, tmp_path: Path, prese
         opened.append(session)
         session.context.stop.set()
 
-    options = small_options(case, modality="CT", preset=preset, workspace=tmp_path, pictures=False)
+    options = small_options(case, modality="CT", preset=preset, workspace=tmp_path, overlays=False)
     image = str(case / "image.nii.gz")
     with pytest.raises(BudgetError):
         run_find(REQUEST, image, options, opened=stop)

@@ -11,7 +11,7 @@ from r2seg_agent.batch.row import PROCESS_OPTIONS, Job
 from r2seg_agent.batch.worker import THREADS
 from r2seg_agent.preparation import RunOptions
 
-SAID_OTHERWISE = {"channels", "gates", "pictures", "score", "segmenter"}
+SAID_OTHERWISE = {"channels", "gates", "overlays", "score", "segmenter"}
 """`channels` has a form of its own, `segmenter` is always named; the others are no options of `find`."""
 
 

@@ -79,7 +79,7 @@ def write_run(
         mask_format=options.mask_format,
         image_path=Path(image),
         series=options.series,
-        pictures=options.pictures and context.reject.mode != "score",  # a calibration reads numbers alone
+        pictures=options.overlays and context.reject.mode != "score",  # a calibration reads numbers alone
     )
     return Written(written.report, {name: file_sha256(folder / name) for name in sorted(written.files)})
 

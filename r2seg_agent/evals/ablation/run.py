@@ -82,7 +82,7 @@ def run_ablation(
     each preset's folder; the caller writes the `Ablation`. Raises `InputError` where no case of a preset could be run,
     and what batch and evaluation raise.
     """
-    plain = options.model_copy(update={"preset": "full", "reject": "auto", "calibration": None, "pictures": False})
+    plain = options.model_copy(update={"preset": "full", "reject": "auto", "calibration": None, "overlays": False})
     unasked = [job for job in make_jobs(tuple(cases), request, plain) if not job.request]
     if unasked:
         raise InputError(
