@@ -46,6 +46,7 @@ class PlayedSession:
     def __init__(self, *plays: list[object], turns: int = 0) -> None:
         self.plays = list(plays)
         self.heard: list[str] = []
+        self.by_rules: list[bool] = []
         self.question: Asked | None = None
         self.unfinished = False
         self.id = "chat-1"
@@ -70,8 +71,9 @@ class PlayedSession:
     def findings(self) -> tuple[()]:
         return ()
 
-    def say(self, text: str) -> Iterator[object]:
+    def say(self, text: str, *, by_rules: bool = False) -> Iterator[object]:
         self.heard.append(text)
+        self.by_rules.append(by_rules)
         yield from self._play()
 
     def resume(self) -> Iterator[object]:
@@ -308,6 +310,7 @@ def test_commands_that_are_steps_of_the_conversation(line: str, said: str) -> No
     session = PlayedSession([END])
     talk(session, line)
     assert session.heard == [said]
+    assert session.by_rules == [True]
 
 
 def test_quit_leaves_the_rest_unread() -> None:
