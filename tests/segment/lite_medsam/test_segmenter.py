@@ -12,7 +12,7 @@ import torch
 from lite_medsam_models import TINY, random_model
 from scipy import ndimage
 
-from r2seg_agent import preparation
+from r2seg_agent import loaded
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.itk import write_itk
@@ -299,7 +299,7 @@ def test_the_whole_search_with_a_tiny_network(tmp_path: Path, monkeypatch: pytes
     write_label_map(tmp_path / "organs.nrrd", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
     write_label_map(tmp_path / "truth.nrrd", phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)
     monkeypatch.setattr(
-        preparation, "segmenter_named", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
+        loaded, "segmenter", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
     )
     options = FindOptions(
         anchors=str(tmp_path / "organs.nrrd"),
@@ -331,7 +331,7 @@ def test_the_whole_search_from_three_sides_judged_by_the_networks_own_maps(
     write_itk(tmp_path / "ct.nrrd", phantom.volume.array, phantom.volume.geometry)
     write_label_map(tmp_path / "organs.nrrd", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
     monkeypatch.setattr(
-        preparation, "segmenter_named", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
+        loaded, "segmenter", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
     )
     options = FindOptions(
         anchors=str(tmp_path / "organs.nrrd"),
