@@ -111,9 +111,14 @@ def summarise(
 
 
 def settled_rank(cases: Sequence[CaseEvaluation], rank: Rank) -> Rank:
-    """`auto`: the score where any candidate has one, else the prominence."""
+    """`auto`: p where it is valid, else the score where any candidate has one, else the prominence.
+
+    Scores of different search rounds are on different scales; p-values compare them.
+    """
     if rank != "auto":
         return rank
+    if any(case.p is not None and case.candidates for case in cases):
+        return "p"
     scored = any(candidate.score is not None for case in cases for candidate in case.candidates or ())
     return "score" if scored else "prominence"
 

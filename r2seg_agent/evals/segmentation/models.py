@@ -8,7 +8,8 @@ from r2seg_agent.frozen import Frozen
 from r2seg_agent.report.models import DISCLAIMER, OutcomeKind
 
 Rank = Literal["auto", "score", "p", "prominence", "probability"]
-"""What orders candidates for FROC and scans for ROC; `auto`: the Reject step's score, else the prominence."""
+"""What orders candidates for FROC and scans for ROC; `auto`: valid p-values, else the Reject step's
+score, else the prominence."""
 Criterion = Literal["iou", "overlap"]
 """When a finding counts as a lesion: IoU at least a threshold, or one common voxel."""
 Level = Literal["paper", "voxel", "slice", "lesion", "froc", "scan", "surface", "volume"]

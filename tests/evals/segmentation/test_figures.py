@@ -136,6 +136,7 @@ def test_the_rank_is_the_score_where_there_is_one() -> None:
     assert settled_rank([scored, unscored], "auto") == "score"
     assert settled_rank([unscored], "auto") == "prominence"
     assert settled_rank([scored], "p") == "p"
+    assert settled_rank([scored.model_copy(update={"p": 0.02})], "auto") == "p"
 
 
 def test_a_truth_that_looks_like_organs_is_doubted() -> None:
