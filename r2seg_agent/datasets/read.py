@@ -17,8 +17,12 @@ Reader = Callable[[Path, Wanted], Dataset]
 KINDS = "Give a .csv or .jsonl table, a folder of scans, or a BIDS, nnU-Net or Decathlon data set."
 
 
+OWN_TABLE = "cases.csv"
+"""The list that `r2seg phantom` writes into a data set's folder."""
+
+
 def _table(path: Path, wanted: Wanted) -> Dataset:
-    cases, notes = read_table(path)
+    cases, notes = read_table(path / OWN_TABLE if path.is_dir() else path)
     return Dataset(layout="table", cases=cases, notes=notes)
 
 
@@ -43,6 +47,8 @@ def recognise(path: Path) -> LayoutName:
         if path.suffix.lower() in TABLE_SUFFIXES:
             return "table"
         raise InputError(f"`{path}` is no list of cases", KINDS)
+    if (path / OWN_TABLE).is_file():
+        return "table"
     # nnU-Net's first version wrote a Decathlon-like list whose names lack the channel numbers that the files have.
     if is_nnunet(path):
         return "nnunet"

@@ -208,6 +208,15 @@ def test_a_table_names_line_and_file(tmp_path: Path) -> None:
         read_dataset(table)
 
 
+def test_a_folder_with_its_own_list_is_read_by_it(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.nii.gz").touch()
+    (tmp_path / "cases.csv").write_text("image,patient\nimages/a.nii.gz,p1\n")
+    found = read_dataset(tmp_path)
+    assert found.layout == "table"
+    assert [(Path(case.image).name, case.patient) for case in found.cases] == [("a.nii.gz", "p1")]
+
+
 def test_a_wrong_layout_says_what_it_lacks(tmp_path: Path) -> None:
     _touch(tmp_path, "a.nii")
     for layout, says in (("nnunet", "no dataset.json"), ("msd", "cannot read"), ("bids", "holds no case as BIDS")):
