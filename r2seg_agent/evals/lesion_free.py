@@ -46,6 +46,8 @@ GREY_SPREAD_HU = 6.0
 and as bright as a grey one, and then they are, or are not, proposed as lesions."""
 ROUNDS = 3
 """As `find` has by default."""
+LEVEL_SEED = 991
+"""Of the patients by which `--level` counts false findings: none of them is in the calibration."""
 
 
 class Matched(NamedTuple):
@@ -91,6 +93,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED, help="of the phantoms: another seed, other patients")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the search; a calibration is for its number")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--level", type=int, default=0, help="judge so many further lesion-free phantoms by it")
     given = parser.parse_args()
     out: Path = given.out
     scan = fetch(SCANS[0])
@@ -117,6 +120,12 @@ def main() -> int:
             worst = max(
                 worst, _run([*_find(name, fetch(name), out, given.segmenter, file), "--rounds", str(given.rounds)])
             )
+    if worst == 0 and given.level:
+        others = cohort.model_copy(update={"seed": LEVEL_SEED})
+        listed = write_cohort(others, given.level, out / "others", workers=given.workers).cases_csv
+        batch = ["batch", str(listed), "--request", f"find a {TARGET}", "--out", str(out / "level"), "--synthetic"]
+        batch += ["--segmenter", given.segmenter, "--calibration", str(file), "--rounds", str(given.rounds)]
+        worst = _run([*batch, "--workers", str(given.workers), "--quiet"])
     return worst
 
 
