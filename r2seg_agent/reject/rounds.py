@@ -34,12 +34,13 @@ class RoundMaxima:
     def __init__(self, maxima: Sequence[Sequence[float]]) -> None:
         """`maxima` (rounds, n); −inf where a case had no candidate in a round."""
         self._maxima: NDArray[np.float64] = np.asarray(maxima, dtype=np.float64)
-        self._ascending: list[list[float]] = [np.sort(row).tolist() for row in self._maxima]
+        ascending = np.sort(self._maxima, axis=1)
+        self._ascending: list[list[float]] = ascending.tolist()
         # w_r · k_{j,r} without the scan.
         self._costs = np.stack(
             [
-                weight(r) * (row.size - np.searchsorted(np.sort(row), row, side="left"))
-                for r, row in enumerate(self._maxima, start=1)
+                weight(r) * (row.size - np.searchsorted(sorted_row, row, side="left"))
+                for r, (row, sorted_row) in enumerate(zip(self._maxima, ascending, strict=True), start=1)
             ]
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -12,40 +11,21 @@ import time
 from pathlib import Path
 
 import pytest
-from batch_workers import act
+from batch_workers import act, jobs_for, marks, untimed
 from small_case import write_case
 
 from r2seg_agent.batch.journal import Journal, read_rows
-from r2seg_agent.batch.row import CaseRow, Job, make_jobs
+from r2seg_agent.batch.row import CaseRow, make_jobs
 from r2seg_agent.batch.run import run_batch, shard
 from r2seg_agent.batch.summary import summarise
-from r2seg_agent.batch.table import TIMES, case_q_values, write_table
+from r2seg_agent.batch.table import case_q_values, write_table
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import BudgetError, InputError
 from r2seg_agent.preparation import RunOptions
 
 
-def _jobs(folder: Path, *requests: str) -> tuple[Job, ...]:
-    folder.mkdir(exist_ok=True)
-    cases = []
-    for number, request in enumerate(requests):
-        image = folder / f"{number}.nii"
-        image.touch()
-        cases.append(Case(image=str(image), patient=str(number), request=request))
-    return make_jobs(tuple(cases), None, RunOptions())
-
-
-def _marks(folder: Path) -> list[int]:
-    return [len(path.read_text()) for path in sorted(folder.glob("*.done"))]
-
-
-def _untimed(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
-
-
 def test_a_bad_case_of_every_kind_touches_only_itself(tmp_path: Path) -> None:
-    jobs = _jobs(tmp_path / "in", "ok", "die", "ok", "hang", "raise", "fail", "ok")
+    jobs = jobs_for(tmp_path / "in", "ok", "die", "ok", "hang", "raise", "fail", "ok")
     result = run_batch(jobs, tmp_path / "out", workers=2, timeout_s=15.0, work=act)
     rows = {row.number: row for row in result.rows}
     assert [rows[n].status for n in range(1, 8)] == [
@@ -63,14 +43,14 @@ def test_a_bad_case_of_every_kind_touches_only_itself(tmp_path: Path) -> None:
     assert "a bug in the worker" in rows[5].error
     assert rows[6].error == "cannot be read"
     assert result.summary.statuses == {"crashed": 1, "done": 3, "failed": 2, "timed_out": 1}
-    assert [row["status"] for row in _untimed(tmp_path / "out")] == [rows[n].status for n in range(1, 8)]
+    assert [row["status"] for row in untimed(tmp_path / "out")] == [rows[n].status for n in range(1, 8)]
     again = run_batch(jobs[:3], tmp_path / "out", work=act, timeout_s=15.0)
     assert again.repeated == 2
-    assert _marks(tmp_path / "in") == [1, 1, 1]
+    assert marks(tmp_path / "in") == [1, 1, 1]
 
 
 def test_a_stopped_batch_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
-    jobs = _jobs(tmp_path / "in", "ok", "fail", "ok", "ok", "ok")
+    jobs = jobs_for(tmp_path / "in", "ok", "fail", "ok", "ok", "ok")
     with pytest.raises(BudgetError, match="--max-failures 0"):
         run_batch(jobs, tmp_path / "out", max_failures=0, work=act)
     done = sum(row.status == "done" for row in read_rows(tmp_path / "out" / "journal.jsonl"))
@@ -78,14 +58,14 @@ def test_a_stopped_batch_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "results.csv").exists()
     result = run_batch(jobs, tmp_path / "out", work=act)
     assert result.repeated == done
-    assert _marks(tmp_path / "in") == [1, 1, 1, 1]
+    assert marks(tmp_path / "in") == [1, 1, 1, 1]
     assert result.summary.statuses == {"done": 4, "failed": 1}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills processes with SIGKILL")
 def test_a_killed_driver_loses_nothing_that_was_reported(tmp_path: Path) -> None:
     """The driver is killed in mid-run; the workers end by themselves; the same command finishes the rest."""
-    jobs = _jobs(tmp_path / "in", *["sleep 0.3"] * 8)
+    jobs = jobs_for(tmp_path / "in", *["sleep 0.3"] * 8)
     listed = tmp_path / "jobs.json"
     listed.write_text(json.dumps([job.model_dump(mode="json") for job in jobs]))
     script = (
@@ -114,12 +94,12 @@ def test_a_killed_driver_loses_nothing_that_was_reported(tmp_path: Path) -> None
     result = run_batch(jobs, tmp_path / "out", workers=2, work=act)
     assert result.repeated == len(before)
     undisturbed = run_batch(jobs, tmp_path / "other", workers=1, work=act)
-    assert _untimed(tmp_path / "out") == _untimed(tmp_path / "other")
+    assert untimed(tmp_path / "out") == untimed(tmp_path / "other")
     assert undisturbed.summary.statuses == {"done": 8}
 
 
 def test_a_line_that_a_kill_cut_is_taken_off(tmp_path: Path) -> None:
-    jobs = _jobs(tmp_path / "in", "ok", "ok")
+    jobs = jobs_for(tmp_path / "in", "ok", "ok")
     run_batch(jobs[:1], tmp_path / "out", work=act)
     with (tmp_path / "out" / "journal.jsonl").open("a") as file:
         file.write('{"number": 2, "ke')
@@ -136,7 +116,7 @@ def test_another_option_is_another_job(tmp_path: Path) -> None:
 
 
 def test_shards_part_the_cases(tmp_path: Path) -> None:
-    jobs = _jobs(tmp_path / "in", *["ok"] * 7)
+    jobs = jobs_for(tmp_path / "in", *["ok"] * 7)
     parts = [shard(jobs, f"{i}/3") for i in (1, 2, 3)]
     assert sorted(job.number for part in parts for job in part) == list(range(1, 8))
     for bad in ("0/3", "4/3", "x", "1", "1/0"):
@@ -193,7 +173,7 @@ def test_the_command_searches_real_scans_and_replays_one_alone(tmp_path: Path) -
     result = CliRunner().invoke(app, [*given, "--out", str(out), "--workers", "2", "--quiet"])
     assert result.exit_code == 0, result.output
     assert "2 done, 1 failed" in result.output
-    table = _untimed(out)
+    table = untimed(out)
     assert [row["status"] for row in table] == ["done", "done", "failed"]
     assert table[0]["outcome"] == "lesions_found"
     assert "missing.nii.gz" in table[2]["error"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import os
 import shutil
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_workers import act
+from batch_workers import act, jobs_for, marks, untimed
 from ray_nodes import Nodes, act_more, children, nodes
 from small_case import write_case
 
@@ -45,27 +44,8 @@ def cluster() -> Iterator[Nodes]:
     shutil.rmtree(folder)
 
 
-def _jobs(folder: Path, *requests: str) -> tuple[Job, ...]:
-    folder.mkdir(exist_ok=True)
-    cases = []
-    for number, request in enumerate(requests):
-        image = folder / f"{number:02d}.nii"
-        image.touch()
-        cases.append(Case(image=str(image), patient=str(number), request=request))
-    return make_jobs(tuple(cases), None, RunOptions())
-
-
-def _marks(folder: Path) -> list[int]:
-    return [len(path.read_text()) for path in sorted(folder.glob("*.done"))]
-
-
-def _untimed(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
-
-
 def test_a_bad_case_of_every_kind_touches_only_itself(cluster: Nodes, tmp_path: Path) -> None:
-    jobs = _jobs(tmp_path / "in", "ok", "die", "ok", "hang", "raise", "fail", "ok", "want memory")
+    jobs = jobs_for(tmp_path / "in", "ok", "die", "ok", "hang", "raise", "fail", "ok", "want memory")
     result = run_batch(
         jobs, tmp_path / "out", engine=ray_engine(cluster.address), workers=2, timeout_s=4.0, work=act_more
     )
@@ -78,7 +58,7 @@ def test_a_bad_case_of_every_kind_touches_only_itself(cluster: Nodes, tmp_path: 
     assert "a bug in the worker" in rows[5].error
     assert rows[6].error == "cannot be read"
     assert rows[8].error == "unexpected MemoryError: 8 GB"
-    assert _marks(tmp_path / "in") == [1, 1, 1]
+    assert marks(tmp_path / "in") == [1, 1, 1]
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".seen")]
     assert all(row.node for row in rows.values())
 
@@ -86,7 +66,7 @@ def test_a_bad_case_of_every_kind_touches_only_itself(cluster: Nodes, tmp_path: 
 def test_a_lost_node_loses_no_case_and_repeats_none_that_is_finished(cluster: Nodes, tmp_path: Path) -> None:
     folder, lost = tmp_path / "in", cluster.raylets[1]
     requests = ["ok", "ok", "hold", "hold", *["ok"] * 6]
-    jobs = _jobs(folder, *requests)
+    jobs = jobs_for(folder, *requests)
 
     def lose_node() -> None:
         """Both nodes hold a case: kill one, and only then let the cases end."""
@@ -103,12 +83,12 @@ def test_a_lost_node_loses_no_case_and_repeats_none_that_is_finished(cluster: No
     assert result.summary.statuses == {"done": 10}
     (again,) = [row for row in result.rows if row.attempts > 1]
     assert again.request == "hold"
-    assert _marks(folder) == [1] * 10
+    assert marks(folder) == [1] * 10
     assert len(list(read_rows(tmp_path / "out" / "journal.jsonl"))) == 10
     last = list(read_rows(tmp_path / "out" / "journal.jsonl"))[-1]
     assert again.node == last.node, "what is left runs on the other node"
     run_batch(jobs, tmp_path / "calm", work=act_more)
-    assert _untimed(tmp_path / "out") == _untimed(tmp_path / "calm")
+    assert untimed(tmp_path / "out") == untimed(tmp_path / "calm")
     cluster.raylets[1] = cluster.add(1)
 
 
@@ -125,7 +105,7 @@ def _there(pid: int) -> bool:
 
 
 def test_after_stop_the_cases_under_way_are_finished_and_no_other_is_begun(cluster: Nodes, tmp_path: Path) -> None:
-    jobs, stop = _jobs(tmp_path / "in", *["sleep 0.3"] * 9), threading.Event()
+    jobs, stop = jobs_for(tmp_path / "in", *["sleep 0.3"] * 9), threading.Event()
     taken: list[int] = []
 
     def few() -> Iterator[Job]:
@@ -138,12 +118,12 @@ def test_after_stop_the_cases_under_way_are_finished_and_no_other_is_begun(clust
         rows.append(row)
         stop.set()
     assert 1 <= len(rows) <= 2
-    assert len(_marks(tmp_path / "in")) == len(rows)
+    assert len(marks(tmp_path / "in")) == len(rows)
     assert len(taken) <= len(rows) + 2, "jobs are taken a few at a time"
 
 
 def test_closing_ends_the_workers_at_once(cluster: Nodes, tmp_path: Path) -> None:
-    rows = run_ray(_jobs(tmp_path, "ok", "hang", "hang"), workers=2, work=act, address=cluster.address)
+    rows = run_ray(jobs_for(tmp_path, "ok", "hang", "hang"), workers=2, work=act, address=cluster.address)
     assert next(rows).status == "done"
     assert any(_workers_of(raylet) for raylet in cluster.raylets)
     started = time.monotonic()
@@ -154,14 +134,14 @@ def test_closing_ends_the_workers_at_once(cluster: Nodes, tmp_path: Path) -> Non
 
 
 def test_a_batch_that_was_stopped_goes_on_with_another_engine(cluster: Nodes, tmp_path: Path) -> None:
-    jobs = _jobs(tmp_path / "in", "ok", "fail", "ok", "ok", "ok")
+    jobs = jobs_for(tmp_path / "in", "ok", "fail", "ok", "ok", "ok")
     with pytest.raises(BudgetError, match="--max-failures 0"):
         run_batch(jobs, tmp_path / "out", engine=ray_engine(cluster.address), max_failures=0, work=act)
     done = sum(row.status == "done" for row in read_rows(tmp_path / "out" / "journal.jsonl"))
     assert 1 <= done < 4
     result = run_batch(jobs, tmp_path / "out", work=act)
     assert result.repeated == done
-    assert _marks(tmp_path / "in") == [1, 1, 1, 1]
+    assert marks(tmp_path / "in") == [1, 1, 1, 1]
 
 
 def test_a_worker_that_does_not_see_the_files_says_so(cluster: Nodes, tmp_path: Path) -> None:
@@ -179,7 +159,7 @@ def test_a_worker_that_does_not_see_the_files_says_so(cluster: Nodes, tmp_path: 
 
 
 def test_more_than_any_node_has_is_refused(cluster: Nodes, tmp_path: Path) -> None:
-    jobs = _jobs(tmp_path, "ok")
+    jobs = jobs_for(tmp_path, "ok")
     with pytest.raises(InputError, match="2 nodes, 2 CPUs, 2 GPUs"):
         list(run_ray(jobs, workers=1, gpus_per_worker=2, work=act, address=cluster.address))
     with pytest.raises(InputError, match="1.5"):
@@ -189,7 +169,7 @@ def test_more_than_any_node_has_is_refused(cluster: Nodes, tmp_path: Path) -> No
 def test_a_worker_sees_the_gpus_that_are_its_own(cluster: Nodes, tmp_path: Path) -> None:
     def seen(gpus: float) -> str:
         (row,) = run_ray(
-            _jobs(tmp_path, "gpus"), workers=1, gpus_per_worker=gpus, work=act_more, address=cluster.address
+            jobs_for(tmp_path, "gpus"), workers=1, gpus_per_worker=gpus, work=act_more, address=cluster.address
         )
         return row.error
 
@@ -202,7 +182,7 @@ def test_a_node_with_another_version_is_not_used(
 ) -> None:
     monkeypatch.setattr("r2seg_agent.batch.ray_cluster.__version__", "99.0")
     with pytest.raises(InputError, match=r"runs r2seg .*, and this is 99\.0"):
-        list(run_ray(_jobs(tmp_path, "ok"), workers=1, work=act, address=cluster.address))
+        list(run_ray(jobs_for(tmp_path, "ok"), workers=1, work=act, address=cluster.address))
 
 
 class _EndsWhoeverReadsIt:
@@ -215,13 +195,13 @@ class _EndsWhoeverReadsIt:
 
 def test_workers_that_die_before_they_are_ready_are_given_up(cluster: Nodes, tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="workers cannot start"):
-        list(run_ray(_jobs(tmp_path, "ok"), workers=1, work=_EndsWhoeverReadsIt(), address=cluster.address))
+        list(run_ray(jobs_for(tmp_path, "ok"), workers=1, work=_EndsWhoeverReadsIt(), address=cluster.address))
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(cluster: Nodes, tmp_path: Path) -> None:
     for address, why in (("127.0.0.1:1", "refused"), ("somewhere", "not host:port"), ("ray://h:1", "client")):
         with pytest.raises(InputError, match=why):
-            list(run_ray(_jobs(tmp_path, "ok"), workers=1, work=act, address=address))
+            list(run_ray(jobs_for(tmp_path, "ok"), workers=1, work=act, address=address))
 
 
 def test_settings_go_to_other_nodes_and_keys_do_not() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import os
@@ -16,13 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_workers import act
+from batch_workers import act, untimed
 
 from r2seg_agent.batch.journal import read_rows
 from r2seg_agent.batch.ray_link import TEMP_PREFIX, remove_left_over
 from r2seg_agent.batch.row import Job, make_jobs
 from r2seg_agent.batch.run import run_batch
-from r2seg_agent.batch.table import TIMES
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.preparation import RunOptions
 
@@ -162,13 +160,8 @@ def test_a_private_cluster_ends_by_ctrl_c_and_by_a_kill_of_its_driver(temp: str,
     result = run_batch(jobs, tmp_path / "out", workers=1, work=act)
     assert result.repeated == len(killed)
     run_batch(jobs, tmp_path / "calm", workers=2, work=act)
-    assert _untimed(tmp_path / "out") == _untimed(tmp_path / "calm")
+    assert untimed(tmp_path / "out") == untimed(tmp_path / "calm")
     assert result.summary.statuses == {"done": 12}
-
-
-def _untimed(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
 
 
 def test_only_folders_of_drivers_that_are_gone_are_removed(tmp_path: Path) -> None:

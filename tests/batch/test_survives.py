@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import os
@@ -17,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_workers import act, find_in_little_memory, find_slowly
+from batch_workers import act, find_in_little_memory, find_slowly, untimed
 from small_case import GEOMETRY, ball_volume, write_case
 from typer.testing import CliRunner
 
 from r2seg_agent.batch.journal import Journal, read_rows
 from r2seg_agent.batch.row import CaseRow, Job, make_jobs
 from r2seg_agent.batch.run import run_batch
-from r2seg_agent.batch.table import TIMES
 from r2seg_agent.cli.main import app
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.datasets.read import read_cases
@@ -60,15 +58,10 @@ def _jobs(table: Path) -> tuple[Job, ...]:
     return make_jobs(read_cases(table), None, RunOptions(segmenter="contrast"))
 
 
-def _untimed(out: Path) -> list[dict[str, str]]:
-    with (out / "results.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
-
-
 def _same_results(out: Path, other: Path) -> None:
     """The tables but for times, and every file of every run, byte by byte."""
-    assert _untimed(out) == _untimed(other)
-    for row in _untimed(out):
+    assert untimed(out) == untimed(other)
+    for row in untimed(out):
         for name in ("report.json", "report.md", "lesions.nii.gz", "plan.json"):
             theirs = other / "runs" / row["run_id"] / name
             assert (out / "runs" / row["run_id"] / name).read_bytes() == theirs.read_bytes(), name
@@ -143,7 +136,7 @@ def test_killed_workers_and_a_killed_driver_lose_nothing_and_repeat_nothing(
 
 
 def test_a_case_run_alone_gives_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
-    row = _untimed(undisturbed)[2]
+    row = untimed(undisturbed)[2]
     words = shlex.split(row["command"])
     assert words[:3] == ["OMP_NUM_THREADS=1", "r2seg", "find"]
     result = CliRunner().invoke(app, [*words[2:], "--workspace", str(tmp_path), "--quiet"])
@@ -156,7 +149,7 @@ def test_a_case_run_alone_gives_the_same_bytes(undisturbed: Path, tmp_path: Path
 def test_a_summary_and_a_page_for_people(undisturbed: Path) -> None:
     summary = (undisturbed / "summary.md").read_text()
     page = (undisturbed / "index.html").read_text()
-    run_id = _untimed(undisturbed)[0]["run_id"]
+    run_id = untimed(undisturbed)[0]["run_id"]
     assert f"](runs/{run_id}/report.md)" in summary
     assert "no scan is flagged" in summary
     assert f'src="runs/{run_id}/overlay.png"' in page
@@ -176,7 +169,7 @@ def test_parts_of_a_batch_share_a_folder(table: Path, tmp_path: Path) -> None:
         assert run_batch(quick, tmp_path / "out", part=part, work=act).summary.cases == 4
     assert (tmp_path / "out" / "results-2-of-2.csv").exists()
     assert run_batch(quick, tmp_path / "out", work=act).repeated == 8
-    assert len(_untimed(tmp_path / "out")) == 8
+    assert len(untimed(tmp_path / "out")) == 8
     assert all((tmp_path / f"{job.key}.done").read_text() == "x" for job in quick)
 
 
@@ -229,7 +222,7 @@ def test_a_bad_case_of_every_kind_among_good_ones(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert f"1 of {len(rows)} scans are missing; line 2" in result.stderr
-    told = _untimed(out)
+    told = untimed(out)
     assert [told[0]["outcome"], told[-1]["outcome"]] == ["lesions_found", "lesions_found"]
     for row, (name, _, says) in zip(told[1:-1], bad, strict=True):
         if name == "no target":

@@ -7,7 +7,6 @@ Phantoms have many patients, known lesions and known lesion-free livers; the dem
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 from r2seg_agent.data.derive import LIVER_LABEL
 from r2seg_agent.data.fetch import fetch
 from r2seg_agent.evals.lesion_free import CASES, SCANS, TARGET, match_cohort
-from r2seg_agent.evals.measure import machine_line, run_shown
+from r2seg_agent.evals.measure import machine_line, run_r2seg
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.phantom.cohort import Cohort
@@ -55,19 +54,12 @@ def main() -> int:
         free = write_cohort(cohort, CASES, out / "lesion-free", workers=given.workers)
         calibration = out / f"liver-{given.segmenter}.json"
         made = ["calibrate", "--cases", str(free.cases_csv), "--target", TARGET, "--out", str(calibration)]
-        worst = _run([*made, "--workspace", str(out / ".r2seg"), *shared, "--quiet"])
+        worst = run_r2seg([*made, "--workspace", str(out / ".r2seg"), *shared, "--quiet"])
     patients = write_cohort(cohort_with_lesions(cohort), given.cases, out / "patients", workers=given.workers)
     if worst == 0:
         ablate = ["ablate", str(patients.cases_csv), "--out", str(out / given.segmenter), "--synthetic"]
-        worst = _run([*ablate, "--calibration", str(calibration), *shared])
+        worst = run_r2seg([*ablate, "--calibration", str(calibration), *shared])
     return worst
-
-
-def _run(arguments: list[str]) -> int:
-    print(f"\n$ r2seg {shlex.join(arguments)}", flush=True)
-    done = run_shown([sys.executable, "-m", "r2seg_agent", *arguments])
-    print(f"   {done.seconds:.0f} s, {done.cpu_seconds:.0f} CPU s", flush=True)
-    return done.status
 
 
 if __name__ == "__main__":
