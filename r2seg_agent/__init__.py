@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from r2seg_agent.version import __version__
+
 if TYPE_CHECKING:
-    from r2seg_agent.pipeline import find as find
     from r2seg_agent.report.models import Report as Report
+    from r2seg_agent.runs.api import find as find
 
 # Telemetry of every dependency is off unless the user turns it on.
 for _name, _value in {
@@ -23,10 +25,9 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-__version__ = "0.1.0"
 __all__ = ["Report", "__version__", "find"]
 
-_LAZY = {"find": "r2seg_agent.pipeline", "Report": "r2seg_agent.report.models"}
+_LAZY = {"find": "r2seg_agent.runs.api", "Report": "r2seg_agent.report.models"}
 
 
 def __getattr__(name: str) -> Any:

@@ -82,13 +82,13 @@ def _segmenters() -> Iterator[Part]:
 
 def _folders() -> Iterator[Part]:
     """Kinds of model folder: what each needs besides the folder itself."""
-    from r2seg_agent.segment.folders.bundle import ONNX_INSTALL
+    from r2seg_agent.segment.folders.constants import ONNX_INSTALL
     from r2seg_agent.segment.folders.totalseg_task import lesion_tasks
     from r2seg_agent.segment.registry import segmenter
 
-    detail = "any nnU-Net v2 result folder; classes must name the target (docs/models.md)"
+    detail = "any nnU-Net v2 result folder; classes must name the target (docs/guide/models.md)"
     yield Part(name="nnunet:PATH", kind="segmenter", ready=True, detail=detail)
-    detail = "a folder with bundle.json and a TorchScript or torch.export file (docs/models.md)"
+    detail = "a folder with bundle.json and a TorchScript or torch.export file (docs/guide/models.md)"
     yield Part(name="bundle:PATH", kind="segmenter", ready=True, detail=detail)
     onnx = find_spec("onnxruntime") is not None
     detail = "a bundle whose network is an ONNX file" if onnx else "ONNX bundles need onnxruntime"

@@ -70,7 +70,7 @@ def _imported(point: EntryPoint) -> Callable[[str], object]:
     if not callable(make):
         raise MissingDependencyError(
             f"the plug-in {plugin.told} is no function: `{plugin.target}` is {type(make).__name__}",
-            "Its entry point must name a function or class that takes one text (docs/models.md).",
+            "Its entry point must name a function or class that takes one text (docs/guide/models.md).",
         )
     return make
 

@@ -1,17 +1,15 @@
-"""Engines: what carries jobs out, on this machine (`local`) or over a cluster (`ray`). All make the same promises."""
+"""`Engine`: what carries jobs out. All engines make the same promises; `engines.py` has them by name."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable
-from typing import Literal, Protocol
+from typing import Protocol
 
 from r2seg_agent.batch.row import CaseRow, Job
 
 Work = Callable[[Job], CaseRow]
 """What a worker does with one job: a function that a fresh process can import."""
-
-EngineName = Literal["local", "ray"]
 
 
 class Engine(Protocol):
@@ -36,17 +34,3 @@ class Engine(Protocol):
         workers share one. Raises `InputError` when more GPUs are asked for than there are.
         """
         ...
-
-
-def engine_named(name: EngineName, address: str | None = None) -> Engine:
-    """The engine for `--engine`; `address` is that of a running cluster, None starts one on this machine.
-
-    Raises `MissingDependencyError` without the package that an engine needs.
-    """
-    if name == "local":
-        from r2seg_agent.batch.local import run_local
-
-        return run_local
-    from r2seg_agent.batch.ray_cluster import ray_engine
-
-    return ray_engine(address)

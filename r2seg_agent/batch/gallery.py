@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from r2seg_agent.batch.row import CaseRow
 from r2seg_agent.batch.summary import BatchSummary
-from r2seg_agent.report.models import DISCLAIMER
+from r2seg_agent.outcomes import DISCLAIMER
 
 MOST = 1000
 """Cases on the page, the most remarkable first; the table has all."""

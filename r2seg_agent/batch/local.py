@@ -10,7 +10,7 @@ from r2seg_agent.batch.crew import Crew, Ended
 from r2seg_agent.batch.engine import Work
 from r2seg_agent.batch.gpus import VARIABLE, gpu_shares, visible_gpus
 from r2seg_agent.batch.row import CaseRow, Job
-from r2seg_agent.batch.work import failed_row, run_job
+from r2seg_agent.batch.run_case import failed_row, run_job
 
 ATTEMPTS = 2
 """A case whose process died is tried once more: the kernel may have killed it for a neighbour's memory."""

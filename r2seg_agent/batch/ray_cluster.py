@@ -19,13 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from r2seg_agent import __version__
 from r2seg_agent.batch.engine import Engine, Work
 from r2seg_agent.batch.ray_link import check_installed, joined_cluster, private_cluster
 from r2seg_agent.batch.ray_worker import CaseWorker, Sight
 from r2seg_agent.batch.row import CaseRow, Job
-from r2seg_agent.batch.work import failed_row, run_job
+from r2seg_agent.batch.run_case import failed_row, run_job
 from r2seg_agent.errors import InputError, RunFailedError
+from r2seg_agent.version import __version__
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from r2seg_agent.batch.row import CaseRow, Job
-from r2seg_agent.batch.work import failed_row
+from r2seg_agent.batch.run_case import failed_row
 
 SEEN_WITHIN_S = 5.0
 """Network file systems show a new file to other nodes only after a while."""
@@ -42,7 +42,7 @@ class CaseWorker:
         """Import `work` (by the paths that the constructor took); ready, unless `unseen` names some of `paths`."""
         import ray
 
-        from r2seg_agent import __version__
+        from r2seg_agent.version import __version__
 
         self._work = work
         deadline = time.monotonic() + SEEN_WITHIN_S

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2seg_agent.atomic import write_text_atomic
 from r2seg_agent.batch.engine import Engine, Work
 from r2seg_agent.batch.gallery import gallery_html
 from r2seg_agent.batch.journal import Journal, read_rows
 from r2seg_agent.batch.local import run_local
 from r2seg_agent.batch.row import CaseRow, Job
+from r2seg_agent.batch.run_case import run_job
 from r2seg_agent.batch.summary import BatchSummary, summarise, summary_markdown
 from r2seg_agent.batch.table import case_q_values, write_table
-from r2seg_agent.batch.work import run_job
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
-from r2seg_agent.preparation import RunOptions
+from r2seg_agent.files import write_text_atomic
+from r2seg_agent.runs.prepare import RunOptions
 from r2seg_agent.store.runs import RunFolder
 
 OnRow = Callable[[CaseRow, int, int], None]

@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 from r2seg_agent.batch.row import CaseRow
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.report.models import DISCLAIMER
+from r2seg_agent.outcomes import DISCLAIMER
 
 SHOWN = 20
 """Rows of a list in `summary.md`; the table has all."""

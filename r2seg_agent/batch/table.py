@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from r2seg_agent.atomic import write_bytes_atomic, write_text_atomic
 from r2seg_agent.batch.row import CaseRow
+from r2seg_agent.files import write_bytes_atomic, write_text_atomic
 from r2seg_agent.reject.fdr import benjamini_hochberg
 
 TIMES = ("seconds", "peak_mb", "attempts", "node")

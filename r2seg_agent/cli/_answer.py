@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from r2seg_agent.pipeline import FindResult
-from r2seg_agent.report.models import DISCLAIMER
+from r2seg_agent.outcomes import DISCLAIMER
+from r2seg_agent.runs.api import FindResult
 
 MAX_ROWS = 12
 """Findings in the terminal's table; the report has all."""

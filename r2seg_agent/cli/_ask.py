@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from r2seg_agent.choices import chosen
+from r2seg_agent.reason.language.choices import chosen
 
 
 def can_ask() -> bool:

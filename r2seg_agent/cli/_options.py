@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from r2seg_agent.preparation import RunOptions
+    from r2seg_agent.runs.prepare import RunOptions
 
 
 class RejectMode(StrEnum):
-    """How candidates are rejected (docs/user-guide.md)."""
+    """How candidates are rejected (docs/guide/user-guide.md)."""
 
     auto = "auto"
     paper = "paper"
@@ -22,7 +22,7 @@ class RejectMode(StrEnum):
 
 
 class PresetName(StrEnum):
-    """Which parts of the method take part (docs/results.md)."""
+    """Which parts of the method take part (docs/evidence/results.md)."""
 
     full = "full"
     baseline = "baseline"
@@ -33,7 +33,7 @@ class PresetName(StrEnum):
 
 
 class FeatureKind(StrEnum):
-    """What the rejection test sees of a voxel (docs/architecture.md)."""
+    """What the rejection test sees of a voxel (docs/develop/architecture.md)."""
 
     intensity = "intensity"
     multiscale = "multiscale"
@@ -48,7 +48,7 @@ class MaskFormat(StrEnum):
 
 
 class LayoutKind(StrEnum):
-    """How a data set lies on disk (docs/user-guide.md)."""
+    """How a data set lies on disk (docs/guide/user-guide.md)."""
 
     table = "table"
     folder = "folder"
@@ -58,7 +58,7 @@ class LayoutKind(StrEnum):
 
 
 class EngineKind(StrEnum):
-    """What carries the cases of a data set out (docs/scale.md)."""
+    """What carries the cases of a data set out (docs/evidence/scale.md)."""
 
     local = "local"
     ray = "ray"
@@ -200,7 +200,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only th
 def run_options(given: Mapping[str, object]) -> RunOptions:
     """The `RunOptions` among a verb's parameters (its `locals()` before anything else is assigned)."""
     from r2seg_agent.imaging.channels import parse_channels
-    from r2seg_agent.preparation import RunOptions
+    from r2seg_agent.runs.prepare import RunOptions
 
     chosen = {
         name: value.value if isinstance(value, StrEnum) else value

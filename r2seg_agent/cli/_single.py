@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 import typer
 
 if TYPE_CHECKING:
-    from r2seg_agent.graphs.session import Session
-    from r2seg_agent.pipeline import AskUser, FindResult
     from r2seg_agent.progress import Progress
+    from r2seg_agent.runs.api import AskUser, FindResult
+    from r2seg_agent.runs.session import Session
 
 
 class Work(Protocol):

@@ -17,7 +17,7 @@ from r2seg_agent.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from r2seg_agent.graphs.replay import Replayed
+    from r2seg_agent.runs.replay import Replayed
     from r2seg_agent.trace.diff import Change, RunDiff
 
 

@@ -14,8 +14,8 @@ from r2seg_agent.cli import _options as options
 if TYPE_CHECKING:
     from r2seg_agent.batch.row import Job
     from r2seg_agent.batch.run import BatchResult
-    from r2seg_agent.evals.ablation.models import Ablation
-    from r2seg_agent.presets import Preset
+    from r2seg_agent.evals.ablation_models import Ablation
+    from r2seg_agent.method.presets import Preset
 
 
 def ablate_command(
@@ -70,15 +70,15 @@ def ablate_command(
     chosen = options.run_options(
         {name: value for name, value in locals().items() if name not in ("out", "calibration")}
     )
-    from r2seg_agent.atomic import write_text_atomic
     from r2seg_agent.cli._cases import batch_progress
     from r2seg_agent.cli._dataset import read_and_tell
     from r2seg_agent.cli._progress import terminal_progress
     from r2seg_agent.cli._stop import stop_on_interrupt
     from r2seg_agent.errors import InputError
-    from r2seg_agent.evals.ablation.plot import draw_ablation
-    from r2seg_agent.evals.ablation.run import presets_named, run_ablation
-    from r2seg_agent.evals.ablation.tables import ablation_markdown
+    from r2seg_agent.evals.ablation import presets_named, run_ablation
+    from r2seg_agent.evals.ablation_plot import draw_ablation
+    from r2seg_agent.evals.ablation_tables import ablation_markdown
+    from r2seg_agent.files import write_text_atomic
 
     steps = presets_named(presets, calibrated=calibration is not None)
     if calibration is not None and "conformal" not in steps:
@@ -127,7 +127,7 @@ def _tell(made: Ablation, out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from r2seg_agent.evals.ablation.tables import IN_BRIEF, forgetting_words, value_words
+    from r2seg_agent.evals.ablation_tables import IN_BRIEF, forgetting_words, value_words
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("step")

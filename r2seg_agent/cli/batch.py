@@ -77,7 +77,7 @@ def batch_command(
     """
     # `out` is the batch's folder, not a run's.
     chosen = options.run_options({name: value for name, value in locals().items() if name != "out"})
-    from r2seg_agent.batch.engine import engine_named
+    from r2seg_agent.batch.engines import engine_named
     from r2seg_agent.batch.row import make_jobs
     from r2seg_agent.batch.run import run_batch
     from r2seg_agent.cli._dataset import read_and_tell
@@ -119,7 +119,7 @@ def batch_command(
 def _tell(result: BatchResult, out: Path) -> None:
     from rich.console import Console
 
-    from r2seg_agent.report.models import DISCLAIMER
+    from r2seg_agent.outcomes import DISCLAIMER
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     summary = result.summary

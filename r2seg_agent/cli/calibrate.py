@@ -13,7 +13,7 @@ from r2seg_agent.cli._cases import batch_progress
 from r2seg_agent.cli._options import EngineKind, FeatureKind
 
 if TYPE_CHECKING:
-    from r2seg_agent.calibrate import Calibrated
+    from r2seg_agent.batch.calibrate import Calibrated
 
 
 def calibrate_command(
@@ -63,14 +63,14 @@ def calibrate_command(
 
     Example: r2seg calibrate --cases lesion-free.csv --target "lung nodule" --out lung.json
     """
-    from r2seg_agent.batch.engine import engine_named
-    from r2seg_agent.calibrate import run_calibration
+    from r2seg_agent.batch.calibrate import run_calibration
+    from r2seg_agent.batch.engines import engine_named
     from r2seg_agent.cli._dataset import read_and_tell
     from r2seg_agent.cli._stop import stop_on_interrupt
     from r2seg_agent.errors import InputError
-    from r2seg_agent.preparation import RunOptions
     from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
     from r2seg_agent.reject.scores import score_named
+    from r2seg_agent.runs.prepare import RunOptions
 
     score_named(score)
     if not 0 < alpha < 1:

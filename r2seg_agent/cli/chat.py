@@ -12,8 +12,8 @@ from r2seg_agent.cli._options import FeatureKind, MaskFormat, RejectMode
 from r2seg_agent.cli._picture import Pictures
 
 if TYPE_CHECKING:
-    from r2seg_agent.graphs.session import Session
     from r2seg_agent.progress import Progress
+    from r2seg_agent.runs.session import Session
 
 _OF_THIS_PROCESS = ("image", "resume", "workspace", "pictures")
 
@@ -64,7 +64,7 @@ def chat_command(
     In a script, lines come from stdin: printf 'find the lung nodule\\nhow big is it?\\n' | r2seg chat scan.nrrd
     """
     given = locals()
-    from r2seg_agent.cli._chat_loop import hold_chat
+    from r2seg_agent.cli.conversation.loop import hold_chat
     from r2seg_agent.errors import InputError
 
     if image is None and resume is None:
@@ -82,7 +82,7 @@ def chat_command(
         changes = {name: value for name, value in (own | budget).items() if name in _given(context)}
 
         def go_on(progress: Progress) -> Session:
-            from r2seg_agent.pipeline import reopen
+            from r2seg_agent.runs.api import reopen
 
             return reopen(resume, workspace, progress, image=image, changes={**changes, "interactive": True})
 
@@ -90,7 +90,7 @@ def chat_command(
         return
 
     def start(progress: Progress) -> Session:
-        from r2seg_agent.pipeline import open_chat
+        from r2seg_agent.runs.api import open_chat
 
         assert image is not None
         return open_chat(image, options.run_options(given), progress)

@@ -14,7 +14,7 @@ import typer
 from r2seg_agent.cli import _options as options
 
 if TYPE_CHECKING:
-    from r2seg_agent.evals.segmentation.models import Comparison, Evaluation
+    from r2seg_agent.evals.models import Comparison, Evaluation
     from r2seg_agent.progress import Progress
 
 
@@ -102,8 +102,8 @@ def eval_command(
     Example: r2seg eval results --truth masks
     """
     from r2seg_agent.errors import InputError
-    from r2seg_agent.evals.segmentation import EvaluationSettings, compare, evaluate_runs
-    from r2seg_agent.evals.segmentation.write import write_comparison, write_evaluation, write_side_by_side
+    from r2seg_agent.evals import EvaluationSettings, compare, evaluate_runs
+    from r2seg_agent.evals.write import write_comparison, write_evaluation, write_side_by_side
 
     if not 0 < iou <= 1:
         raise InputError(f"`--iou` must be above 0 and at most 1, got {iou:g}", "0.1 is the paper's.")
@@ -205,8 +205,8 @@ def _tell(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> N
     from rich.console import Console
     from rich.table import Table
 
-    from r2seg_agent.evals.segmentation.grids import cell, value_words
-    from r2seg_agent.evals.segmentation.tables import accounting_words, difference_words, few_patients, p_words
+    from r2seg_agent.evals.grids import cell, value_words
+    from r2seg_agent.evals.tables import accounting_words, difference_words, few_patients, p_words
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for evaluation in evaluations:

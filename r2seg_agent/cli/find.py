@@ -12,9 +12,9 @@ from r2seg_agent.cli import _options as options
 from r2seg_agent.cli._options import FeatureKind, MaskFormat, PresetName, RejectMode
 
 if TYPE_CHECKING:
-    from r2seg_agent.graphs.session import Session
-    from r2seg_agent.pipeline import AskUser, FindResult
     from r2seg_agent.progress import Progress
+    from r2seg_agent.runs.api import AskUser, FindResult
+    from r2seg_agent.runs.session import Session
 
 
 def find_command(
@@ -67,7 +67,7 @@ def find_command(
     from r2seg_agent.cli._single import run_single
 
     def work(progress: Progress, ask: AskUser | None, opened: Callable[[Session], None]) -> FindResult:
-        from r2seg_agent.pipeline import run_find
+        from r2seg_agent.runs.api import run_find
 
         return run_find(request, image, options.run_options(given), progress, ask=ask, opened=opened)
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from r2seg_agent import __version__
 from r2seg_agent.cli import ablate, batch, calibrate, chat, data, doctor, find, phantom, resume, trace, weights
 from r2seg_agent.cli import eval as evaluation
+from r2seg_agent.version import __version__
 
 app = typer.Typer(
     name="r2seg",

@@ -33,7 +33,7 @@ class Organ(StrEnum):
 
 
 class Fov(StrEnum):
-    """What a scan shows (docs/phantoms.md)."""
+    """What a scan shows (docs/guide/phantoms.md)."""
 
     trunk = "trunk"
     abdomen = "abdomen"
@@ -134,7 +134,8 @@ def phantom_command(
     """Make SYNTHETIC patients: images, organ label maps, truth masks, and `cases.csv` for batch, calibrate and eval.
 
     Deterministic by seed. Stop it at any time; the same command again draws what is left, and a larger --cases adds
-    patients. Every image says in its header that it is synthetic. docs/phantoms.md says what is modelled and what not.
+    patients. Every image says in its header that it is synthetic. docs/guide/phantoms.md says what is modelled and
+    what is not.
 
     Example: r2seg phantom --cases 40 --lesion-free --out free
     """

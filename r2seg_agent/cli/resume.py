@@ -11,9 +11,9 @@ import typer
 from r2seg_agent.cli import _options as options
 
 if TYPE_CHECKING:
-    from r2seg_agent.graphs.session import Session
-    from r2seg_agent.pipeline import AskUser, FindResult
     from r2seg_agent.progress import Progress
+    from r2seg_agent.runs.api import AskUser, FindResult
+    from r2seg_agent.runs.session import Session
 
 Run = Annotated[str, typer.Argument(help="The run's id or how it begins; `r2seg trace list` shows all.", metavar="RUN")]
 Image = Annotated[str | None, typer.Option("--image", "-i", help="The scan, where it has moved since.")]
@@ -39,7 +39,7 @@ def resume_command(
     from r2seg_agent.cli._single import run_single
 
     def work(progress: Progress, ask: AskUser | None, opened: Callable[[Session], None]) -> FindResult:
-        from r2seg_agent.pipeline import run_resume
+        from r2seg_agent.runs.api import run_resume
 
         changes = {"store": store, "seconds": seconds, "tokens": tokens, "planner": planner, "base_url": base_url}
         return run_resume(run, workspace, progress, ask=ask, opened=opened, image=image, changes=changes)
@@ -64,8 +64,8 @@ def fork_command(
     from r2seg_agent.cli._single import run_single
 
     def work(progress: Progress, ask: AskUser | None, opened: Callable[[Session], None]) -> FindResult:
-        from r2seg_agent.pipeline import run_fork
         from r2seg_agent.reason.plan_file import load_plan
+        from r2seg_agent.runs.api import run_fork
 
         plans = load_plan(plan).plans if plan is not None else ()
         return run_fork(

@@ -67,7 +67,7 @@ def replay_command(
     """Run it again without a model call, in a fresh workspace. Exit status 5 unless every byte is the same."""
     from r2seg_agent.cli._progress import terminal_progress
     from r2seg_agent.cli._trace_print import print_replay
-    from r2seg_agent.graphs.replay import replay_run
+    from r2seg_agent.runs.replay import replay_run
     from r2seg_agent.trace.run import open_run
 
     with terminal_progress(enabled=not quiet and not as_json) as progress:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from r2seg_agent.data.catalog import Package
 from r2seg_agent.errors import MissingDependencyError
-from r2seg_agent.hashing import file_sha256
+from r2seg_agent.files import file_sha256
 
 DOWNLOAD_TIMEOUT_S = 900
 

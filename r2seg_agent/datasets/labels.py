@@ -10,9 +10,9 @@ from r2seg_agent.datasets.case import Wanted
 from r2seg_agent.errors import InputError
 from r2seg_agent.reason import concepts
 from r2seg_agent.reason.anatomy import group_of
-from r2seg_agent.reason.lexicon import understand
-from r2seg_agent.reason.parse import read_request
-from r2seg_agent.reason.wishes import concept_of
+from r2seg_agent.reason.language.lexicon import understand
+from r2seg_agent.reason.language.parse import read_request
+from r2seg_agent.reason.language.wishes import concept_of
 from r2seg_agent.segment.folders.class_names import Meaning, meaning_of
 
 NO_LABEL = ("none",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r2seg_agent.report.models import SearchRound
+from r2seg_agent.method.models import SearchRound
 from r2seg_agent.report.place import organ_name
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.tools.state import SearchState, TargetState

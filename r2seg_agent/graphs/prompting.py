@@ -1,7 +1,7 @@
 """What a planner is told: its rules, the earlier turns, the state of the search in numbers and names, the user's words.
 
 Everything that can leave the machine on its way to a language model is put together here and listed field by field in
-docs/privacy.md. Nothing here holds voxels, paths, file names or header texts; the user's words come redacted.
+docs/guide/privacy.md. Nothing here holds voxels, paths, file names or header texts; the user's words come redacted.
 """
 
 from __future__ import annotations

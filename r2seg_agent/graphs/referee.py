@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.presets import WHOLE_METHOD, Parts
-from r2seg_agent.report.models import OutcomeKind
+from r2seg_agent.method.presets import WHOLE_METHOD, Parts
+from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.tools.context import Budget
 from r2seg_agent.tools.state import SearchState, TargetState, next_round
 

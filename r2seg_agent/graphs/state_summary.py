@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 from pydantic import JsonValue
 
+from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.reason.anatomy import organs
-from r2seg_agent.report.models import Candidate, Finding
 from r2seg_agent.store.artifacts import ArtifactStore
-from r2seg_agent.tools.evidence import findings_of, rejected_in
-from r2seg_agent.tools.on_table import target_of
+from r2seg_agent.tools.lookup import findings_of, rejected_in
+from r2seg_agent.tools.referents import target_of
 from r2seg_agent.tools.state import SearchState
 
 MAX_LISTED = 20

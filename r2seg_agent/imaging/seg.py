@@ -64,7 +64,7 @@ def dicom_seg(labels: NDArray[Any], names: Mapping[int, str], source_series: Seq
     """
     import pydicom
 
-    from r2seg_agent import __version__
+    from r2seg_agent.version import __version__
 
     highdicom: Any = importlib.import_module("highdicom")
     codes: Any = importlib.import_module("pydicom.sr.codedict").codes

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from r2seg_agent.atomic import write_bytes_atomic, write_text_atomic
 from r2seg_agent.errors import InputError
+from r2seg_agent.files import write_bytes_atomic, write_text_atomic
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.nifti import write_nifti
 from r2seg_agent.imaging.volume import Volume

@@ -4,7 +4,7 @@ For training the tiny test network, for tests, calibrations and benchmarks; neve
 smooth implicit solids in a patient frame (mm; x to the Left, y Posterior, z Superior; the centre of vertebra L1 at
 z = 0), bent by a smooth random warp. The same seed at another spacing is the same patient. Without `detail` the body
 is plain (even organs, one kind of noise): the tiny network was trained on that. With it the phantom has vessels,
-texture, bowel, marrow, and what a scanner does (docs/phantoms.md).
+texture, bowel, marrow, and what a scanner does (docs/guide/phantoms.md).
 """
 
 from __future__ import annotations

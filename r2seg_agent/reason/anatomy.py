@@ -15,8 +15,8 @@ from typing import Literal
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.volume import Modality
+from r2seg_agent.reason.normal_words import words
 from r2seg_agent.reason.plan import Side
-from r2seg_agent.reason.words import words
 
 BASE_TASKS: Mapping[str, str] = {"CT": "total", "MR": "total_mr"}
 """The TotalSegmentator task that finds most organs of a modality."""

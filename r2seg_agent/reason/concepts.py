@@ -15,8 +15,8 @@ from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.imaging.window import WINDOWS
 from r2seg_agent.reason import anatomy
+from r2seg_agent.reason.normal_words import words
 from r2seg_agent.reason.plan import AnchorRole, Contrast, Window
-from r2seg_agent.reason.words import words
 
 MAX_QUERY_WORDS = 12
 """Words of a text that the search for near concepts looks at."""

@@ -15,7 +15,7 @@ with B₀ the box around the anchors, ρ the padding in mm and s the spacing of 
   plan form one group, and each group has its own B₀.
 
 The ladder of rounds: 1. all scales of the plan, as it stands; 2. a larger ρ, with those scales only that reach further
-than round 1 did; 3. the plan's neighbouring organs as further anchors, of which `segment/search.py` takes the part that
+than round 1 did; 3. the plan's neighbouring organs as further anchors, of which `segment/rois.py` takes the part that
 borders on the plan's own. "Next σ" of the method is inside round 1, because all scales are segmented together and
 merged. Without neighbours the ladder ends after round 2: a still larger margin adds only voxels that the overlap gate
 (L2) would reject.

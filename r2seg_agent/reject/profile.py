@@ -9,7 +9,7 @@ calibration cases it warns in at most a share `WARNING_LEVEL` of them (in 1/(n +
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from r2seg_agent.imaging.geometry import Float3
 from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.reject.noise import measure_noise
 from r2seg_agent.segment.features import anchor_statistics
-
-if TYPE_CHECKING:
-    from r2seg_agent.reject.calibration import Calibration
 
 WARNING_LEVEL = 0.05
 """How often a scan that is like the calibration cases is warned about, at most."""
@@ -109,9 +106,8 @@ def profile_distance_p(cases: Sequence[ScanProfile], profile: ScanProfile) -> fl
     return float((1 + np.count_nonzero(distances[:-1] >= distances[-1])) / len(distances))
 
 
-def profile_warnings(calibration: Calibration, profile: ScanProfile) -> tuple[str, ...]:
+def profile_warnings(cases: Sequence[ScanProfile], profile: ScanProfile) -> tuple[str, ...]:
     """One plain sentence per quantity in which the scan is unlike the calibration cases; none for a scan like them."""
-    cases = calibration.profiles
     if not cases:
         return ("The calibration holds no scan profiles, so nobody checked whether this scan is like its cases.",)
     if profile.n_voxels < MIN_VOXELS:

@@ -44,7 +44,7 @@ def scan_statistic(features: CandidateFeatures, mmd2: float) -> float:
 
     Unlike the scores above it does not trust the candidate's outline, which noise draws, and it is measured in units
     of the organ's own ball means, so noise of another correlation changes it little (`segment/ball_scan.py`). The most
-    powerful one measured, and the least hurt where calibration and scan differ (docs/validity.md).
+    powerful one measured, and the least hurt where calibration and scan differ (docs/evidence/validity.md).
     """
     return features.scan_statistic
 

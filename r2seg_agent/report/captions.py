@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from r2seg_agent.method.models import Finding
 from r2seg_agent.report import canvas
 from r2seg_agent.report.format import (
     format_diameters,
@@ -12,7 +13,7 @@ from r2seg_agent.report.format import (
     format_window,
     plural,
 )
-from r2seg_agent.report.models import Finding, Report, TargetReport
+from r2seg_agent.report.models import Report, TargetReport
 
 SYNTHETIC_BANNER = "SYNTHETIC LESION · this image holds content that no patient has"
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.atomic import write_text_atomic
+from r2seg_agent.files import write_text_atomic
 from r2seg_agent.imaging.identity import array_sha256
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import label_map_suffix, write_dicom_seg, write_label_map

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from r2seg_agent.imaging.geometry import Box
-from r2seg_agent.report.models import Measurements
+from r2seg_agent.method.models import Measurements
 
 MISSING = "–"
 """What stands where there is no number."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from r2seg_agent.method.models import SearchRound
 from r2seg_agent.report.captions import SYNTHETIC_BANNER
 from r2seg_agent.report.format import (
     MISSING,
@@ -18,7 +19,7 @@ from r2seg_agent.report.format import (
     format_window,
     plural,
 )
-from r2seg_agent.report.models import Report, SearchRound, TargetReport
+from r2seg_agent.report.models import Report, TargetReport
 from r2seg_agent.report.place import organ_name
 from r2seg_agent.report.rejections import rejected_groups, rejected_of
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from r2seg_agent.imaging.geometry import Index3
 from r2seg_agent.imaging.volume import Mask
-from r2seg_agent.report.models import Candidate, Finding
+from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.store.artifacts import ArtifactStore
 
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from r2seg_agent.imaging.geometry import Box, bounding_box
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.method.models import Measurements
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.report.diameters import in_plane_diameters
-from r2seg_agent.report.models import Measurements
 from r2seg_agent.report.place import place
 from r2seg_agent.report.planes import axial_axis
 

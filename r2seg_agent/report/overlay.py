@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.atomic import write_bytes_atomic
+from r2seg_agent.files import write_bytes_atomic
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.report import canvas, captions
 from r2seg_agent.report.canvas import Outline, Panel
 from r2seg_agent.report.format import plural
-from r2seg_agent.report.models import Candidate, Finding, Report, TargetReport
+from r2seg_agent.report.models import Report, TargetReport
 from r2seg_agent.report.planes import planes
 from r2seg_agent.report.rejections import rejected_of
 from r2seg_agent.report.scene import Scene, display_window, finding_panels, nothing_panels, slice_panel

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from r2seg_agent.report.models import Candidate, SearchRound, TargetReport
+from r2seg_agent.method.models import Candidate, SearchRound
+from r2seg_agent.report.models import TargetReport
 
 GATE_WORDS: Mapping[str, str] = MappingProxyType(
     {

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from r2seg_agent.imaging.geometry import Box, Index3
 from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.imaging.window import percentile_window
+from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.report import canvas
 from r2seg_agent.report.canvas import Outline, Panel, View
 from r2seg_agent.report.diameters import in_plane_diameters
-from r2seg_agent.report.models import Candidate, Finding
 from r2seg_agent.report.organ_index import organ_index
 from r2seg_agent.report.planes import Plane, axial_axis, planes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import JsonValue, TypeAdapter
 
-from r2seg_agent.atomic import write_text_atomic
+from r2seg_agent.files import write_text_atomic
 from r2seg_agent.report.markdown import report_markdown
 from r2seg_agent.report.models import Report
 
@@ -39,7 +39,7 @@ def report_schema() -> dict[str, JsonValue]:
 
 
 def report_schema_text() -> str:
-    """What `docs/report.schema.json` must hold."""
+    """What `docs/develop/report.schema.json` must hold."""
     return _canonical(report_schema())
 
 

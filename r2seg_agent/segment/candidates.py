@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry, bounding_box
+from r2seg_agent.imaging.granulometry import Split, contact_areas_mm2, split_by_thickness
 from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.reason.anchors.granulometry import Split, contact_areas_mm2, split_by_thickness
 
 PROBABILITY_THRESHOLD = 0.5
 """τ_tumor of method.md §2."""

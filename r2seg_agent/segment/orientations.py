@@ -15,7 +15,6 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry, Index3, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.segment.handing_on import HandingOn
 from r2seg_agent.segment.protocol import (
     Encoded,
     Prompt,
@@ -24,6 +23,7 @@ from r2seg_agent.segment.protocol import (
     ShowsProgress,
 )
 from r2seg_agent.segment.smoothing import pool, unpooled
+from r2seg_agent.segment.wrapper import HandingOn
 
 AXES: Final[tuple[tuple[int, int, int], ...]] = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
 """Which array axes (0 = z, 1 = y, 2 = x) become slices, rows and columns: axial, coronal, sagittal as stored."""

@@ -120,7 +120,7 @@ def _checked(name: str, found: object) -> Segmenter:
         lacking = [m for m in ("info", "check", "encode", "segment") if not hasattr(found, m)]
         raise MissingDependencyError(
             f"the plug-in `{name}` made a {type(found).__name__}, which is no segmenter: it lacks {', '.join(lacking)}",
-            "See the protocol `Segmenter` and the template in docs/models.md.",
+            "See the protocol `Segmenter` and the template in docs/guide/models.md.",
         )
     if found.info.ndim == 2:
         from r2seg_agent.segment.slices import SliceBySlice

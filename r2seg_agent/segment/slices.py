@@ -12,13 +12,13 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.segment.handing_on import HandingOn
 from r2seg_agent.segment.protocol import (
     Encoded,
     Prompt,
     Segmenter,
     SegmenterInfo,
 )
+from r2seg_agent.segment.wrapper import HandingOn
 
 
 @runtime_checkable

@@ -15,10 +15,10 @@ from typing import Literal, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import JsonValue, ValidationError
 
-from r2seg_agent.atomic import write_bytes_atomic
 from r2seg_agent.errors import InputError, RunFailedError, RunIsOpenError
+from r2seg_agent.files import write_bytes_atomic
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.report.models import OutcomeKind
+from r2seg_agent.outcomes import OutcomeKind
 
 RunKind = Literal["find", "chat"]
 RunStatus = Literal["running", "stopped", "finished", "failed"]

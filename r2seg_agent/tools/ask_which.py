@@ -9,8 +9,8 @@ from langgraph.types import Command
 from pydantic import Field
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
-from r2seg_agent.tools.on_table import choice_of, table_of
+from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools.referents import choice_of, table_of
 
 MAX_CHOICES = 12
 

@@ -7,7 +7,7 @@ from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.roi import ROI, build_rois, whole_image
-from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.state import Stage
 
 

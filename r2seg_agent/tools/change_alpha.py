@@ -9,7 +9,7 @@ from r2seg_agent.frozen import Frozen
 from r2seg_agent.reject.calibration import Calibration, cases_needed, smallest_p
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.format import plural
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
 
 
 class ChangeAlphaResult(Frozen):

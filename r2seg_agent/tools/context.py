@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Volume
-from r2seg_agent.presets import WHOLE_METHOD, Parts
+from r2seg_agent.method.models import ImageInfo
+from r2seg_agent.method.presets import WHOLE_METHOD, Parts
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
@@ -19,7 +20,6 @@ from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.identity import require_calibration, run_identity
 from r2seg_agent.reject.settings import RejectSettings
-from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.reject.settings import PAPER_LABEL, ModeGuarantee
 from r2seg_agent.report.format import format_equals
-from r2seg_agent.report.models import Candidate, SearchRound
 from r2seg_agent.report.rejections import GATE_WORDS, rejection_reason
 
 

@@ -10,6 +10,7 @@ from langgraph.types import Command
 from pydantic import Field
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.method.models import Finding
 from r2seg_agent.report.format import (
     format_diameters,
     format_intensity,
@@ -17,9 +18,8 @@ from r2seg_agent.report.format import (
     format_size,
     plural,
 )
-from r2seg_agent.report.models import Finding
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
-from r2seg_agent.tools.evidence import all_findings, finding_by_number, rejected_candidates
+from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools.lookup import all_findings, finding_by_number, rejected_candidates
 
 MAX_DESCRIBED = 10
 """Findings that are told in one answer; the table of findings has them all."""

@@ -11,24 +11,24 @@ from langgraph.types import Command
 from pydantic import Field
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.settings import describe_mode
 from r2seg_agent.report.format import format_ml, plural
 from r2seg_agent.report.masks import candidate_mask
-from r2seg_agent.report.models import Candidate, SearchRound
 from r2seg_agent.report.place import place
 from r2seg_agent.report.rejections import rejection_reason
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.decision_words import kept_because, rejected_because
-from r2seg_agent.tools.evidence import (
+from r2seg_agent.tools.lookup import (
     all_findings,
     finding_by_number,
     place_of_candidate,
     rejected_candidates,
     rounds_in,
 )
-from r2seg_agent.tools.on_table import target_of
+from r2seg_agent.tools.referents import target_of
 from r2seg_agent.tools.state import SearchState, TargetState
 
 MAX_REASONS = 5

@@ -11,8 +11,8 @@ from pydantic import Field
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason import anatomy
-from r2seg_agent.segment.search import NEAR_MM
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.segment.rois import NEAR_MM
+from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
 
 MAX_LISTED = 15

@@ -6,11 +6,11 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.report.models import Finding
+from r2seg_agent.method.models import Finding
 from r2seg_agent.report.planes import axial_axis, is_picture
-from r2seg_agent.tools._use import Runtime, answer, context_of, search_of
+from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.evidence import finding_by_number
+from r2seg_agent.tools.lookup import finding_by_number
 
 
 class LocateFindingResult(Frozen):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from langchain_core.tools import tool
 from langgraph.types import Command
 
-from r2seg_agent import __version__
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.store.refs import ArtifactRef
-from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.context import Context
+from r2seg_agent.version import __version__
 
 
 class LocateOrgansResult(Frozen):

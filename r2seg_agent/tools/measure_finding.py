@@ -7,11 +7,11 @@ from langgraph.types import Command
 from pydantic import TypeAdapter
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.method.models import Finding, SearchRound
 from r2seg_agent.report.masks import candidate_mask
 from r2seg_agent.report.measurements import measure
-from r2seg_agent.report.models import Finding, SearchRound
 from r2seg_agent.segment.features import prominence
-from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import TargetState
 

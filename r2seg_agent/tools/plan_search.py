@@ -10,11 +10,11 @@ from pydantic import Field
 
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reason.grounding import not_said
-from r2seg_agent.reason.offline import plan_request
+from r2seg_agent.reason.language.grounding import not_said
+from r2seg_agent.reason.language.plan_request import plan_request
 from r2seg_agent.reason.plan import AnatomyPlan, PlanSet
 from r2seg_agent.segment.checks import check_plan
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import KEEP_IMAGE, SearchState, TargetState
 

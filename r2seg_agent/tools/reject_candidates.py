@@ -6,14 +6,14 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.reject.decide import Decided, judge
 from r2seg_agent.reject.evidence import gather_evidence
 from r2seg_agent.reject.gates import candidate_gates, case_gates, gates_of_mode
 from r2seg_agent.reject.profile import ScanProfile, measure_profile, profile_warnings
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
-from r2seg_agent.report.models import Candidate, SearchRound
-from r2seg_agent.segment.search import search_mask
-from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.segment.rois import search_mask
+from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.regions import StoredRegions, load_regions
 from r2seg_agent.tools.state import TargetState
@@ -116,7 +116,7 @@ def _profile(context: Context, state: TargetState, stored: StoredRegions) -> Sca
 def _unlike_the_calibration(context: Context, one: SearchRound, settings: RejectSettings) -> tuple[str, ...]:
     if settings.mode != "conformal" or context.calibration is None or one.profile is None:
         return ()
-    return profile_warnings(context.calibration, one.profile)
+    return profile_warnings(context.calibration.profiles, one.profile)
 
 
 def _candidates(

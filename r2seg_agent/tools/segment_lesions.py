@@ -6,17 +6,17 @@ import numpy as np
 from langchain_core.tools import tool
 from langgraph.types import Command
 
-from r2seg_agent import __version__
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reject.gates import presence_gates
 from r2seg_agent.segment.candidates import MAX_CANDIDATES, find_candidates
 from r2seg_agent.segment.features import anchor_statistics, describe
-from r2seg_agent.segment.search import search_mask, search_mask_on_grid, segment_rois, union_box
+from r2seg_agent.segment.rois import search_mask, search_mask_on_grid, segment_rois, union_box
 from r2seg_agent.store.refs import ArtifactRef
-from r2seg_agent.tools._use import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.regions import StoredRegions, store_regions
 from r2seg_agent.tools.state import TargetState
+from r2seg_agent.version import __version__
 
 MAX_PIECES = 5_000
 """Most pieces of a mask of the whole image that are told apart; those with the smallest score are dropped, counted."""

@@ -10,17 +10,17 @@ from langgraph.types import Command
 from pydantic import Field
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.report.canvas import Outline
 from r2seg_agent.report.masks import candidate_mask, lesion_labels
-from r2seg_agent.report.models import Candidate, Finding
 from r2seg_agent.report.overlay import draw_slice
 from r2seg_agent.report.planes import Plane, planes
 from r2seg_agent.report.scene import Scene, display_window, middle_of, rejected_outline
 from r2seg_agent.store.refs import ArtifactRef
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.evidence import all_findings, finding_by_number, rejected_candidates
-from r2seg_agent.tools.on_table import target_of
+from r2seg_agent.tools.lookup import all_findings, finding_by_number, rejected_candidates
+from r2seg_agent.tools.referents import target_of
 from r2seg_agent.tools.state import SearchState, TargetState
 
 

@@ -11,11 +11,12 @@ from langgraph.graph.message import add_messages
 from pydantic import JsonValue
 from typing_extensions import TypedDict
 
-from r2seg_agent.choices import chosen
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.method.models import ImageInfo
+from r2seg_agent.outcomes import OutcomeKind
+from r2seg_agent.reason.language.choices import chosen
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import ROI, WidenStep, widen
-from r2seg_agent.report.models import ImageInfo, OutcomeKind
 from r2seg_agent.store.refs import ArtifactRef
 
 KEEP_IMAGE = "search this"

@@ -6,13 +6,13 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.method.models import SearchRound
 from r2seg_agent.reason import anatomy
 from r2seg_agent.reject.settings import describe_mode
 from r2seg_agent.report.format import format_size, plural
-from r2seg_agent.report.models import SearchRound
-from r2seg_agent.tools._use import Runtime, answer, context_of, search_of
+from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.evidence import findings_of, rounds_in
+from r2seg_agent.tools.lookup import findings_of, rounds_in
 from r2seg_agent.tools.state import SearchState, TargetState
 
 MAX_TURNS = 8

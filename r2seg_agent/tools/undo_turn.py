@@ -9,9 +9,9 @@ from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.report.format import plural
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.evidence import findings_of
+from r2seg_agent.tools.lookup import findings_of
 from r2seg_agent.tools.state import SearchState, Turn
 
 RESTORED = ("targets", "excluded", "question", "choices", "focus", "alpha")

@@ -9,7 +9,7 @@ from langgraph.types import Command
 from pydantic import Field
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.tools._use import Runtime, ToolUseError, answer, context_of, search_of, target_at
+from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of, target_at
 from r2seg_agent.tools.state import next_round
 
 

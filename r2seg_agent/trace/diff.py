@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
+from r2seg_agent.method.models import Candidate
 from r2seg_agent.report.format import format_equals
-from r2seg_agent.report.models import Candidate, Report
+from r2seg_agent.report.models import Report
 from r2seg_agent.trace.events import Event
 from r2seg_agent.trace.run import TracedRun
 from r2seg_agent.trace.sentences import sentence

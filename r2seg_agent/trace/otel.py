@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
-from r2seg_agent.atomic import write_text_atomic
 from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
+from r2seg_agent.files import write_text_atomic
 from r2seg_agent.trace.payloads import ModelCall, payload
 from r2seg_agent.trace.run import TracedRun
 from r2seg_agent.trace.sentences import sentence

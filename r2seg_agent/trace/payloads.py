@@ -1,4 +1,4 @@
-"""The typed contents of `Event.data`, one model per kind: the published schema of a trace (docs/trace.schema.json)."""
+"""The typed contents of `Event.data`, one model per kind: the published schema (docs/develop/trace.schema.json)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from r2seg_agent.errors import RunFailedError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.method.models import ImageInfo
+from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.report.models import ImageInfo, OutcomeKind
 from r2seg_agent.store.refs import ArtifactKind
 from r2seg_agent.trace.events import Event, EventKind
 

@@ -5,7 +5,7 @@ names, DICOM person names (A^B), names after a title or after "patient:", "name:
 sizes ("12 mm", "150000 mm3"), levels ("alpha 0.01"), vertebrae ("L4/L5"), series numbers, times of day.
 
 It is a filter by patterns, not an anonymiser: a bare name in running text ("Smith has a nodule"), or one in lower case
-without a label, passes. docs/privacy.md says so to the user.
+without a label, passes. docs/guide/privacy.md says so to the user.
 """
 
 from __future__ import annotations

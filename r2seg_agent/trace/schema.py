@@ -1,4 +1,4 @@
-"""The JSON schema of one line of `trace.jsonl`: `python -m r2seg_agent.trace.schema docs/trace.schema.json`."""
+"""The JSON schema of one line of `trace.jsonl`: `python -m r2seg_agent.trace.schema docs/develop/trace.schema.json`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from r2seg_agent.atomic import write_text_atomic
+from r2seg_agent.files import write_text_atomic
 from r2seg_agent.trace.events import TRACE_SCHEMA_VERSION, Event
 from r2seg_agent.trace.payloads import PAYLOADS
 
@@ -36,7 +36,7 @@ def trace_schema() -> dict[str, JsonValue]:
 
 
 def trace_schema_text() -> str:
-    """What `docs/trace.schema.json` must hold."""
+    """What `docs/develop/trace.schema.json` must hold."""
     return json.dumps(trace_schema(), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from r2seg_agent.errors import RunFailedError
+from r2seg_agent.method.models import SearchRound
 from r2seg_agent.report.format import format_ml, format_p, format_score, plural
-from r2seg_agent.report.models import SearchRound
 from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.trace.run import TracedRun
 from r2seg_agent.trace.sentences import points, sentence, who

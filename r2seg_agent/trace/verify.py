@@ -16,9 +16,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from r2seg_agent.errors import R2SegError, RunFailedError
-from r2seg_agent.hashing import file_sha256
+from r2seg_agent.files import file_sha256
+from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.reject.decide import Decided, judge
-from r2seg_agent.report.models import Candidate, Report, SearchRound
+from r2seg_agent.report.models import Report
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.trace.artifacts_check import artifact_problem, references

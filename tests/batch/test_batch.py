@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from batch_workers import act, jobs_for, marks, untimed
-from small_case import write_case
+from helpers.batch_workers import act, jobs_for, marks, untimed
+from helpers.small_case import write_case
 
 from r2seg_agent.batch.journal import Journal, read_rows
 from r2seg_agent.batch.row import CaseRow, make_jobs
@@ -21,7 +21,7 @@ from r2seg_agent.batch.summary import summarise
 from r2seg_agent.batch.table import case_q_values, write_table
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import BudgetError, InputError
-from r2seg_agent.preparation import RunOptions
+from r2seg_agent.runs.prepare import RunOptions
 
 
 def test_a_bad_case_of_every_kind_touches_only_itself(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_killed_driver_loses_nothing_that_was_reported(tmp_path: Path) -> None
     listed.write_text(json.dumps([job.model_dump(mode="json") for job in jobs]))
     script = (
         "import json, sys, pathlib\n"
-        "from batch_workers import act\n"
+        "from helpers.batch_workers import act\n"
         "from r2seg_agent.batch.row import Job\n"
         "from r2seg_agent.batch.run import run_batch\n"
         "if __name__ == '__main__':\n"
@@ -159,7 +159,7 @@ def test_the_command_searches_real_scans_and_replays_one_alone(tmp_path: Path) -
     from typer.testing import CliRunner
 
     from r2seg_agent.cli.main import app
-    from r2seg_agent.graphs.replay import replay_run
+    from r2seg_agent.runs.replay import replay_run
     from r2seg_agent.trace.run import open_run
 
     rows = []

@@ -8,20 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from batch_workers import act, tell_surroundings
-from small_case import write_case
+from helpers.batch_workers import act, tell_surroundings
+from helpers.small_case import write_case
 
 from r2seg_agent.batch.gpus import gpu_shares
 from r2seg_agent.batch.local import run_local
 from r2seg_agent.batch.row import Job, make_jobs
-from r2seg_agent.batch.work import run_job
+from r2seg_agent.batch.run_case import run_job
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import InputError, RunFailedError
-from r2seg_agent.loaded import LoadedModels
-from r2seg_agent.preparation import RunOptions
 from r2seg_agent.reason.anchors.hounsfield import HounsfieldSource
 from r2seg_agent.reject.calibration import CalibrationIdentity, CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration
+from r2seg_agent.runs.loaded import LoadedModels
+from r2seg_agent.runs.prepare import RunOptions
 from r2seg_agent.segment.contrast import ContrastSegmenter
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_totalseg"
@@ -92,11 +92,11 @@ def test_a_crash_at_every_case_costs_each_case_alone(tmp_path: Path) -> None:
 
 def test_models_are_loaded_once_for_all_cases_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The networks of TotalSegmentator and the segmenter are made at the first case; the second finds them."""
-    from r2seg_agent.reason.anchors import totalseg_networks
+    from r2seg_agent.reason.anchors.totalseg import networks as totalseg_networks
     from r2seg_agent.segment import registry
 
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(TINY))
-    monkeypatch.setattr("r2seg_agent.batch.work._loaded", LoadedModels())
+    monkeypatch.setattr("r2seg_agent.batch.run_case._loaded", LoadedModels())
     made: list[str] = []
     load, contrast = totalseg_networks._load_predictor, registry.SEGMENTERS["contrast"]
     monkeypatch.setattr(totalseg_networks, "_load_predictor", lambda *given: (made.append("networks"), load(*given))[1])

@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_workers import act, jobs_for, marks, untimed
-from ray_nodes import Nodes, act_more, children, nodes
-from small_case import write_case
+from helpers.batch_workers import act, jobs_for, marks, untimed
+from helpers.ray_nodes import Nodes, act_more, children, nodes
+from helpers.small_case import write_case
 
-from r2seg_agent.batch.engine import engine_named
+from r2seg_agent.batch.engines import engine_named
 from r2seg_agent.batch.journal import read_rows
 from r2seg_agent.batch.ray_cluster import ray_engine, run_ray, settings_of
 from r2seg_agent.batch.row import CaseRow, Job, make_jobs
 from r2seg_agent.batch.run import run_batch
+from r2seg_agent.batch.run_case import run_job
 from r2seg_agent.batch.table import TIMES
-from r2seg_agent.batch.work import run_job
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import BudgetError, InputError, MissingDependencyError, RunFailedError
-from r2seg_agent.preparation import RunOptions
+from r2seg_agent.runs.prepare import RunOptions
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is missing (extra `ray`)"),

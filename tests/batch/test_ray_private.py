@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_workers import act, untimed
+from helpers.batch_workers import act, untimed
 
 from r2seg_agent.batch.journal import read_rows
 from r2seg_agent.batch.ray_link import TEMP_PREFIX, remove_left_over
 from r2seg_agent.batch.row import Job, make_jobs
 from r2seg_agent.batch.run import run_batch
 from r2seg_agent.datasets.case import Case
-from r2seg_agent.preparation import RunOptions
+from r2seg_agent.runs.prepare import RunOptions
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or sys.platform != "linux",
@@ -31,7 +31,7 @@ needs_ray = pytest.mark.skipif(
 
 DRIVER = """
 import json, pathlib, signal, sys, threading
-from batch_workers import act
+from helpers.batch_workers import act
 from r2seg_agent.batch.ray_cluster import ray_engine
 from r2seg_agent.batch.row import Job
 from r2seg_agent.batch.run import run_batch

@@ -1,5 +1,5 @@
-"""The scripts of docs/slurm, run as Slurm would run them: with its variables, a `srun` that starts every node here, and
-a network that has nothing but loopback."""
+"""The scripts of docs/guide/slurm, run as Slurm would run them: with its variables, a `srun` that starts every node
+here, and a network that has nothing but loopback."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import time
 from pathlib import Path
 
 import pytest
-from batch_workers import act
-from small_case import write_case
+from helpers.batch_workers import act
+from helpers.small_case import write_case
 
 from r2seg_agent.batch.row import make_jobs
 from r2seg_agent.batch.run import run_batch
 from r2seg_agent.datasets.case import Case
-from r2seg_agent.preparation import RunOptions
+from r2seg_agent.runs.prepare import RunOptions
 
-SCRIPTS = Path(__file__).parents[2] / "docs" / "slurm"
+SCRIPTS = Path(__file__).parents[2] / "docs" / "guide" / "slurm"
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is missing")
 
 SRUN = """#!{python}
@@ -127,7 +127,7 @@ def test_slurms_warning_before_the_time_limit_stops_the_batch_in_peace(tmp_path:
 
 
 def test_parts_on_disks_of_their_own_come_together(tmp_path: Path) -> None:
-    """As docs/scale.md has it: journals and runs are copied into one folder, and the whole is called for it."""
+    """As scale.md has it: journals and runs are copied into one folder, and the whole is called for it."""
     cases = []
     for number in range(5):
         (tmp_path / f"{number}.nii").touch()

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_workers import act, find_in_little_memory, find_slowly, untimed
-from small_case import GEOMETRY, ball_volume, write_case
+from helpers.batch_workers import act, find_in_little_memory, find_slowly, untimed
+from helpers.small_case import GEOMETRY, ball_volume, write_case
 from typer.testing import CliRunner
 
 from r2seg_agent.batch.journal import Journal, read_rows
@@ -28,7 +28,7 @@ from r2seg_agent.datasets.case import Case
 from r2seg_agent.datasets.read import read_cases
 from r2seg_agent.errors import BudgetError, InputError, RunFailedError
 from r2seg_agent.imaging.write import write_label_map, write_volume
-from r2seg_agent.preparation import RunOptions
+from r2seg_agent.runs.prepare import RunOptions
 
 TESTS = Path(__file__).parents[1]
 REQUEST = "find a liver lesion"
@@ -70,7 +70,7 @@ def _same_results(out: Path, other: Path) -> None:
 def _driver(table: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
     script = (
         "import sys, pathlib\n"
-        "from batch_workers import find_slowly\n"
+        "from helpers.batch_workers import find_slowly\n"
         "from test_survives import _jobs, run_batch\n"
         "if __name__ == '__main__':\n"
         "    run_batch(_jobs(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), workers=int(sys.argv[3]), "

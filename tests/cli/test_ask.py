@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r2seg_agent.choices import chosen
 from r2seg_agent.cli._ask import ask
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.phantom import LesionSpec, make_phantom
-from r2seg_agent.pipeline import RunOptions, run_find
+from r2seg_agent.reason.language.choices import chosen
+from r2seg_agent.runs.api import RunOptions, run_find
 
 CHOICES = ("liver", "left kidney", "right kidney")
 

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from broken_inputs import BROKEN, BrokenInput
+from helpers.broken_inputs import BROKEN, BrokenInput
 
-from r2seg_agent import __version__
 from r2seg_agent.cli.main import main
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.phantom import LesionSpec, make_phantom
+from r2seg_agent.version import __version__
 
 
 class Ran(NamedTuple):

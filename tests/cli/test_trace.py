@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from traced_runs import Case, copied
+from helpers.traced_runs import Case, copied
 from typer.testing import CliRunner
 
 from r2seg_agent.cli.main import app

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_case import GEOMETRY, ball_volume, small_options
+from helpers.small_case import GEOMETRY, ball_volume, small_options
 
 from r2seg_agent.datasets.case import Wanted
 from r2seg_agent.datasets.read import read_dataset
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.masks import read_reference
 from r2seg_agent.imaging.write import write_label_map, write_volume
-from r2seg_agent.pipeline import run_find
 from r2seg_agent.reason.anchors.masks import MaskSource
+from r2seg_agent.runs.api import run_find
 
 LIVER = {"background": 0, "liver": 1, "cancer": 2}
 

@@ -1,6 +1,6 @@
 """Adversarial cases end to end: none reaches a file it should not, none changes a number, each ends by name.
 
-The cases are in `tests/adversaries.py`; docs/agent.md shows them as a table, checked here line by line.
+The cases are in `tests/adversaries.py`; docs/develop/agent.md shows them as a table, checked here line by line.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from adversaries import CASES, Case
-from fake_openai import FakeOpenAI, Reply
-from scripted import ScriptedChatModel, no_sleep, scripted_planner
-from small_case import small_options, write_case
+from helpers.adversaries import CASES, Case
+from helpers.fake_openai import FakeOpenAI, Reply
+from helpers.scripted import ScriptedChatModel, no_sleep, scripted_planner
+from helpers.small_case import small_options, write_case
 
 from r2seg_agent.errors import BudgetError, R2SegError
-from r2seg_agent.graphs.happenings import Words
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
 from r2seg_agent.graphs.planners.choose import choose_planner
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
 from r2seg_agent.graphs.planners.retry import Backoff
 from r2seg_agent.graphs.planners.settings import PlannerSettings
-from r2seg_agent.graphs.session import Session
-from r2seg_agent.pipeline import open_chat, reopen
-from r2seg_agent.report.models import OutcomeKind
+from r2seg_agent.outcomes import OutcomeKind
+from r2seg_agent.runs.api import open_chat, reopen
+from r2seg_agent.runs.session import Session
+from r2seg_agent.runs.session_events import Words
 from r2seg_agent.tools import ALL_TOOLS
 from r2seg_agent.tools.measure_finding import FINDINGS
 from r2seg_agent.trace.events import Event
 from r2seg_agent.trace.recorder import read_trace
 
-DOCS = Path(__file__).parents[2] / "docs" / "agent.md"
+DOCS = Path(__file__).parents[2] / "docs" / "develop" / "agent.md"
 FORBIDDEN = ("/etc/passwd", "/etc/shadow", "secret.txt")
 NEVER = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.remove", "shutil.rmtree", "os.fork")
 

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from helpers.small_case import open_small_chat
 from langchain_core.messages import AnyMessage
 from langchain_core.tools import BaseTool
-from small_case import open_small_chat
 
-from r2seg_agent.graphs.happenings import Asked, Pictured, Said, SessionEvent, ToolStarted, TurnEnded
 from r2seg_agent.graphs.planner import PlannerKind, PlannerReply
-from r2seg_agent.graphs.session import Session
-from r2seg_agent.pipeline import reopen
-from r2seg_agent.reason.offline import plan_request
+from r2seg_agent.reason.language.plan_request import plan_request
 from r2seg_agent.reason.plan_file import dump_plan
 from r2seg_agent.reject.gates import GateSettings
+from r2seg_agent.runs.api import reopen
+from r2seg_agent.runs.session import Session
+from r2seg_agent.runs.session_events import Asked, Pictured, Said, SessionEvent, ToolStarted, TurnEnded
 from r2seg_agent.trace.recorder import read_trace
 
 NOTHING_PASSES = GateSettings(max_elongation=1.0, max_flatness=1.0)

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from small_case import small_options, write_case
+from helpers.small_case import small_options, write_case
 
 from r2seg_agent.cli import main as cli
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
-from r2seg_agent.graphs import checkpoints
-from r2seg_agent.pipeline import FindResult, run_find, run_resume
+from r2seg_agent.runs import checkpoints
+from r2seg_agent.runs.api import FindResult, run_find, run_resume
 from r2seg_agent.store.runs import list_runs, run_folder
 from r2seg_agent.trace.recorder import read_trace
 

@@ -1,4 +1,4 @@
-"""What leaves the machine, caught by a server on loopback, against the list in docs/privacy.md."""
+"""What leaves the machine, caught by a server on loopback, against the list in docs/guide/privacy.md."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversaries import _dicom_like_an_order, _header_like_an_order, _named_like_an_order
-from fake_openai import FakeOpenAI, Reply, Request, call, text
-from scripted import no_sleep
-from small_case import small_options, write_case
+from helpers.adversaries import _dicom_like_an_order, _header_like_an_order, _named_like_an_order
+from helpers.fake_openai import FakeOpenAI, Reply, Request, call, text
+from helpers.scripted import no_sleep
+from helpers.small_case import small_options, write_case
 
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
 from r2seg_agent.graphs.planners.choose import choose_planner
 from r2seg_agent.graphs.planners.settings import PlannerSettings
 from r2seg_agent.graphs.prompting import STATE_TAG, Picture, planner_messages, with_pictures
-from r2seg_agent.pipeline import open_chat
 from r2seg_agent.prompts import prompt_file
+from r2seg_agent.runs.api import open_chat
 
-DOCS = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+DOCS = (Path(__file__).parents[2] / "docs" / "guide" / "privacy.md").read_text(encoding="utf-8")
 DONE = text("Done.")
 CONVERSATION: tuple[tuple[str, tuple[Reply, ...]], ...] = (
     ("find a liver lesion", (call("plan_search", targets=["liver lesion"]), DONE)),

@@ -25,9 +25,9 @@ from r2seg_agent.graphs.prompting import (
 )
 from r2seg_agent.graphs.state_summary import state_summary
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.method.models import ImageInfo
 from r2seg_agent.prompts import prompt_file
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.tools.plan_search import plan_search
 from r2seg_agent.tools.state import SearchState, TargetState, Turn
 from r2seg_agent.trace.redact import plain_text

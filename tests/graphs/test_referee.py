@@ -6,8 +6,9 @@ import pytest
 
 from r2seg_agent.graphs.referee import is_exhausted, overall_outcome, verdict
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.method.models import ImageInfo
+from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.report.models import ImageInfo, OutcomeKind
 from r2seg_agent.tools.context import Budget
 from r2seg_agent.tools.state import SearchState, Stage, TargetState
 

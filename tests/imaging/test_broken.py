@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from broken_inputs import BROKEN, BrokenInput, good_image
+from helpers.broken_inputs import BROKEN, BrokenInput, good_image
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.masks import read_label_map

@@ -6,11 +6,11 @@ import random
 from contextlib import suppress
 from pathlib import Path
 
-import dicom_files
 import numpy as np
 import pytest
 import SimpleITK
-from broken_inputs import SHAPE, body, save_nifti
+from helpers import dicom_files
+from helpers.broken_inputs import SHAPE, body, save_nifti
 from PIL import Image
 
 from r2seg_agent.errors import InputError

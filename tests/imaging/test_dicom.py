@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dicom_files
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from broken_inputs import body
+from helpers import dicom_files
+from helpers.broken_inputs import body
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from broken_inputs import SHAPE, body, good_image, save_nifti
+from helpers.broken_inputs import SHAPE, body, good_image, save_nifti
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
-from broken_inputs import AFFINE, SHAPE, body, edit_header, save_nifti
+from helpers.broken_inputs import AFFINE, SHAPE, body, edit_header, save_nifti
 from PIL import Image
 
 from r2seg_agent.errors import InputError

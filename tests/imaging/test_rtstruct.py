@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dicom_files
 import numpy as np
 import pytest
+from helpers import dicom_files
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon

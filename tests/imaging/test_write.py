@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import dicom_files
 import highdicom
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from broken_inputs import body
+from helpers import dicom_files
+from helpers.broken_inputs import body
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

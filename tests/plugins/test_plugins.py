@@ -15,9 +15,9 @@ from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.phantom import LesionSpec, make_phantom
-from r2seg_agent.pipeline import FindOptions, run_find
 from r2seg_agent.plugins import ANCHOR_GROUP, SEGMENTER_GROUP, plugins
 from r2seg_agent.reason.anchors.choose import anchor_source
+from r2seg_agent.runs.api import FindOptions, run_find
 from r2seg_agent.segment.registry import segmenter
 
 EXAMPLE = Path(__file__).parents[1] / "data" / "plugin_example"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.reason import concepts
-from r2seg_agent.reason.offline import plan_request
+from r2seg_agent.reason.language.plan_request import plan_request
 from r2seg_agent.reason.plan_file import MAX_PLAN_BYTES, dump_plan, load_plan, parse_plan
 
 PLAN = plan_request("left kidney tumor", "CT").plans[0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSourceInfo
-from r2seg_agent.reason.offline import plan_request
+from r2seg_agent.reason.language.plan_request import plan_request
 from r2seg_agent.reason.roi import MAX_ROUNDS, build_rois, rois_around, widen
 
 INFO = AnchorSourceInfo(name="test", version="1", kind="masks", stand_in=False, licence="", modalities=("CT",))

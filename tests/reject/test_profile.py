@@ -73,7 +73,7 @@ def test_scans_like_the_calibrations_are_seldom_warned_about(n: int) -> None:
 def test_what_is_different_is_said(changes: dict[str, object], words: str) -> None:
     rng = np.random.default_rng(7)
     calibration = calibration_of([drawn(rng) for _ in range(60)])
-    said = " ".join(profile_warnings(calibration, drawn(rng, **changes)))
+    said = " ".join(profile_warnings(calibration.profiles, drawn(rng, **changes)))
     assert words in said
 
 
@@ -82,7 +82,7 @@ def test_a_scan_in_the_middle_is_not_warned_about_and_tiny_differences_are_none(
     calibration = calibration_of([drawn(rng) for _ in range(60)])
     middle = drawn(rng, noise_sd=12.0, noise_fwhm_mm=(3.3, 2.2, 2.2), anchor_median=100.0, anchor_mad=13.0)
     middle = middle.model_copy(update={"anchor_ml": 1500.0, "spacing_mm": (2.5, 0.81, 0.8)})
-    assert profile_warnings(calibration, middle) == ()
+    assert profile_warnings(calibration.profiles, middle) == ()
 
 
 def test_the_test_does_not_depend_on_units() -> None:
@@ -99,9 +99,9 @@ def test_the_test_does_not_depend_on_units() -> None:
 def test_what_could_not_be_checked_is_said() -> None:
     rng = np.random.default_rng(10)
     bare = build_calibration(IDENTITY, [CaseScores(case="c", patient="p", scores=(1.0,))])
-    assert "no scan profiles" in profile_warnings(bare, drawn(rng))[0]
+    assert "no scan profiles" in profile_warnings(bare.profiles, drawn(rng))[0]
     calibration = calibration_of([drawn(rng) for _ in range(30)])
-    assert "only 12 voxels" in profile_warnings(calibration, drawn(rng, n_voxels=12))[0]
+    assert "only 12 voxels" in profile_warnings(calibration.profiles, drawn(rng, n_voxels=12))[0]
 
 
 def test_a_profile_is_measured_inside_the_anchor() -> None:

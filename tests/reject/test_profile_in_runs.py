@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traced_runs import Case
+from helpers.traced_runs import Case
 
 from r2seg_agent.cli._answer import print_answer
-from r2seg_agent.pipeline import FindResult
 from r2seg_agent.reject.calibration_file import load_calibration
 from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.report.models import Report
+from r2seg_agent.runs.api import FindResult
 from r2seg_agent.trace.run import open_run
 from r2seg_agent.trace.verify import verify_run
 

@@ -9,20 +9,13 @@ import pytest
 
 from r2seg_agent.imaging.geometry import Box, Geometry, bounding_box
 from r2seg_agent.imaging.volume import Volume
+from r2seg_agent.method.models import Candidate, Finding, ImageInfo, SearchRound
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import ROI
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.report.measurements import measure
-from r2seg_agent.report.models import (
-    Candidate,
-    Finding,
-    ImageInfo,
-    RejectInfo,
-    Report,
-    SearchRound,
-    TargetReport,
-)
+from r2seg_agent.report.models import RejectInfo, Report, TargetReport
 from r2seg_agent.segment.candidates import CandidateFeatures
 from r2seg_agent.segment.protocol import SegmenterInfo
 from r2seg_agent.store.refs import ArtifactRef

@@ -13,7 +13,7 @@ from r2seg_agent.report.models import Report
 from r2seg_agent.report.truth import evaluate
 from r2seg_agent.report.writers import report_schema, report_schema_text, write_report_json, write_report_md
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "develop"
 
 
 def test_json_reads_back_exactly_and_is_the_same_bytes_twice(tmp_path, make_report, labels):
@@ -40,7 +40,7 @@ def test_a_report_is_valid_under_its_schema_and_a_broken_one_is_not(tmp_path, ma
 
 def test_the_schema_in_the_docs_is_current():
     assert (DOCS / "report.schema.json").read_text(encoding="utf-8") == report_schema_text(), (
-        "run: python -m r2seg_agent.report.schema docs/report.schema.json"
+        "run: python -m r2seg_agent.report.schema docs/develop/report.schema.json"
     )
 
 

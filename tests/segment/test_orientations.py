@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from lite_medsam_models import random_model
+from helpers.lite_medsam_models import random_model
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Geometry

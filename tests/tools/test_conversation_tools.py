@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.small_case import open_small_chat
 from langchain.tools import ToolRuntime
 from langgraph.types import Command
 from PIL import Image
-from small_case import open_small_chat
 
-from r2seg_agent.graphs.session import Session
 from r2seg_agent.reason.anchors.masks import MaskSource
 from r2seg_agent.reject.calibration import CaseScores, build_calibration
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.settings import ModeGuarantee, RejectSettings
+from r2seg_agent.runs.session import Session
 from r2seg_agent.segment.features import prominence
 from r2seg_agent.tools import (
     ask_which,
@@ -30,10 +30,10 @@ from r2seg_agent.tools import (
     summarize_session,
     undo_turn,
 )
-from r2seg_agent.tools._use import ToolUseError
+from r2seg_agent.tools._runtime import ToolUseError
 from r2seg_agent.tools.decision_words import kept_because, rejected_because
-from r2seg_agent.tools.evidence import all_findings, rejected_candidates, rounds_in
-from r2seg_agent.tools.on_table import table_of
+from r2seg_agent.tools.lookup import all_findings, rejected_candidates, rounds_in
+from r2seg_agent.tools.referents import table_of
 from r2seg_agent.tools.state import SearchState, Turn, dump_search, load_search, next_round
 
 Runtime = ToolRuntime[Any, Any]

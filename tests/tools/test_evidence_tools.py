@@ -12,22 +12,22 @@ from langchain_core.messages import HumanMessage
 from langgraph.types import Command
 from PIL import Image
 
+from r2seg_agent.graphs.graph import build_search_graph
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
-from r2seg_agent.graphs.search import build_search_graph
 from r2seg_agent.imaging.identity import volume_sha256
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.method.models import ImageInfo
 from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.reason.anchors.masks import MaskSource
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.settings import RejectSettings
-from r2seg_agent.report.models import ImageInfo
 from r2seg_agent.segment.contrast import ContrastSegmenter
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.tools import explain_candidate, locate_finding, show_slices, widen_search
-from r2seg_agent.tools._use import ToolUseError
+from r2seg_agent.tools._runtime import ToolUseError
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.evidence import all_findings
+from r2seg_agent.tools.lookup import all_findings
 from r2seg_agent.tools.state import GraphState, SearchState, dump_search, load_search
 from r2seg_agent.trace.recorder import Recorder
 

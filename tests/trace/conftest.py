@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from traced_runs import Case
+from helpers.traced_runs import Case
 
 from r2seg_agent.trace.run import TracedRun, open_run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from traced_runs import Case
+from helpers.traced_runs import Case
 
 from r2seg_agent.trace.diff import changed_fields, diff_runs, first_difference, flat
 from r2seg_agent.trace.run import TracedRun, open_run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from traced_runs import Case
+from helpers.traced_runs import Case
 
 from r2seg_agent.errors import RunFailedError
 from r2seg_agent.trace.events import Event
@@ -16,12 +16,12 @@ from r2seg_agent.trace.payloads import check_payload
 from r2seg_agent.trace.run import TracedRun
 from r2seg_agent.trace.schema import trace_schema, trace_schema_text
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "develop"
 
 
 def test_the_schema_in_the_docs_is_current() -> None:
     assert (DOCS / "trace.schema.json").read_text(encoding="utf-8") == trace_schema_text(), (
-        "run python -m r2seg_agent.trace.schema docs/trace.schema.json"
+        "run python -m r2seg_agent.trace.schema docs/develop/trace.schema.json"
     )
 
 

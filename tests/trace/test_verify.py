@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traced_runs import copied
+from helpers.traced_runs import copied
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.masks import read_label_map

@@ -119,7 +119,7 @@ def _chat_model(
         secrets = (key.get_secret_value(),) if key else ()
         raise InputError(
             f"the planner `{provider}:{model}` cannot be set up: {scrub(str(error), secrets)}",
-            "Check the model's name, --base-url and the settings file (docs/agent.md).",
+            "Check the model's name, --base-url and the settings file (docs/develop/agent.md).",
         ) from None
     return made
 
@@ -166,7 +166,7 @@ def _check_address(address: str) -> None:
         )
     if parts.scheme == "http" and not _is_loopback(parts):
         warnings.warn(
-            f"the connection to `{parts.hostname}` is not encrypted: what is listed in docs/privacy.md travels in the "
+            f"the connection to `{parts.hostname}` is not encrypted: what docs/guide/privacy.md lists travels in the "
             "clear; use https where you can",
             stacklevel=3,
         )

@@ -1,7 +1,7 @@
 """The offline planner: rules in the planner's seat, so that the same graph runs with no key and no network.
 
-It is deterministic. The language work is done by `reason/`: which asks a message holds (`reason/dialogue`), and what a
-search is for (`reason/offline.py`, inside `plan_search`). Here each ask becomes a call, one a time: the planner is
+It is deterministic. The language work is done by `reason/language`: which asks a message holds (`dialogue/`), what a
+search is for (`plan_request.py`, inside `plan_search`). Here each ask becomes a call, one a time: the planner is
 asked again after each tool, sees in the turn's log what is done, and goes on with the next ask. It is a stand-in for a
 language model and is named so wherever results are shown.
 """
@@ -20,7 +20,7 @@ from r2seg_agent.graphs.planner import PlannerKind, PlannerReply
 from r2seg_agent.graphs.planners.remarks import refused_text, remark_text, unavailable_text
 from r2seg_agent.graphs.planners.replies import declines, which_of_reply
 from r2seg_agent.graphs.planners.turn_log import Called, Logged, Replied, last_asked, log_of_turn
-from r2seg_agent.reason.dialogue import (
+from r2seg_agent.reason.language.dialogue import (
     Ask,
     Describe,
     Explain,
@@ -39,7 +39,7 @@ from r2seg_agent.reason.dialogue import (
     read_asks,
 )
 from r2seg_agent.store.artifacts import ArtifactStore
-from r2seg_agent.tools.on_table import table_of
+from r2seg_agent.tools.referents import table_of
 from r2seg_agent.tools.state import SearchState
 
 OFFLINE_PLANNER_NAME = "offline planner (a stand-in for a language model)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r2seg_agent.reason.dialogue import Remark, Table
+from r2seg_agent.reason.language.dialogue import Remark, Table
 from r2seg_agent.report.format import plural
 
 CAN_DO = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from r2seg_agent.reason.dialogue import Find, Remark, Same, Show, Table, Which, read_message
-from r2seg_agent.reason.dialogue.references import which_finding
-from r2seg_agent.reason.dialogue.spelling import joined, read_tokens
+from r2seg_agent.reason.language.dialogue import Find, Remark, Same, Show, Table, Which, read_message
+from r2seg_agent.reason.language.dialogue.references import which_finding
+from r2seg_agent.reason.language.dialogue.spelling import joined, read_tokens
 
 _DECLINES = re.compile(
     r"(?:no,? )?(?:none(?: of (?:them|these|those))?|neither|no|never ?mind|cancel|stop|forget it|nothing)[.! ]*",

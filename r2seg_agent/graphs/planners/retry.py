@@ -53,7 +53,7 @@ _KEY_LIKE = re.compile(
 
 FORM_ADVICE = (
     "Check the model's name and --base-url (with /v1 for OpenAI-compatible servers). Where the server names a "
-    "parameter, switch it off in the settings file (docs/agent.md: temperature, seed, max_tokens)."
+    "parameter, switch it off in the settings file (docs/develop/agent.md: temperature, seed, max_tokens)."
 )
 
 
@@ -255,7 +255,7 @@ def _retry_after(error: BaseException) -> float | None:
 def _advice(failure: Failure) -> str:
     match failure.status:
         case 401 | 403:
-            return "Check the key (environment variable or settings file, docs/agent.md), then `r2seg resume RUN`."
+            return "Check the key (environment or settings file, docs/develop/agent.md), then `r2seg resume RUN`."
         case 404:
             return "Check the model's name and --base-url (with /v1 for OpenAI-compatible servers)."
         case 429:

@@ -85,7 +85,7 @@ def load_settings() -> PlannerSettings:
         # The values may hold a key, so neither they nor pydantic's own text are shown.
         raise InputError(
             f"the planner's settings cannot be used: {wrong}",
-            f"They come from R2SEG_PLANNER_… variables and from `{settings_file().name}` (docs/agent.md).",
+            f"They come from R2SEG_PLANNER_… variables and from `{settings_file().name}` (docs/develop/agent.md).",
         ) from None
 
 

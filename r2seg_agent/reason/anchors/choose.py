@@ -57,7 +57,7 @@ def _checked(name: str, found: object) -> AnchorSource:
         lacking = [m for m in ("info", "info_for", "organs", "check", "locate") if not hasattr(found, m)]
         raise MissingDependencyError(
             f"the plug-in `{name}` made a {type(found).__name__}, no anchor source: it lacks {', '.join(lacking)}",
-            "See the protocol `AnchorSource` and the template in docs/models.md.",
+            "See the protocol `AnchorSource` and the template in docs/guide/models.md.",
         )
     return found
 
@@ -114,7 +114,7 @@ class AutoSource:
 
 
 def _totalsegmentator(quality: str, kept: KeptSources | None) -> AnchorSource:
-    from r2seg_agent.reason.anchors.totalsegmentator import TotalSegmentatorSource
+    from r2seg_agent.reason.anchors.totalseg.source import TotalSegmentatorSource
 
     known: tuple[Quality, ...] = get_args(Quality)
     wanted = next((one for one in known if one == quality), None)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.hashing import file_sha256
+from r2seg_agent.files import file_sha256
 from r2seg_agent.imaging import files
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import simpleitk

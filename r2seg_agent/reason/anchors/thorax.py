@@ -18,8 +18,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from r2seg_agent.imaging.geometry import Float3
+from r2seg_agent.imaging.granulometry import contact_areas_mm2, split_by_thickness
 from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.reason.anchors.granulometry import contact_areas_mm2, split_by_thickness
 
 AIR_HU = -400.0
 """Below: air or aerated lung (half way between lung, about −850 HU, and soft tissue)."""

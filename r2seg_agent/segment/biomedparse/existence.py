@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.hashing import file_sha256
+from r2seg_agent.files import file_sha256
 from r2seg_agent.imaging.volume import FloatArray, Modality
 
 Beta = tuple[float, float]

@@ -1,9 +1,9 @@
 """Products with weights as the processor does them fastest: packed and in blocks of rows on CPU, plain elsewhere.
 
-Two things make the difference on CPU (docs/performance.md, "Segmenters"). oneDNN multiplies by weights that are packed
-once for many blocks, adds the bias and applies GELU on the way, where `functional.linear` fills its result with the
-bias first. And results of a few MB are reused by the allocator, where larger ones come as fresh pages, each of which
-the kernel clears.
+Two things make the difference on CPU (docs/evidence/performance.md, "Segmenters"). oneDNN multiplies by weights that
+are packed once for many blocks, adds the bias and applies GELU on the way, where `functional.linear` fills its result
+with the bias first. And results of a few MB are reused by the allocator, where larger ones come as fresh pages, each
+of which the kernel clears.
 """
 
 from __future__ import annotations

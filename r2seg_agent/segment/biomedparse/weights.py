@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2seg_agent.errors import InputError, MissingDependencyError
-from r2seg_agent.hashing import cached_file_sha256
+from r2seg_agent.files import cached_file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor

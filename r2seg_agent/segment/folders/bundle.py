@@ -6,23 +6,22 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from r2seg_agent.errors import InputError, MissingDependencyError
-from r2seg_agent.hashing import cached_file_sha256
+from r2seg_agent.files import cached_file_sha256
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.segment.folders.bundle_manifest import BACKGROUND, MANIFEST_NAME, Manifest
 from r2seg_agent.segment.folders.channels import pick_channels
 from r2seg_agent.segment.folders.classes import ClassTable, class_table
+from r2seg_agent.segment.folders.constants import ONNX_INSTALL
 from r2seg_agent.segment.folders.side_file import read_model
 from r2seg_agent.segment.folders.spec import ModelSpec
 from r2seg_agent.segment.protocol import SegmenterInfo
 
 if TYPE_CHECKING:
     from r2seg_agent.segment.folders.bundle_run import BundleRunner
-
-ONNX_INSTALL: Final = 'pip install "r2seg-agent[onnx]"'
 
 
 class Bundle:
@@ -40,7 +39,7 @@ class Bundle:
         if not path.is_file():
             raise InputError(
                 f"`bundle:{self._spec.place}` is no folder with a `{MANIFEST_NAME}`",
-                "docs/models.md says what to write into it; an nnU-Net result folder is given as `nnunet:PATH`.",
+                "docs/guide/models.md says what to write into it; an nnU-Net result folder is given as `nnunet:PATH`.",
             )
         return read_model(path, Manifest, "manifest")
 

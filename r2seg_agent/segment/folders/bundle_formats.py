@@ -1,7 +1,7 @@
 """The three formats of a bundle's network behind one call. The only place that loads exported programs.
 
 A TorchScript, torch.export or ONNX file is a program, though not one in Python: its hash is compared with the manifest
-before it is read, nothing in it is unpickled but tensors, and docs/models.md says to trust its author.
+before it is read, nothing in it is unpickled but tensors, and docs/guide/models.md says to trust its author.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch
 
 from r2seg_agent.errors import MissingDependencyError
 from r2seg_agent.imaging.volume import FloatArray
-from r2seg_agent.segment.folders.bundle import ONNX_INSTALL
 from r2seg_agent.segment.folders.bundle_manifest import Manifest
+from r2seg_agent.segment.folders.constants import ONNX_INSTALL
 
 Network = Callable[[FloatArray], FloatArray]
 """(1, channels, *size) float32 → (1, classes, *size) float32."""

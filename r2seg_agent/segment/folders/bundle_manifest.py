@@ -1,4 +1,4 @@
-"""`bundle.json`: what one exported network takes and gives. docs/models.md documents every field."""
+"""`bundle.json`: what one exported network takes and gives. docs/guide/models.md documents every field."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ from typing import Final
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason import anatomy, concepts
-from r2seg_agent.reason.bind import Stream
-from r2seg_agent.reason.lexicon import Item, understand
+from r2seg_agent.reason.language.bind import Stream
+from r2seg_agent.reason.language.lexicon import Item, understand
+from r2seg_agent.reason.language.wishes import concept_of
+from r2seg_agent.reason.normal_words import words
 from r2seg_agent.reason.plan import Side
-from r2seg_agent.reason.wishes import concept_of
-from r2seg_agent.reason.words import words
 
 PART_WORDS: Final = frozenset(
     ("whole", "core", "enhancing", "non", "nonenhancing", "necrotic", "solid", "primary", "gross", "all", "total")

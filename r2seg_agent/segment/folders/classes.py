@@ -102,7 +102,7 @@ class ClassTable(Frozen):
         return InputError(
             f"the model `{self.model}` has no class for `{concept}` ({asked}); its classes: {self.told}",
             f"{hint}; or, where a class does mean this target, say so: `#{open_}={concept}` behind the model's path, "
-            "or `classes` in its side file (docs/models.md).",
+            "or `classes` in its side file (docs/guide/models.md).",
         )
 
 

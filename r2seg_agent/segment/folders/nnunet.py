@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 from r2seg_agent.errors import InputError, MissingDependencyError
-from r2seg_agent.hashing import cached_file_sha256
+from r2seg_agent.files import cached_file_sha256
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.segment.folders.channels import modalities_of, pick_channels
 from r2seg_agent.segment.folders.classes import ClassTable, class_table
+from r2seg_agent.segment.folders.constants import STEP_SIZE
 from r2seg_agent.segment.folders.nnunet_tables import DatasetJson, PlansJson
 from r2seg_agent.segment.folders.side_file import Orientation, SideFile, read_model, read_side_file
 from r2seg_agent.segment.folders.spec import ModelSpec
@@ -25,8 +26,6 @@ from r2seg_agent.segment.protocol import SegmenterInfo
 if TYPE_CHECKING:
     from r2seg_agent.segment.folders.nnunet_run import NnUNetPredictor
 
-STEP_SIZE: Final = 0.5
-"""Sliding-window step in patch sizes: nnU-Net's own default."""
 CHECKPOINTS: Final = ("checkpoint_final.pth", "checkpoint_best.pth")
 """What a fold's checkpoint may be called, the better choice first."""
 REORIENTING_READERS: Final[Mapping[str, Orientation]] = {"NibabelIOWithReorient": "RAS"}

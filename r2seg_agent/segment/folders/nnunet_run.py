@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry
 from r2seg_agent.imaging.volume import FloatArray
-from r2seg_agent.reason.anchors.totalseg_networks import load_checkpoint
+from r2seg_agent.reason.anchors.totalseg.networks import load_checkpoint
+from r2seg_agent.segment.folders.constants import STEP_SIZE
 from r2seg_agent.segment.folders.grid import turn_to, with_context
-from r2seg_agent.segment.folders.nnunet import STEP_SIZE
 from r2seg_agent.segment.folders.side_file import Orientation
 
 FIXED_SCALES: Final = frozenset(("CTNormalization", "NoNormalization", "RGBTo01Normalization"))

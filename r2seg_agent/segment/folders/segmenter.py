@@ -103,7 +103,7 @@ class ClassSegmenter:
 
 def _concept_named(target: str) -> str:
     """The concept of a prompt that was made by hand and only names it; the words themselves where none fits."""
-    from r2seg_agent.reason.words import words
+    from r2seg_agent.reason.normal_words import words
 
     ids = concepts.phrases().get(words(target), ())
     return ids[0] if len(ids) == 1 else target

@@ -86,5 +86,5 @@ def read_model(path: Path, model: type[Model], what: str) -> Model:
     except ValidationError as error:
         faults = "; ".join(f"`{'.'.join(map(str, e['loc'])) or what}`: {e['msg']}" for e in error.errors())
         raise InputError(
-            f"the {what} `{path.name}` cannot be used: {faults}", "docs/models.md lists its fields."
+            f"the {what} `{path.name}` cannot be used: {faults}", "docs/guide/models.md lists its fields."
         ) from error

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from r2seg_agent.imaging.geometry import Float3
 from r2seg_agent.imaging.volume import FloatArray, Volume
-from r2seg_agent.reason.anchors.totalseg_image import prepare, restore, to_nifti
-from r2seg_agent.reason.anchors.totalseg_networks import NetworkPool
-from r2seg_agent.reason.anchors.totalseg_run import TaskRunner
-from r2seg_agent.reason.anchors.totalseg_tasks import TaskSpec, WeightSet
-from r2seg_agent.segment.folders.totalseg_task import LEVELS
+from r2seg_agent.reason.anchors.totalseg.image import prepare, restore, to_nifti
+from r2seg_agent.reason.anchors.totalseg.networks import NetworkPool
+from r2seg_agent.reason.anchors.totalseg.run import TaskRunner
+from r2seg_agent.reason.anchors.totalseg.tasks import TaskSpec, WeightSet
+from r2seg_agent.segment.folders.constants import PROBABILITY_LEVELS
 
 
 class TaskProbabilities:
@@ -32,7 +32,7 @@ class TaskProbabilities:
         with self._lock:
             found = _ProbabilityRunner(to_nifti(volume), self._pool).probabilities(spec, classes)
         return {
-            name: np.ascontiguousarray(levels.transpose(2, 1, 0)).astype(np.float32) / np.float32(LEVELS)
+            name: np.ascontiguousarray(levels.transpose(2, 1, 0)).astype(np.float32) / np.float32(PROBABILITY_LEVELS)
             for name, levels in found.items()
         }
 
@@ -88,7 +88,7 @@ class _ProbabilityRunner(TaskRunner):
 
 def _levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The nearest of 255 steps, ties downwards: the library gives a voxel of exactly ½ to the background."""
-    steps: NDArray[np.uint8] = np.ceil(probability * np.float32(LEVELS) - np.float32(0.5)).astype(np.uint8)
+    steps: NDArray[np.uint8] = np.ceil(probability * np.float32(PROBABILITY_LEVELS) - np.float32(0.5)).astype(np.uint8)
     return steps
 
 

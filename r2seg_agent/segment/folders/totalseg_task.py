@@ -6,29 +6,27 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.reason import anatomy
-from r2seg_agent.reason.anchors.totalseg_tasks import TaskSpec, task_spec
-from r2seg_agent.reason.anchors.totalseg_weights import (
+from r2seg_agent.reason.anchors.totalseg.source import FREE_LICENCE
+from r2seg_agent.reason.anchors.totalseg.tasks import TaskSpec, task_spec
+from r2seg_agent.reason.anchors.totalseg.weights import (
     check_weights,
     default_weights_dir,
     is_stand_in,
     weights_sha256,
 )
-from r2seg_agent.reason.anchors.totalsegmentator import FREE_LICENCE
 from r2seg_agent.segment.folders.classes import ClassTable, class_table
+from r2seg_agent.segment.folders.constants import PROBABILITY_LEVELS
 from r2seg_agent.segment.folders.spec import ModelSpec
 from r2seg_agent.segment.protocol import SegmenterInfo
 
 if TYPE_CHECKING:
     from r2seg_agent.segment.folders.totalseg_probability import TaskProbabilities
-
-LEVELS: Final = 255
-"""Probabilities come in steps of 1 / 255: the library's way back to the image's grid moves bytes."""
 
 
 def lesion_tasks() -> tuple[str, ...]:
@@ -108,7 +106,7 @@ class TotalSegTask:
             settings={
                 "task": self._task,
                 "networks": ",".join(str(s.set_id) for s in sets),
-                "probability_levels": LEVELS,
+                "probability_levels": PROBABILITY_LEVELS,
                 "classes": self.table.told,
             },
         )

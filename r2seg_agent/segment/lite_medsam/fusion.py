@@ -15,7 +15,7 @@ uncertain by a pixel or two, so its weight grows with the body. Without an outli
 Where the sections of several bodies meet, the largest p stands.
 
 Boxes with a point in their middle are not asked: LiteMedSAM was trained on boxes only, and a point made its masks
-smaller than a half of the body (docs/results.md).
+smaller than a half of the body (docs/evidence/results.md).
 """
 
 from __future__ import annotations

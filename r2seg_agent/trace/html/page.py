@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from r2seg_agent.atomic import write_text_atomic
+from r2seg_agent.files import write_text_atomic
+from r2seg_agent.outcomes import DISCLAIMER
 from r2seg_agent.report.captions import SYNTHETIC_BANNER
 from r2seg_agent.report.format import plural
-from r2seg_agent.report.models import DISCLAIMER, Report
+from r2seg_agent.report.models import Report
 from r2seg_agent.trace.html.sections import (
     OUTCOME_KIND,
     answer_html,

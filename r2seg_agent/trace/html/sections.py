@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.report.format import (
     format_diameters,
     format_intensity,
@@ -15,7 +16,7 @@ from r2seg_agent.report.format import (
     format_size,
     plural,
 )
-from r2seg_agent.report.models import Candidate, Report, SearchRound
+from r2seg_agent.report.models import Report
 from r2seg_agent.trace.html.text import esc, pairs, picture, pill, table, words
 from r2seg_agent.trace.html.timeline import timeline
 from r2seg_agent.trace.run import TracedRun

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from helpers.scripted import ScriptedChatModel, broken_call, call, planner_of, scripted_planner, usage, written
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolCall
-from scripted import ScriptedChatModel, broken_call, call, planner_of, scripted_planner, usage, written
 
 from r2seg_agent.errors import PlannerRefusedError, PlannerUnavailableError
 from r2seg_agent.graphs.planner import Planner, PlannerReply

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, call
+from helpers.fake_openai import FakeOpenAI, Reply, call
+from helpers.scripted import no_sleep
 from langchain_core.messages import AnyMessage, HumanMessage
-from scripted import no_sleep
 
 from r2seg_agent.errors import InputError, MissingDependencyError, PlannerRefusedError
 from r2seg_agent.graphs.planner import Planner

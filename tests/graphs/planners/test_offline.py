@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCal
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
 from r2seg_agent.graphs.planners.replies import declines, which_of_reply
 from r2seg_agent.graphs.planners.turn_log import Called, Replied, last_asked, log_of_turn
-from r2seg_agent.reason.dialogue import FindingRow, RejectedRow, Table, TargetRow, Which
+from r2seg_agent.reason.language.dialogue import FindingRow, RejectedRow, Table, TargetRow, Which
 from r2seg_agent.tools import plan_search
 
 TABLE = Table(

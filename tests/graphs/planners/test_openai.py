@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, call, text
+from helpers.fake_openai import FakeOpenAI, Reply, call, text
+from helpers.scripted import no_sleep
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
-from scripted import no_sleep
 
 from r2seg_agent.errors import PlannerRefusedError, PlannerUnavailableError
 from r2seg_agent.graphs.planner import PlannerReply

@@ -6,11 +6,11 @@ import json
 import tracemalloc
 from pathlib import Path
 
-import dicom_files
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # the library's own convention
+from helpers import dicom_files
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -18,7 +18,7 @@ from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.phantom import LesionSpec, make_phantom
-from r2seg_agent.pipeline import FindOptions, run_find
+from r2seg_agent.runs.api import FindOptions, run_find
 from r2seg_agent.segment import registry
 from r2seg_agent.segment.biomedparse.cache import FeatureCache
 from r2seg_agent.segment.biomedparse.config import BiomedParseConfig

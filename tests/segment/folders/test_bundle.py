@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundle_models import FILES, Pointwise, TinyNet, write_bundle
+from helpers.bundle_models import FILES, Pointwise, TinyNet, write_bundle
 from torch import nn
 
 from r2seg_agent.errors import InputError, MissingDependencyError

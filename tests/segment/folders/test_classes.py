@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.reason.offline import plan_request
+from r2seg_agent.reason.language.plan_request import plan_request
 from r2seg_agent.segment.folders.classes import ClassTable, class_table
 from r2seg_agent.segment.folders.spec import parse_spec
 

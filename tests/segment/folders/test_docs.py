@@ -1,4 +1,4 @@
-"""What docs/models.md shows works as it stands."""
+"""What docs/guide/models.md shows works as it stands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from r2seg_agent.segment.folders.totalseg_task import lesion_tasks
 from r2seg_agent.segment.protocol import Prompt
 from r2seg_agent.segment.registry import segmenter
 
-PAGE = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "guide" / "models.md").read_text()
 
 
 def _block(language: str) -> str:
@@ -36,7 +36,7 @@ def test_the_side_file_is_one(tmp_path: Path) -> None:
 
 def test_the_export_makes_a_bundle_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(_block("python export"), "docs/models.md", "exec"), {})
+    exec(compile(_block("python export"), "docs/guide/models.md", "exec"), {})
     model = segmenter("bundle:my_bundle")
     model.check("MR")
     grid = Geometry(shape=(20, 24, 28), spacing_mm=(1.5, 1.0, 1.0))

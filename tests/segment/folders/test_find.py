@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_models import Pointwise, write_bundle
-from folder_models import bright_detector, build, plans, write_nnunet
+from helpers.bundle_models import Pointwise, write_bundle
+from helpers.folder_models import bright_detector, build, plans, write_nnunet
 
 from r2seg_agent.doctor import examine
 from r2seg_agent.errors import InputError
@@ -20,9 +20,9 @@ from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.phantom import LesionSpec, make_phantom
-from r2seg_agent.pipeline import FindOptions, run_find
-from r2seg_agent.reason.anchors.totalseg_tasks import task_spec
+from r2seg_agent.reason.anchors.totalseg.tasks import task_spec
 from r2seg_agent.report.models import Report
+from r2seg_agent.runs.api import FindOptions, run_find
 
 TINY = Path(__file__).parents[2] / "data" / "tiny_totalseg"
 SPACING = (5.0, 4.0, 4.0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from r2seg_agent.imaging.geometry import Geometry
-from r2seg_agent.reason.anchors.totalseg_image import ras_affine
+from r2seg_agent.reason.anchors.totalseg.image import ras_affine
 from r2seg_agent.segment.folders.grid import turn_to
 from r2seg_agent.segment.folders.side_file import SideFile
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from folder_models import bright_detector, build, plans, random_weights, write_nnunet
+from helpers.folder_models import bright_detector, build, plans, random_weights, write_nnunet
 
 from r2seg_agent.errors import InputError, MissingDependencyError
-from r2seg_agent.hashing import file_sha256
+from r2seg_agent.files import file_sha256
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.segment.folders.nnunet import NnUNetFolder
@@ -147,7 +147,7 @@ def test_images_are_turned_as_nnunets_reader_turns_them(tmp_path: Path, transpos
         direction=(0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
     )
     volume = Volume(array=scan.array, geometry=turned, modality="CT", unit="HU")
-    from r2seg_agent.reason.anchors.totalseg_image import ras_affine
+    from r2seg_agent.reason.anchors.totalseg.image import ras_affine
 
     path = tmp_path / "scan.nii.gz"
     nib.save(nib.Nifti1Image(volume.array.transpose(2, 1, 0), ras_affine(turned)), path)

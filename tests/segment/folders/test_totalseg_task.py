@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from folder_models import bright_detector, build, plans, write_nnunet
+from helpers.folder_models import bright_detector, build, plans, write_nnunet
 
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.phantom import LesionSpec, Phantom, make_phantom
-from r2seg_agent.reason.anchors.totalseg_image import to_nifti
-from r2seg_agent.reason.anchors.totalseg_networks import NetworkPool
-from r2seg_agent.reason.anchors.totalseg_run import TaskRunner
-from r2seg_agent.reason.anchors.totalseg_tasks import task_spec
+from r2seg_agent.reason.anchors.totalseg.image import to_nifti
+from r2seg_agent.reason.anchors.totalseg.networks import NetworkPool
+from r2seg_agent.reason.anchors.totalseg.run import TaskRunner
+from r2seg_agent.reason.anchors.totalseg.tasks import task_spec
 from r2seg_agent.segment.folders.spec import parse_spec
 from r2seg_agent.segment.folders.totalseg_task import TotalSegTask, lesion_tasks
 from r2seg_agent.segment.registry import segmenter

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from bundle_models import write_bundle
-from folder_models import CT_SCALE, build, plans, random_weights, write_nnunet
+from helpers.bundle_models import write_bundle
+from helpers.folder_models import CT_SCALE, build, plans, random_weights, write_nnunet
 
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.volume import Volume

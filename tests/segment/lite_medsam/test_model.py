@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lite_medsam_models import TINY, random_model
+from helpers.lite_medsam_models import TINY, random_model
 
 from r2seg_agent.segment.lite_medsam.layers import LayerNorm2d
 from r2seg_agent.segment.lite_medsam.mask_decoder import OUTSIDE

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lite_medsam_models import TINY, random_model
+from helpers.lite_medsam_models import TINY, random_model
 from scipy import ndimage
 
-from r2seg_agent import loaded
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.phantom import LesionSpec, make_phantom
-from r2seg_agent.pipeline import FindOptions, run_find
+from r2seg_agent.runs import loaded
+from r2seg_agent.runs.api import FindOptions, run_find
 from r2seg_agent.segment.lite_medsam.model import LiteMedSam
 from r2seg_agent.segment.lite_medsam.segmenter import LiteMedSamSegmenter, LiteMedSamVolumeSegmenter, turned_axes
 from r2seg_agent.segment.protocol import HasFeatures, Prompt, Segmenter

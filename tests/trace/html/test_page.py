@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from traced_runs import Case
+from helpers.traced_runs import Case
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.trace.html.page import page, write_page

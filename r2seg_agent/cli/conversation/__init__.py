@@ -1,0 +1,1 @@
+"""The terminal side of `r2seg chat`."""

@@ -1,0 +1,117 @@
+"""How a session looks in the terminal: its banner, what happens in a turn, what was said before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2seg_agent.cli._picture import Pictures, print_picture
+from r2seg_agent.cli._text import printable
+from r2seg_agent.cli._tool_line import ToolLine
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from r2seg_agent.runs.session import Session
+    from r2seg_agent.runs.session_events import Asked, SessionEvent, TurnEnded
+
+TURNS_SHOWN = 5
+"""Turns told again by `--resume`."""
+
+
+class ChatView:
+    """Prints a session to `console`; progress without a terminal goes to `notes`."""
+
+    def __init__(self, console: Console, notes: Console, pictures: Pictures) -> None:
+        self.console = console
+        self.pictures = pictures
+        self.tools = ToolLine(console, notes)
+
+    def line(self, text: str, style: str = "") -> None:
+        """One paragraph of plain text: nothing in it is read as markup or as a command to the terminal."""
+        from rich.text import Text
+
+        self.console.print(Text(printable(text), style=style))
+
+    def banner(self, session: Session) -> None:
+        """Who plans, who looks, who judges, what stands in for what, and that this is research software."""
+        from r2seg_agent.cli.conversation.sentences import banner_lines
+
+        for text, style in banner_lines(session):
+            self.line(text, style)
+
+    def picture(self, path: Path, caption: str) -> None:
+        """A picture where the terminal can show it, its file's name elsewhere."""
+        print_picture(path, caption, self.console, self.pictures)
+
+    def past(self, session: Session) -> None:
+        """The last turns of a conversation that goes on."""
+        turns = session.search.turns
+        if len(turns) > TURNS_SHOWN:
+            self.line(f"… {len(turns) - TURNS_SHOWN} earlier turns", "dim")
+        for turn in turns[-TURNS_SHOWN:]:
+            undone = " (undone)" if turn.undone else ""
+            self.line(f"{turn.index}> {turn.text}{undone}", "dim")
+            if turn.answer:
+                self.line(turn.answer, "dim")
+
+    def question(self, asked: Asked) -> None:
+        """A question with its choices, numbered."""
+        self.line(asked.question, "bold")
+        if asked.choices:
+            self.console.print(_numbered(asked.choices))
+            self.line("Answer with a number or in words.", "dim")
+
+    def follow(self, events: Iterable[SessionEvent]) -> Asked | TurnEnded | None:
+        """Show what happens as it happens; what the turn ended with."""
+        from r2seg_agent.runs.session_events import (
+            Asked,
+            Pictured,
+            Said,
+            ToolFinished,
+            ToolStarted,
+            TurnEnded,
+            Words,
+        )
+
+        last: Asked | TurnEnded | None = None
+        self.tools.open()
+        try:
+            for event in events:
+                match event:
+                    case ToolStarted(tool, args, taken_by):
+                        self.tools.start(tool, args, taken_by)
+                    case ToolFinished(tool, error):
+                        self.tools.finish(tool, printable(error))
+                    case Said(text):
+                        self.line(text, "bold")
+                    case Words(text):
+                        self.line(f"the model's own words, not a result: {text}", "dim italic")
+                    case Pictured(path, caption):
+                        self.tools.close()
+                        self.picture(path, caption)
+                        self.tools.open()
+                    case Asked():
+                        self.tools.close()
+                        self.question(event)
+                        last = event
+                    case TurnEnded():
+                        last = event
+        finally:
+            self.tools.close()
+        return last
+
+
+def _numbered(choices: Sequence[str]) -> Table:
+    """Choices with their numbers in front; a number that a choice brings along ("2: left lung") stands only once."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True, min_width=3)
+    table.add_column()
+    for number, choice in enumerate(choices, start=1):
+        table.add_row(str(number), Text(printable(choice.removeprefix(f"{number}: "))))
+    return table

@@ -1,0 +1,1 @@
+"""TotalSegmentator as an anchor source, in-process, with its networks kept loaded."""

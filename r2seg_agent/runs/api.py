@@ -1,0 +1,245 @@
+"""`r2seg_agent.find`: one request on one scan, from Python; what `find`, `chat`, `resume` and `fork` call."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2seg_agent.errors import BudgetError, InputError, RunFailedError
+from r2seg_agent.files import copy_files
+from r2seg_agent.outcomes import EXIT_STATUS
+from r2seg_agent.progress import Progress, silent
+from r2seg_agent.report.models import Report
+from r2seg_agent.runs.prepare import RunOptions, prepare
+from r2seg_agent.store.artifacts import recipe_sha256
+from r2seg_agent.store.runs import RunFolder, run_folder
+
+if TYPE_CHECKING:
+    from r2seg_agent.graphs.planner import Planner
+    from r2seg_agent.reason.plan import AnatomyPlan
+    from r2seg_agent.runs.loaded import LoadedModels
+    from r2seg_agent.runs.session import Session
+
+MAX_QUESTIONS = 5
+"""Questions that one `find` puts to the user before it stops, resumable."""
+
+FindOptions = RunOptions
+
+AskUser = Callable[[str, tuple[str, ...]], str | None]
+"""Puts a question with choices to the user; None when they give no answer."""
+
+
+@dataclass(frozen=True)
+class FindResult:
+    """The report, the folder that holds its files, and the exit status that the outcome means."""
+
+    report: Report
+    folder: Path
+    files: tuple[str, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """See `EXIT_STATUS`."""
+        return EXIT_STATUS[self.report.outcome]
+
+
+def find(request: str, image: str | Path, *, progress: Progress = silent, **options: object) -> Report:
+    """Find what `request` asks for in the scan `image` and return the report; files go to the workspace.
+
+    `options` are the fields of `RunOptions`, e.g. `anchors="hounsfield"`, `truth="mask.nrrd"`, `seed=1`.
+    Raises `R2SegError` subclasses: `InputError` for bad input, `MissingDependencyError` for missing weights,
+    `BudgetError` when it was stopped and can be resumed.
+    """
+    return run_find(request, str(image), RunOptions.model_validate(options), progress).report
+
+
+def run_find(
+    request: str,
+    image: str,
+    options: RunOptions,
+    progress: Progress = silent,
+    *,
+    ask: AskUser | None = None,
+    opened: Callable[[Session], None] | None = None,
+    planner: Planner | None = None,
+    models: LoadedModels | None = None,
+) -> FindResult:
+    """Check the input, run the search graph, write the results; the same call gives the same bytes.
+
+    `ask` answers questions where a person is there. `opened` gets the session before it works, e.g. to stop it.
+    `planner` takes the seat instead of the one that `options` name. `models` are those that earlier runs left loaded.
+    """
+    from r2seg_agent.runs.session import Session
+    from r2seg_agent.trace.redact import redact
+
+    if not request.strip():
+        raise InputError("the request is empty", 'Say what to find, for example "find the lung nodule".')
+    options = options.model_copy(update={"interactive": ask is not None})
+    seat = planner or _planner(options)
+    prepared = prepare(image, options, progress, models)
+    folder = RunFolder(options.workspace, prepared.run_id(redact(" ".join(request.split()))))
+    session = Session(folder, "find", image, options, prepared, seat, anew=True, request=request, progress=progress)
+    with session:
+        return _finish(session, request, ask, opened)
+
+
+def open_chat(
+    image: str,
+    options: RunOptions,
+    progress: Progress = silent,
+    *,
+    planner: Planner | None = None,
+    session_id: str | None = None,
+) -> Session:
+    """A new conversation over the scan `image`."""
+    options = options.model_copy(update={"interactive": True})
+    seat = planner if options.planner == "offline" else planner or _planner(options)
+    with _importing("langchain.tools"):
+        prepared = prepare(image, options, progress)
+    from r2seg_agent.runs.session import Session, new_chat_id
+
+    seat = seat or _planner(options)
+    folder = RunFolder(options.workspace, session_id or new_chat_id())
+    return Session(folder, "chat", image, options, prepared, seat, anew=True, progress=progress)
+
+
+def reopen(
+    name: str,
+    workspace: Path,
+    progress: Progress = silent,
+    *,
+    image: str | None = None,
+    planner: Planner | None = None,
+    look: bool = False,
+    changes: Mapping[str, object] | None = None,
+) -> Session:
+    """The run or conversation `name` (an id or its beginning), as its last finished step left it.
+
+    `image` names the scan where it has moved; `changes` are options of this process: budgets, `store`, `interactive`.
+    `look`: only to read it, or to fork from it. Raises `InputError` when the scan is another one than the run's.
+    """
+    from r2seg_agent.runs.record import options_of
+    from r2seg_agent.runs.session import Session
+
+    folder = run_folder(workspace, name)
+    inputs = folder.inputs()
+    given = {key: value for key, value in (changes or {}).items() if value is not None}
+    options = options_of(inputs).model_copy(update={"workspace": workspace, **given})
+    seat = planner or _planner(options)
+    path = image or inputs.image
+    prepared = prepare(path, options, progress)
+    original = _traced_image(folder)
+    if original is not None and original != prepared.image.sha256:
+        raise InputError(
+            f"the scan is not the one of run `{folder.id}`", "Name the right one with --image, or start a new run."
+        )
+    return Session(folder, inputs.kind, path, options, prepared, seat, anew=False, look=look, progress=progress)
+
+
+def _traced_image(folder: RunFolder) -> str | None:
+    """The scan's hash as the run's trace has it; None where the run never got so far."""
+    from r2seg_agent.trace.recorder import read_trace
+
+    events = read_trace(folder.trace) if folder.trace.exists() else ()
+    started = next((event for event in events if event.kind == "run_started"), None)
+    image = None if started is None else started.data.get("image")
+    return str(image["sha256"]) if isinstance(image, dict) else None
+
+
+def run_resume(
+    name: str,
+    workspace: Path,
+    progress: Progress = silent,
+    *,
+    ask: AskUser | None = None,
+    opened: Callable[[Session], None] | None = None,
+    planner: Planner | None = None,
+    image: str | None = None,
+    changes: Mapping[str, object] | None = None,
+) -> FindResult:
+    """Go on with a single run that was killed, stopped or ended by a budget; finished steps are not repeated."""
+    given = {**(changes or {}), "interactive": ask is not None}
+    session = reopen(name, workspace, progress, image=image, planner=planner, changes=given)
+    with session:
+        if session.kind == "chat":
+            raise InputError(f"`{session.id}` is a conversation", f"r2seg chat IMAGE --resume {session.id}")
+        return _finish(session, session.folder.inputs().request, ask, opened)
+
+
+def run_fork(
+    name: str,
+    step: int,
+    workspace: Path,
+    progress: Progress = silent,
+    *,
+    plans: tuple[AnatomyPlan, ...] = (),
+    opened: Callable[[Session], None] | None = None,
+    image: str | None = None,
+    changes: Mapping[str, object] | None = None,
+) -> FindResult:
+    """A new run that begins as `name` stood after trace event `step`, by other `plans` where some are given."""
+    with reopen(name, workspace, progress, image=image, look=True, changes=changes) as session:
+        dumped = [plan.model_dump(mode="json") for plan in plans]
+        run_id = recipe_sha256({"fork": session.id, "step": step, "plans": dumped})[:12]
+        fork = session.fork_at(step, plans, run_id, progress)
+        with fork:
+            return _finish(fork, fork.search.request, None, opened)
+
+
+def _finish(
+    session: Session, request: str, ask: AskUser | None, opened: Callable[[Session], None] | None
+) -> FindResult:
+    """Drive a single run to its end and write its results."""
+    from r2seg_agent.runs.session_events import Asked
+
+    if opened is not None:
+        opened(session)
+    events = session.resume() if session.search.turns else session.say(request)
+    questions = 0
+    while True:
+        asked = next((event for event in list(events) if isinstance(event, Asked)), None) or session.question
+        if asked is None:
+            break
+        questions += 1
+        reply = None if ask is None or questions > MAX_QUESTIONS else ask(asked.question, asked.choices)
+        if reply is None:
+            raise BudgetError(
+                f"{asked.question} (choices: {', '.join(asked.choices)})", f"Answer with: r2seg resume {session.id}"
+            )
+        events = session.say(reply)
+    try:
+        written = session.write()
+    except MemoryError as error:
+        raise RunFailedError("the machine ran out of memory", "Crop the scan or use a machine with more.") from error
+    folder = session.folder.path
+    if session.options.out is not None:
+        folder = session.options.out
+        copy_files(session.folder.path, folder, (*written.files, "trace.jsonl"), f"`--out {folder}`")
+    return FindResult(report=written.report, folder=folder, files=(*written.files, "trace.jsonl"))
+
+
+@contextmanager
+def _importing(module: str) -> Iterator[None]:
+    """Import `module` while something else is done: half of the start-up of a conversation is imports, and reading a
+    scan needs no interpreter. `module` must share no import with what is done meanwhile."""
+    thread = threading.Thread(target=importlib.import_module, args=(module,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _planner(options: RunOptions) -> Planner:
+    if options.planner == "offline":
+        from r2seg_agent.graphs.planners.offline import OfflinePlanner
+
+        return OfflinePlanner()
+    from r2seg_agent.graphs.planners.choose import choose_planner
+
+    return choose_planner(options.planner, base_url=options.base_url)

@@ -1,0 +1,72 @@
+"""A run's files besides its results: what it was asked, how it stands, and the first event of its trace."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue, TypeAdapter
+
+from r2seg_agent.graphs.planner import Planner
+from r2seg_agent.report.models import Report
+from r2seg_agent.runs.prepare import Prepared, RunOptions
+from r2seg_agent.store.runs import RunFolder, RunInputs, RunKind, RunRecord, RunStatus, utc_now
+from r2seg_agent.trace.redact import redact
+from r2seg_agent.version import __version__
+
+NOT_SAVED = {"store", "interactive"}
+"""Options that belong to one process: a database URL may hold a password."""
+
+_JSON: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
+
+
+def inputs_of(kind: RunKind, request: str, image: str, options: RunOptions, parent: str | None) -> RunInputs:
+    """What a run needs to be gone on with."""
+    saved = _JSON.validate_python(options.model_dump(mode="json", exclude=NOT_SAVED))
+    return RunInputs(kind=kind, request=redact(request), image=image, options=saved, parent=parent)
+
+
+def options_of(inputs: RunInputs) -> RunOptions:
+    """The options that a run was started with; what belongs to one process is at its default."""
+    return RunOptions.model_validate(inputs.options)
+
+
+def begin_record(folder: RunFolder, kind: RunKind, image: str, request: str, parent: str | None, *, anew: bool) -> None:
+    """Note that the run works: as a new one, or as one that goes on."""
+    if not anew and folder.exists():
+        note(folder, "running", resumed=folder.record().resumed + 1)
+        return
+    now = utc_now()
+    record = RunRecord(
+        id=folder.id,
+        kind=kind,
+        status="running",
+        request=redact(request),
+        image=image,
+        created=now,
+        updated=now,
+        parent=parent,
+    )
+    folder.write_record(record)
+
+
+def note(folder: RunFolder, status: RunStatus, **changes: object) -> None:
+    """Note how the run stands now."""
+    folder.write_record(folder.record().model_copy(update={"status": status, **changes}))
+
+
+def started(
+    report: Report, planner: Planner, prepared: Prepared, folder: RunFolder, parent: str | None
+) -> dict[str, object]:
+    """The payload of `run_started`: everything that the run's results depend on."""
+    inputs = folder.inputs()
+    return {
+        "run_id": folder.id,
+        "kind": inputs.kind,
+        "r2seg": __version__,
+        "request": inputs.request,
+        "image": prepared.image.model_dump(mode="json"),
+        "planner": planner.name,
+        "planner_kind": planner.kind,
+        "settings": prepared.identity,
+        "seed": inputs.options.get("seed"),
+        "versions": dict(report.versions),
+        "parent": parent,
+    }

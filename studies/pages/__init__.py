@@ -1,0 +1,1 @@
+"""Recorders of the pages and pictures in docs/."""

@@ -1,0 +1,247 @@
+"""The tables of docs/evidence/validity.md, made from the study's results and put between their markers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from r2seg_agent.errors import InputError
+from r2seg_agent.files import write_text_atomic
+from studies.validity.cells import MATCHED, SHIFT_NAMES
+from studies.validity.results import Level, Mixed, Power, StudyResults
+from studies.validity.search import GATES, GateChoice
+from studies.validity.volumes import LesionKind
+
+GATE_WORDS: Mapping[GateChoice, str] = {"L2": "L2 gates", "conformal": "conformal gates", "all": "all gates"}
+TARGETS = (("FWHM 2", 3.0, 0.9), ("FWHM 3", 3.0, 0.9), ("FWHM 4", 3.0, 0.78), ("FWHM 3", 2.0, 0.44))
+"""Scanner, contrast to noise, and the power that sharp lesions of 1 ml must reach or beat (method.md §4)."""
+MARK = re.compile(r"<!-- (?P<name>[a-z-]+) -->\n.*?<!-- /(?P=name) -->", re.DOTALL)
+
+
+def write_page(page: Path, results: StudyResults) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- /name -->` in `page` by the table of that name.
+
+    Raises `InputError` for a marker without a table and for a table without a marker.
+    """
+    text = page.read_text(encoding="utf-8")
+    named = {match["name"] for match in MARK.finditer(text)}
+    if named != TABLES.keys():
+        raise InputError(
+            f"`{page.name}` has markers for {sorted(named)}, the study has tables for {sorted(TABLES)}",
+            "Give every table a place: `<!-- name -->` and `<!-- /name -->` on lines of their own.",
+        )
+    text = MARK.sub(lambda m: f"<!-- {m['name']} -->\n{TABLES[m['name']](results)}\n<!-- /{m['name']} -->", text)
+    write_text_atomic(page, text)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _run(r: StudyResults) -> str:
+    return (
+        f"`{r.command}`, {r.machine}. {r.n_lesion_free:,} lesion-free cases and {r.n_lesion:,} with a "
+        f"lesion, α = {r.alpha:g}, default score `{r.default_score}`."
+    )
+
+
+def _verdict(row: Level | Mixed, alpha: float, value: float) -> str:
+    text = f"{value:.3f} ± {row.se:.3f}"
+    return text if row.held(alpha) else f"**{text} FAILED**"
+
+
+def _levels(r: StudyResults) -> str:
+    rows = []
+    for gates in GATES:
+        for score in dict.fromkeys(one.score for one in r.levels):
+            own = {
+                one.scanner: one
+                for one in r.levels
+                if (one.gates, one.score, one.reading) == (gates, score, "case maximum")
+            }
+            rows.append([f"`{score}`", GATE_WORDS[gates], *(_verdict(one, r.alpha, one.level) for one in own.values())])
+    return _table(["score", "gates", *(_scanner_head(name, r) for name in own)], rows)
+
+
+def _scanner_head(name: str, r: StudyResults) -> str:
+    one = next(row for row in r.levels if row.scanner == name)
+    return f"{name} ({one.calibrations} × {one.n_calibration} calibration, {one.n_test} test)"
+
+
+def _readings_levels(r: StudyResults) -> str:
+    names = [scanner.name for scanner in MATCHED] + ["vessels enhanced"]
+    rows = []
+    for gates in GATES:
+        for reading in dict.fromkeys(one.reading for one in r.levels):
+            own = {
+                one.scanner: one
+                for one in r.levels
+                if (one.gates, one.reading, one.score) == (gates, reading, r.default_score)
+            }
+            rows.append([reading, GATE_WORDS[gates], *(_verdict(own[n], r.alpha, own[n].level) for n in names)])
+    return _table(["reading", "gates", *names], rows)
+
+
+def _fdr(r: StudyResults) -> str:
+    own = r.mixed
+    keys = dict.fromkeys((one.scanner, one.lesion) for one in own)
+    readings = list(dict.fromkeys(one.reading for one in own))
+    rows = []
+    for scanner, lesion in keys:
+        for share in dict.fromkeys(one.prevalence for one in own):
+            found = {
+                one.reading: one for one in own if (one.scanner, one.lesion, one.prevalence) == (scanner, lesion, share)
+            }
+            cells = [_verdict(found[n], r.alpha, found[n].fdr) for n in readings]
+            rows.append([scanner, _lesion(lesion), f"{share:.0%}", *cells])
+    return _table(["scanner", "lesion", "cases with a lesion", *readings], rows)
+
+
+def _lesion(lesion: LesionKind) -> str:
+    return f"{lesion.volume_ml:g} ml, CNR {lesion.cnr:g}, {lesion.edge}"
+
+
+def _find(r: StudyResults, scanner: str, volume_ml: float, cnr: float, edge: str) -> Power:
+    return next(
+        p
+        for p in r.powers
+        if (p.scanner, p.lesion.volume_ml, p.lesion.cnr, p.lesion.edge) == (scanner, volume_ml, cnr, edge)
+    )
+
+
+def _targets(r: StudyResults) -> str:
+    rows = []
+    for scanner, cnr, wanted in TARGETS:
+        sharp, blurred = (_find(r, scanner, 1.0, cnr, edge) for edge in ("sharp", "blurred"))
+        reached = sharp.power[r.study_gates][r.default_score]
+        ok = reached.value >= wanted if wanted == 0.9 else reached.value > wanted
+        best = max(sharp.power[r.study_gates].items(), key=lambda item: item[1].value)
+        rows.append(
+            [
+                f"{scanner}, CNR {cnr:g}",
+                f"≥ {wanted:g}" if wanted == 0.9 else f"> {wanted:g}",
+                f"{reached} {'reached' if ok else '**missed**'}",
+                f"{sharp.power['all'][r.default_score]}",
+                f"{sharp.proposed}",
+                f"`{best[0]}` {best[1].value:.2f}",
+                f"{blurred.power[r.study_gates][r.default_score]}",
+                f"{blurred.power['all'][r.default_score]}",
+            ]
+        )
+    gates = GATE_WORDS[r.study_gates]
+    header = ["1 ml lesion", "wanted", f"sharp, {gates}", "sharp, all gates", "sharp, proposed at all"]
+    return _table([*header, f"best score there ({gates})", f"blurred, {gates}", "blurred, all gates"], rows)
+
+
+def _power(r: StudyResults) -> str:
+    rows = []
+    for p in r.powers:
+        cells = [f"{p.power[gates][r.default_score].value:.2f} of {p.passed[gates].value:.2f}" for gates in GATES]
+        rows.append([p.scanner, _lesion(p.lesion), f"{p.proposed}", *cells])
+    header = ["scanner", "lesion", "proposed [95 %]", *(f"found of passed, {GATE_WORDS[g]}" for g in GATES)]
+    return _table(header, rows)
+
+
+def _scores(r: StudyResults) -> str:
+    rows = [
+        [
+            f"`{one.score}`" + (" (default)" if one.score == r.default_score else ""),
+            GATE_WORDS[one.gates],
+            f"{one.mean_power:.3f}",
+            f"{one.sharp:.3f}",
+            f"{one.blurred:.3f}",
+            f"{one.held} of {one.cells}" if one.held == one.cells else f"**{one.held} of {one.cells}**",
+        ]
+        for one in r.ranking
+    ]
+    return _table(["score", "gates", "mean power", "sharp", "blurred", "cells that hold the level"], rows)
+
+
+def _readings(r: StudyResults) -> str:
+    rows = []
+    lesions = list(dict.fromkeys(one.lesion for one in r.readings))
+    for n in dict.fromkeys(one.n_calibration for one in r.readings):
+        for reading in dict.fromkeys(one.reading for one in r.readings):
+            own = {one.lesion: one for one in r.readings if (one.n_calibration, one.reading) == (n, reading)}
+            rows.append([reading, f"{n}", f"{own[lesions[0]].level:.3f}", *(str(own[one].power) for one in lesions)])
+    return _table(["reading", "calibration cases", "level", *(f"power, {_lesion(one)}" for one in lesions)], rows)
+
+
+def _curve(r: StudyResults) -> str:
+    names = list(r.curve[0].power)
+    rows = [
+        [
+            f"{c.n}",
+            f"{c.level_mean:.3f} ({c.level_5:.3f}–{c.level_95:.3f})",
+            f"{c.theory_mean:.3f} ({c.theory_5:.3f}–{c.theory_95:.3f})",
+            *(f"{mean:.2f} ({low:.2f}–{high:.2f})" for mean, low, high in (c.power[name] for name in names)),
+        ]
+        for c in r.curve
+    ]
+    return _table(["calibration cases", "level", "theory", *(f"power, 1 ml, {name}" for name in names)], rows)
+
+
+def _shift(r: StudyResults) -> str:
+    rows = []
+    for test in SHIFT_NAMES:
+        own = {s.calibration: s for s in r.shifts if s.test == test and s.gates == r.study_gates}
+        cells = [f"{s.level:.2f} (warns {s.warned.value:.0%})" for s in (own[name] for name in SHIFT_NAMES)]
+        rows.append([test, *cells])
+    return _table(["scan ↓, calibration →", *SHIFT_NAMES], rows)
+
+
+def _flagged(r: StudyResults) -> str:
+    rows = [[f"{f.n_calibration} ({f.fdr.n})", f"{f.prevalence:.0%}", f"{f.fdr}", f"{f.power}"] for f in r.flagged]
+    return _table(
+        ["calibration cases (calibrations)", "scans with a lesion", "FDR of flagged scans", "share of lesions flagged"],
+        rows,
+    )
+
+
+def _exchangeable(r: StudyResults) -> str:
+    e = r.exchangeable
+    rows = [
+        ["exchangeable samples: share with p ≤ 0.05", f"{e.rejected}, n = {e.rejected.n}", "0.05"],
+        [f"exact against low-rank, largest difference of MMD² or p, {e.pairs} pairs", f"{e.largest_difference:.1e}",
+         "< 1e-5"],
+    ]  # fmt: skip
+    return _table(["what", "figure", "expected"], rows)
+
+
+def _blobs(r: StudyResults) -> str:
+    rows = [
+        [b.scanner, str(b.blind_permutation), str(b.blind_placement), str(b.proposed_permutation),
+         f"{b.proposed_placement} (n = {b.proposed_placement.n})"]
+        for b in r.blobs
+    ]  # fmt: skip
+    header = ["noise", "blind region, voxel permutation", "blind region, placements"]
+    return _table([*header, "proposed region, voxel permutation", "proposed region, placements"], rows)
+
+
+def _paper(r: StudyResults) -> str:
+    rows = []
+    for name in dict.fromkeys(one.scanner for one in r.paper):
+        own = {one.gates: one for one in r.paper if one.scanner == name}
+        cells = [f"{own[g].false_positive} of {own[g].any_candidate.value:.2f} with a candidate" for g in GATES]
+        rows.append([name, f"{own['L2'].false_positive.n}", *cells])
+    return _table(["scanner", "cases", *(f"any finding, {GATE_WORDS[g]}" for g in GATES)], rows)
+
+
+TABLES: Mapping[str, Callable[[StudyResults], str]] = {
+    "run": _run,
+    "levels": _levels,
+    "readings-levels": _readings_levels,
+    "fdr": _fdr,
+    "targets": _targets,
+    "power": _power,
+    "scores": _scores,
+    "readings": _readings,
+    "curve": _curve,
+    "shift": _shift,
+    "flagged": _flagged,
+    "exchangeable": _exchangeable,
+    "blobs": _blobs,
+    "paper": _paper,
+}

@@ -1,0 +1,1 @@
+"""What several tests share: scripted models, small scans, servers, made-up models."""

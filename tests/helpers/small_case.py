@@ -1,0 +1,54 @@
+"""A small scan with one dark ball in a uniform organ, and sessions on it: seconds for a whole search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from r2seg_agent.graphs.planner import Planner
+from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.volume import Volume
+from r2seg_agent.imaging.write import write_label_map, write_volume
+from r2seg_agent.runs.api import open_chat
+from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.session import Session
+
+GEOMETRY = Geometry(shape=(24, 48, 48), spacing_mm=(3.0, 2.0, 2.0))
+
+
+def ball_volume(*, ball: bool = True, seed: int = 2) -> Volume:
+    """A uniform organ with correlated noise, and a dark ball of 5.6 ml in its middle unless `ball` is False."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.indices(GEOMETRY.shape)
+    inside = ((z - 12) * 3.0) ** 2 + ((y - 24) * 2.0) ** 2 + ((x - 26) * 2.0) ** 2 <= 11.0**2
+    noise = ndimage.gaussian_filter(rng.standard_normal(GEOMETRY.shape), 1.0) * 25.0
+    depth = 60.0 if ball else 0.0
+    grey = np.rint(80.0 + noise - depth * ndimage.gaussian_filter(inside.astype(float), 0.8)).astype(np.int16)
+    return Volume(array=grey, geometry=GEOMETRY, modality="CT", unit="HU")
+
+
+def write_case(folder: Path, *, ball: bool = True, seed: int = 2) -> tuple[Path, Path]:
+    """The scan and its organ map (liver, with stomach and spleen beside it) as files in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = np.zeros(GEOMETRY.shape, np.uint8)
+    labels[2:-2, 6:-6, 6:-6] = 1
+    labels[2:-2, 6:-6, 1:5] = 2
+    labels[2:-2, 6:-6, -5:-1] = 3
+    write_volume(folder / "image.nii.gz", ball_volume(ball=ball, seed=seed))
+    write_label_map(folder / "organs.nii.gz", labels, GEOMETRY, names={1: "liver", 2: "stomach", 3: "spleen"})
+    return folder / "image.nii.gz", folder / "organs.nii.gz"
+
+
+def small_options(folder: Path, **more: Any) -> RunOptions:
+    """Options of a run on `write_case(folder)`; its workspace is `folder/ws`."""
+    given = {"anchors": str(folder / "organs.nii.gz"), "segmenter": "contrast", "workspace": folder / "ws", **more}
+    return RunOptions.model_validate(given)
+
+
+def open_small_chat(folder: Path, planner: Planner | None = None, **more: Any) -> Session:
+    """A conversation over the small scan."""
+    image, _ = write_case(folder)
+    return open_chat(str(image), small_options(folder, modality="CT", **more), planner=planner)
