@@ -25,7 +25,7 @@ from r2seg_agent.batch.table import case_q_values, write_table
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.reject.calibration import smallest_p
 from r2seg_agent.reject.fdr import benjamini_hochberg
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 from studies.measure import machine_line
 
 PREVALENCES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)

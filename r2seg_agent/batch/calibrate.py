@@ -36,7 +36,7 @@ from r2seg_agent.reject.calibration import (
 from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.api import FindResult
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 if TYPE_CHECKING:
     from r2seg_agent.runs.session import Session

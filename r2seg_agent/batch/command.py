@@ -9,7 +9,7 @@ from pathlib import Path
 
 from r2seg_agent.batch.row import PROCESS_OPTIONS, Job
 from r2seg_agent.batch.worker import THREADS
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 SAID_OTHERWISE = {"channels", "gates", "overlays", "score", "segmenter"}
 """`channels` has a form of its own, `segmenter` is always named; the others are no options of `find`."""

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.outcomes import OutcomeKind
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.store.artifacts import recipe_sha256
 
 CaseStatus = Literal["done", "failed", "timed_out", "crashed"]

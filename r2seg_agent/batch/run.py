@@ -19,7 +19,7 @@ from r2seg_agent.batch.summary import BatchSummary, summarise, summary_markdown
 from r2seg_agent.batch.table import case_q_values, write_table
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
 from r2seg_agent.files import write_text_atomic
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.store.runs import RunFolder
 
 OnRow = Callable[[CaseRow, int, int], None]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from r2seg_agent.runs.prepare import RunOptions
+    from r2seg_agent.runs.options import RunOptions
 
 
 class RejectMode(StrEnum):
@@ -200,7 +200,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only th
 def run_options(given: Mapping[str, object]) -> RunOptions:
     """The `RunOptions` among a verb's parameters (its `locals()` before anything else is assigned)."""
     from r2seg_agent.imaging.channels import parse_channels
-    from r2seg_agent.runs.prepare import RunOptions
+    from r2seg_agent.runs.options import RunOptions
 
     chosen = {
         name: value.value if isinstance(value, StrEnum) else value

@@ -70,7 +70,7 @@ def calibrate_command(
     from r2seg_agent.errors import InputError
     from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
     from r2seg_agent.reject.scores import score_named
-    from r2seg_agent.runs.prepare import RunOptions
+    from r2seg_agent.runs.options import RunOptions
 
     score_named(score)
     if not 0 < alpha < 1:

@@ -24,7 +24,7 @@ from r2seg_agent.files import write_text_atomic
 from r2seg_agent.method.presets import PARTS, Preset
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reject.calibration import Calibration
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.version import __version__
 
 Batch = Callable[[Preset, Sequence[Job], Path], BatchResult]

@@ -15,7 +15,8 @@ from r2seg_agent.files import copy_files
 from r2seg_agent.outcomes import EXIT_STATUS
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.report.models import Report
-from r2seg_agent.runs.prepare import RunOptions, prepare
+from r2seg_agent.runs.options import RunOptions
+from r2seg_agent.runs.prepare import prepare
 from r2seg_agent.store.artifacts import recipe_sha256
 from r2seg_agent.store.runs import RunFolder, run_folder
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.channels import with_channels
 from r2seg_agent.imaging.identity import volume_sha256
 from r2seg_agent.imaging.read import read_image
@@ -25,72 +21,16 @@ from r2seg_agent.reason.anchors.whole_image import WholeImage
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.plan_file import load_plan
 from r2seg_agent.reject.calibration import Calibration, holds_case
-from r2seg_agent.reject.features import FeatureName, check_feature
+from r2seg_agent.reject.features import check_feature
 from r2seg_agent.reject.gates import GateSettings
-from r2seg_agent.reject.scores import ScoreName
 from r2seg_agent.reject.settings import Mode, RejectSettings, describe_mode
 from r2seg_agent.runs.loaded import LoadedModels
+from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.segment.checks import check_channels, check_plan
 from r2seg_agent.segment.orientations import ThreeOrientations
 from r2seg_agent.segment.protocol import Segmenter
-from r2seg_agent.segment.registry import AUTO, default_segmenter
 from r2seg_agent.store.artifacts import recipe_sha256
 from r2seg_agent.version import __version__
-
-
-class RunOptions(Frozen):
-    """Everything that `find` and `chat` take besides the request and the image; the defaults are the command line's.
-
-    `store` is the URL of a checkpoint database; it may hold a password and is never written down. `channels` are
-    further images of the case, name → file. `reject` auto is conformal with a calibration and paper without one;
-    `score` is that of the calibration where one is given. `preset` leaves parts of the method out (`presets.py`); one
-    that locates no organ has no use for `anchors`. Without `overlays` none is drawn; drawing takes longer than a
-    small search.
-    """
-
-    anchors: str = "auto"
-    segmenter: Annotated[str, Field(validate_default=True)] = AUTO
-    orientations: int = 1
-    preset: Preset = "full"
-    reject: Literal["auto", "paper", "conformal", "score"] = "auto"
-    score: ScoreName = "scan_statistic"
-    feature: FeatureName = "intensity"
-    calibration: Path | None = None
-    alpha: float = 0.05
-    plan: Path | None = None
-    truth: str | None = None
-    modality: str | None = None
-    series: str | None = None
-    channels: Mapping[str, str] = {}
-    out: Path | None = None
-    workspace: Path = Path(".r2seg")
-    store: str | None = None
-    mask_format: Literal["nifti", "same"] = "nifti"
-    seed: Annotated[int, Field(ge=0)] = 0
-    rounds: Annotated[int, Field(ge=1, le=3)] = 3
-    seconds: Annotated[float, Field(ge=0)] | None = None
-    tokens: Annotated[int, Field(ge=0)] = 200_000
-    model_calls: Annotated[int, Field(ge=0)] = 40
-    planner: str = "offline"
-    base_url: str | None = None
-    share_images: bool = False
-    overlays: bool = True
-    interactive: bool = False
-    synthetic: bool = False
-    gates: GateSettings = GateSettings()
-
-    @field_validator("segmenter")
-    @classmethod
-    def _what_auto_means(cls, name: str) -> str:
-        """Settled once, here: a run that goes on elsewhere goes on with the segmenter that it began with."""
-        return default_segmenter() if name == AUTO else name
-
-    @field_validator("orientations")
-    @classmethod
-    def _one_or_three(cls, number: int) -> int:
-        if number not in (1, 3):
-            raise InputError(f"`--orientations` is 1 or 3, got {number}")
-        return number
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from pydantic import JsonValue, TypeAdapter
 
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.report.models import Report
-from r2seg_agent.runs.prepare import Prepared, RunOptions
+from r2seg_agent.runs.options import RunOptions
+from r2seg_agent.runs.prepare import Prepared
 from r2seg_agent.store.runs import RunFolder, RunInputs, RunKind, RunRecord, RunStatus, utc_now
 from r2seg_agent.trace.redact import redact
 from r2seg_agent.version import __version__

@@ -14,7 +14,8 @@ from r2seg_agent.graphs.referee import overall_outcome
 from r2seg_agent.method.presets import LEFT_OUT
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.models import RejectInfo, Report, TargetReport
-from r2seg_agent.runs.prepare import Prepared, RunOptions
+from r2seg_agent.runs.options import RunOptions
+from r2seg_agent.runs.prepare import Prepared
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.measure_finding import load_findings
 from r2seg_agent.tools.state import SearchState, TargetState

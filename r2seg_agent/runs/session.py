@@ -20,7 +20,8 @@ from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.checkpoints import checkpoints, storage_error
-from r2seg_agent.runs.prepare import Prepared, RunOptions, without_paths
+from r2seg_agent.runs.options import RunOptions
+from r2seg_agent.runs.prepare import Prepared, without_paths
 from r2seg_agent.runs.record import begin_record, inputs_of, note, started
 from r2seg_agent.runs.results import Written, make_report, write_run
 from r2seg_agent.runs.session_events import Asked, SessionEvent, TurnEnded, Words, happenings

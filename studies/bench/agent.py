@@ -52,7 +52,7 @@ def step_overheads(folder: Path) -> list[Overhead]:
     from langchain_core.tools import StructuredTool
 
     from r2seg_agent.runs.api import open_chat
-    from r2seg_agent.runs.prepare import RunOptions
+    from r2seg_agent.runs.options import RunOptions
     from r2seg_agent.tools import ALL_TOOLS
 
     phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(LesionSpec("liver", 12.0, -70.0),))

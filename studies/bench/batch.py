@@ -32,7 +32,7 @@ from r2seg_agent.datasets.case import Case
 from r2seg_agent.datasets.read import read_cases
 from r2seg_agent.phantom.cohort import Cohort
 from r2seg_agent.phantom.files import write_cohort
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 from studies.measure import machine_line
 
 BUSY_ROUNDS = 40

@@ -21,7 +21,7 @@ from r2seg_agent.batch.summary import summarise
 from r2seg_agent.batch.table import case_q_values, write_table
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import BudgetError, InputError
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 
 def test_a_bad_case_of_every_kind_touches_only_itself(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from r2seg_agent.datasets.read import read_cases
 from r2seg_agent.errors import InputError
 from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
 from r2seg_agent.runs.api import run_find
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 TARGET = "liver lesion"
 CASES = 19

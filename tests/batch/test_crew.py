@@ -21,7 +21,7 @@ from r2seg_agent.reason.anchors.hounsfield import HounsfieldSource
 from r2seg_agent.reject.calibration import CalibrationIdentity, CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.runs.loaded import LoadedModels
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.segment.contrast import ContrastSegmenter
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_totalseg"

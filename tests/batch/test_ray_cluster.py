@@ -26,7 +26,7 @@ from r2seg_agent.batch.run_case import run_job
 from r2seg_agent.batch.table import TIMES
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import BudgetError, InputError, MissingDependencyError, RunFailedError
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is missing (extra `ray`)"),

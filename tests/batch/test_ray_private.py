@@ -22,7 +22,7 @@ from r2seg_agent.batch.ray_link import TEMP_PREFIX, remove_left_over
 from r2seg_agent.batch.row import Job, make_jobs
 from r2seg_agent.batch.run import run_batch
 from r2seg_agent.datasets.case import Case
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or sys.platform != "linux",

@@ -20,7 +20,7 @@ from helpers.small_case import write_case
 from r2seg_agent.batch.row import make_jobs
 from r2seg_agent.batch.run import run_batch
 from r2seg_agent.datasets.case import Case
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 SCRIPTS = Path(__file__).parents[2] / "docs" / "guide" / "slurm"
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is missing")

@@ -28,7 +28,7 @@ from r2seg_agent.datasets.case import Case
 from r2seg_agent.datasets.read import read_cases
 from r2seg_agent.errors import BudgetError, InputError, RunFailedError
 from r2seg_agent.imaging.write import write_label_map, write_volume
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 TESTS = Path(__file__).parents[1]
 REQUEST = "find a liver lesion"

@@ -23,7 +23,7 @@ from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.method.presets import PARTS
 from r2seg_agent.phantom import make_phantom
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_totalseg"
 PRESETS = "baseline,+roi,full"

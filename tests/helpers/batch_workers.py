@@ -12,7 +12,7 @@ from r2seg_agent.batch.row import CaseRow, Job, make_jobs
 from r2seg_agent.batch.run_case import failed_row, run_job
 from r2seg_agent.batch.table import TIMES
 from r2seg_agent.datasets.case import Case
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 
 
 def act(job: Job) -> CaseRow:

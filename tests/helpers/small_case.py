@@ -13,7 +13,7 @@ from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map, write_volume
 from r2seg_agent.runs.api import open_chat
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.session import Session
 
 GEOMETRY = Geometry(shape=(24, 48, 48), spacing_mm=(3.0, 2.0, 2.0))

@@ -15,7 +15,7 @@ from helpers.small_case import small_options, write_case
 from r2seg_agent.reason.anchors.masks import MaskSource
 from r2seg_agent.reason.plan_file import load_plan
 from r2seg_agent.runs.api import FindResult, run_find, run_fork, run_resume
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.segment.contrast import ContrastSegmenter
 from r2seg_agent.store.runs import run_folder
 from r2seg_agent.trace.events import Event

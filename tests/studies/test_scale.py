@@ -12,7 +12,7 @@ from r2seg_agent.batch.row import make_jobs
 from r2seg_agent.batch.run import run_batch
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.reject.fdr import benjamini_hochberg
-from r2seg_agent.runs.prepare import RunOptions
+from r2seg_agent.runs.options import RunOptions
 from studies.scale import (
     folders_per_case,
     kept_per_case,
