@@ -1,6 +1,6 @@
 """Errors for the person at the keyboard: what came, what is allowed, what to do next.
 
-One small hierarchy; `exit_status` is the process exit status of `r2seg` (docs/guide/user-guide.md).
+One small hierarchy; `exit_status` is the process exit status of `r2seg` (docs/guide/first-scan.md).
 """
 
 from __future__ import annotations

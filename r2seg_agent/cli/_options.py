@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RejectMode(StrEnum):
-    """How candidates are rejected (docs/guide/user-guide.md)."""
+    """How candidates are rejected (docs/guide/first-scan.md)."""
 
     auto = "auto"
     paper = "paper"
@@ -48,7 +48,7 @@ class MaskFormat(StrEnum):
 
 
 class LayoutKind(StrEnum):
-    """How a data set lies on disk (docs/guide/user-guide.md)."""
+    """How a data set lies on disk (docs/guide/data-sets.md)."""
 
     table = "table"
     folder = "folder"

@@ -1,6 +1,6 @@
 """Adversarial cases end to end: none reaches a file it should not, none changes a number, each ends by name.
 
-The cases are in `tests/adversaries.py`; docs/develop/agent.md shows them as a table, checked here line by line.
+The cases are in `tests/helpers/adversaries.py`; docs/develop/agent.md shows them as a table, checked here line by line.
 """
 
 from __future__ import annotations

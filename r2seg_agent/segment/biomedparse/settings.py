@@ -1,4 +1,4 @@
-"""How BiomedParse runs, from the environment: variables `R2SEG_BIOMEDPARSE_…` (docs/guide/user-guide.md)."""
+"""How BiomedParse runs, from the environment: variables `R2SEG_BIOMEDPARSE_…` (docs/guide/models.md)."""
 
 from __future__ import annotations
 
