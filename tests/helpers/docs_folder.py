@@ -1,4 +1,4 @@
-"""The folder that the commands of the documentation run in: a small chest CT, organ masks, a data set, a calibration."""
+"""The folder that the commands of the documentation run in: a small chest CT, organ masks, tables of cases."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from helpers.dicom_files import dicom_slice
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map, write_volume
+from r2seg_agent.reject.calibration import CaseScores, build_calibration
+from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
 
 GEOMETRY = Geometry(shape=(30, 64, 72), spacing_mm=(4.0, 3.2, 3.2))
 ORGANS = {1: "lung_right", 2: "lung_left", 3: "liver"}
@@ -59,6 +61,22 @@ def write_docs_folder(folder: Path) -> None:
     _write_dicom(folder / "dicom_folder", volume)
     _write_cases(folder, "cases", "scans", range(1, 4), lesions=True)
     _write_cases(folder, "lesion-free", "free", range(11, 14), lesions=False)
+
+
+def enlarge_calibration(path: Path, *, patients: int) -> None:
+    """Add made-up patients with the scores of the real ones, so that small levels can be reached; no search is run."""
+    real = load_calibration(path)
+    more = [
+        CaseScores(
+            case=f"made-up scan {n}",
+            patient=f"made-up patient {n}",
+            scores=(like := real.cases[n % len(real.cases)]).scores,
+            rounds=like.rounds,
+            profile=like.profile,
+        )
+        for n in range(patients)
+    ]
+    save_calibration(build_calibration(real.identity, more, earlier=real), path)
 
 
 def _write_dicom(folder: Path, volume: Volume) -> None:
