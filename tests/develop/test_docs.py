@@ -125,6 +125,21 @@ def test_every_command_is_one_that_exists(page: Path) -> None:
             assert commands(block), f"{block}: holds no command"
             for command in commands(block):
                 _check(command, block)
+    for line in re.findall(r"`((?:make|python -m|r2seg) [^`]+)`", prose(page)):
+        inline = Block(page_name(page), 0, SHELL, line.replace("\n", " "))
+        if line.startswith("r2seg "):
+            verb = line.split()[1]
+            assert verb in typer.main.get_command(app).commands or verb.startswith(("…", "-")), (
+                f"{inline.page}: there is no `{line}`"
+            )
+        elif "…" not in line:
+            _check(commands(inline)[0], inline)
+
+
+def test_every_extra_is_explained_on_the_page_about_installing() -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]) - {"dev"}
+    page = (ROOT / "docs" / "guide" / "install.md").read_text()
+    assert {extra for extra in extras if f"`{extra}`" not in page} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
