@@ -19,6 +19,7 @@ from r2seg_agent.batch.summary import BatchSummary, summarise, summary_markdown
 from r2seg_agent.batch.table import case_q_values, write_table
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
 from r2seg_agent.files import write_text_atomic
+from r2seg_agent.reject.alpha import DEFAULT_ALPHA
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.store.runs import RunFolder
 
@@ -51,7 +52,7 @@ def run_batch(
     gpus_per_worker: float = 0.0,
     timeout_s: float | None = None,
     max_failures: int | None = None,
-    alpha: float = 0.05,
+    alpha: float = DEFAULT_ALPHA,
     part: str | None = None,
     about: tuple[str, ...] = (),
     on_row: OnRow | None = None,
