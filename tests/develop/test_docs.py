@@ -20,7 +20,9 @@ import typer
 from helpers.docs_folder import enlarge_calibration, write_docs_folder
 from helpers.markdown import ROOT, Block, Command, anchors, blocks, commands, documentation, links, page_name, prose
 
+from r2seg_agent.cli._scan import request_of, scan_and_request, scan_of
 from r2seg_agent.cli.main import app, main
+from r2seg_agent.errors import InputError
 
 SHELL = "bash"
 LANGUAGES = {SHELL, "python", "text", "json", "toml"}
@@ -203,6 +205,9 @@ def test_a_wrong_option_a_wrong_verb_and_a_missing_argument_are_seen() -> None:
     for words in (("find", "x", "--anchor", "hounsfield"), ("look",), ("trace", "show"), ("trace", "look", "RUN")):
         with pytest.raises(AssertionError, match="docs"):
             _check(Command(("r2seg", *words)), Block("docs", 1, SHELL, ""))
+    for words in (("find", "x", "y"), ("find", "a.nii.gz"), ("find", "--image", "a.nii.gz")):
+        with pytest.raises(AssertionError, match="docs"):
+            _check(Command(("r2seg", *words)), Block("docs", 1, SHELL, "", "not run: needs a scan"))
     for words in (
         ("make", "no-such-target"),
         ("python", "-m", "studies.no_such"),
@@ -263,11 +268,15 @@ def _parse(command: Command, block: Block) -> None:
             name, found, rest = here.resolve_command(context, rest)
             assert found is not None
             here, context = found, found.make_context(name, rest, parent=context)
+        if context is not None and context.info_name == "find" and block.not_run:
+            given = scan_and_request("find", context.params["words"] or (), context.params["image"])
+            scan_of("find", given)
+            request_of("find", given)
     except Exception as error:
-        format_message = getattr(error, "format_message", None)
-        if format_message is None:
+        if not isinstance(error, InputError) and not hasattr(error, "format_message"):
             raise
-        raise AssertionError(f"{block}: {command}\n{format_message()}") from error
+        reason = error.message if isinstance(error, InputError) else error.format_message()
+        raise AssertionError(f"{block}: {command}\n{reason}") from error
 
 
 def _run(command: Command) -> tuple[int, str]:
