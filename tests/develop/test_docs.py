@@ -189,6 +189,20 @@ def test_every_page_named_in_the_code_exists() -> None:
             assert (ROOT / named).exists(), f"{path.relative_to(ROOT)}: `{named}` does not exist"
 
 
+def test_every_message_that_the_guide_explains_is_one_of_the_program() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "r2seg_agent").rglob("*.py"))
+    sources = re.sub(r'"\s*f?"', "", sources)  # texts that stand in several lines
+    tables = [
+        table
+        for page in ROOT.glob("docs/guide/*.md")
+        for table in re.findall(r"^\| message \|.*\n\|[-|]+\n((?:\|.*\n)+)", page.read_text(), re.MULTILINE)
+    ]
+    messages = [message for table in tables for message in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)]
+    assert len(messages) > 10
+    unknown = [m for m in messages if not all(part.strip(" ;`") in sources for part in m.split("…"))]
+    assert not unknown
+
+
 def test_every_picture_exists_and_none_is_unused() -> None:
     shown = {(page.parent / target).resolve() for page in documentation() for picture, target in links(page) if picture}
     kept = {path.resolve() for path in (ROOT / "docs" / "images").iterdir()}
