@@ -16,7 +16,7 @@ from r2seg_agent.batch.local import run_local
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.batch.run_case import run_job
 from r2seg_agent.batch.summary import BatchSummary, summarise, summary_markdown
-from r2seg_agent.batch.table import case_q_values, write_table
+from r2seg_agent.batch.table import case_q_values, write_findings, write_table
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
 from r2seg_agent.files import write_text_atomic
 from r2seg_agent.runs.options import RunOptions
@@ -131,7 +131,7 @@ def _write(
     out: Path, rows: Sequence[CaseRow], alpha: float, suffix: str, listed: int, about: tuple[str, ...]
 ) -> tuple[BatchSummary, tuple[str, ...]]:
     q = case_q_values(rows)
-    files = write_table(out, rows, q, suffix)
+    files = (*write_table(out, rows, q, suffix), write_findings(out, rows, suffix))
     summary = summarise(rows, q, alpha, listed=listed, about=about)
     names = (f"summary{suffix}.json", f"summary{suffix}.md", f"index{suffix}.html")
     write_text_atomic(out / names[0], summary.model_dump_json(indent=2) + "\n")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.outcomes import DISCLAIMER, OutcomeKind
+from r2seg_agent.report.table_rows import FindingRow
 
 Rank = Literal["auto", "score", "p", "prominence", "probability"]
 """What orders candidates for FROC and scans for ROC; `auto`: valid p-values, else the Reject step's
@@ -165,6 +166,8 @@ class CaseEvaluation(Frozen):
     slices: SliceCounts | None = None
     lesions: tuple[LesionMatch, ...] = ()
     findings: tuple[FindingMatch, ...] = ()
+    rows: tuple[FindingRow, ...] = ()
+    """Its lines in the findings table."""
     candidates: tuple[CandidateMatch, ...] | None = None
     """None: the label maps of the candidates are not there."""
     surface: SurfaceDistances | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.channels import with_channels
 from r2seg_agent.imaging.identity import volume_sha256
+from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.imaging.volume import Modality, Volume
 from r2seg_agent.method.models import ImageInfo
@@ -60,7 +62,7 @@ class Prepared:
 
 
 def prepare(
-    image: str, options: RunOptions, progress: Progress = silent, models: LoadedModels | None = None
+    image: str | ScanInMemory, options: RunOptions, progress: Progress = silent, models: LoadedModels | None = None
 ) -> Prepared:
     """Read and check everything; what can be wrong with the input is found here. `models` are those already loaded.
 
@@ -92,9 +94,9 @@ def prepare(
     plans = load_plan(options.plan).plans if options.plan is not None else ()
     progress("read", 0, 1, "image")
     notes: list[str] = []
-    volume = read_image(image, series=options.series, modality=modality_named(options.modality), note=notes.append)
+    volume = read_scan(image, options, notes.append)
     segmenter.check(volume.modality)
-    volume = with_channels(volume, image, options.channels, notes.append)
+    volume = with_channels(volume, str(image), options.channels, notes.append)
     notes.extend(check_channels(segmenter, volume))
     for plan in plans:
         check_plan(segmenter, plan)
@@ -148,6 +150,19 @@ def prepare(
         warnings=tuple(notes),
         identity=identity,
     )
+
+
+def read_scan(image: str | ScanInMemory, options: RunOptions, note: Callable[[str], None]) -> Volume:
+    """The scan, from its file or from memory: both go through the same checks. Raises `InputError`."""
+    modality = modality_named(options.modality)
+    if not isinstance(image, ScanInMemory):
+        return read_image(image, series=options.series, modality=modality, note=note)
+    if options.series is not None:
+        raise InputError(
+            f"a scan in memory has no series to choose from, and series `{options.series}` was asked for",
+            "Leave out `series`, or give the DICOM folder.",
+        )
+    return image.volume(modality, note)
 
 
 def _check_preset(options: RunOptions) -> None:

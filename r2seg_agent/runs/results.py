@@ -54,7 +54,7 @@ def make_report(
         question=search.question,
         choices=search.choices,
         versions=_versions(),
-    )
+    ).with_store(context.store)
 
 
 def write_run(

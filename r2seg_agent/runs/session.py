@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
 from r2seg_agent.graphs.graph import RECURSION_LIMIT, build_search_graph
 from r2seg_agent.graphs.planner import Planner, Waits
+from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import AnatomyPlan
@@ -44,7 +45,7 @@ class Session:
         self,
         folder: RunFolder,
         kind: RunKind,
-        image: str,
+        image: str | ScanInMemory,
         options: RunOptions,
         prepared: Prepared,
         planner: Planner,
@@ -74,7 +75,7 @@ class Session:
             self._graph = build_search_graph(planner, checkpointer=saver)
             if anew:
                 saver.delete_thread(folder.id)
-                folder.write_inputs(inputs_of(kind, request, image, options, parent))
+                folder.write_inputs(inputs_of(kind, request, str(image), options, parent))
             store = ArtifactStore(options.workspace / "artifacts")
             recorder = Recorder(folder.trace, keep=self._kept(anew))
             self._closing.callback(recorder.close)
@@ -197,7 +198,7 @@ class Session:
         self._rewind()
         self.context.progress("report", 0, 1, "")
         written = write_run(
-            self.folder.path, self.report(), self.search, self.prepared, self.context, self.options, self.image
+            self.folder.path, self.report(), self.search, self.prepared, self.context, self.options, str(self.image)
         )
         self.context.progress("report", 1, 1, "")
         outcome = written.report.outcome
@@ -258,7 +259,7 @@ class Session:
         self._ended = True
         words = type(error).__name__  # The text of an unforeseen error may hold anything.
         if isinstance(error, R2SegError):
-            words = without_paths(error.message, self.image, self.options)
+            words = without_paths(error.message, str(self.image), self.options)
         elif isinstance(error, MemoryError):
             words = "out of memory"
         # Where the disk is full, the first error is the one to tell.
