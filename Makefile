@@ -53,7 +53,8 @@ unit: setup ## the tests, with the coverage of the package (at least 90 %)
 	@echo "== Tests"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-format: setup ## format and fix what ruff can fix
+format: setup ## format, fix what ruff can fix, write the generated types of run options
+	@$(BIN)/python -m studies.option_types
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

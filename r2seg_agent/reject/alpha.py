@@ -1,0 +1,19 @@
+"""Alpha, the level of the rejection test: its default and range, for options, settings, tools and the chat alike."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+DEFAULT_ALPHA = 0.05
+_ABOVE, _BELOW = 0.0, 1.0
+ALPHA_RANGE = f"above {_ABOVE:g} and below {_BELOW:g}"
+"""For error messages: "alpha must be above 0 and below 1"."""
+
+Alpha = Annotated[float, Field(gt=_ABOVE, lt=_BELOW)]
+
+
+def is_alpha(value: float) -> bool:
+    """True where `value` can be a level; NaN cannot."""
+    return _ABOVE < value < _BELOW

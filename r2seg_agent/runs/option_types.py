@@ -1,0 +1,86 @@
+"""The options of a run as static types. Generated from `runs/options.py` by `make format`: do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from r2seg_agent.reject.gates import GateSettings
+
+
+class OptionFields(TypedDict, total=False):
+    """What `**options` of the Python API may hold: the fields of `RunOptions`, all optional."""
+
+    anchors: str
+    """Source of organ masks: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a path to a label map
+    with names, a folder of masks, or MASK=ORGAN. Presets without organs ignore it."""
+    segmenter: str
+    """Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), or a model of your own:
+    `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`; see `r2seg doctor`."""
+    orientations: int
+    """1, or 3: a model of slices also segments coronal and sagittal slices; slower, fused."""
+    preset: Literal["full", "baseline", "+roi", "+roi+reject", "+gates", "conformal"]
+    """Leave parts of the method out, for comparisons: `baseline` (the model alone on the whole image), `+roi` (its
+    regions, nothing tested), `+roi+reject` (no gates), `+gates` (the paper's gates alone), `conformal`."""
+    reject: Literal["auto", "paper", "conformal", "score"]
+    """How candidates are rejected: `paper` (p-values not valid), `conformal` (valid, needs --calibration), or
+    `auto`: conformal where a calibration is given."""
+    score: Literal[
+        "mmd2",
+        "mmd2_volume",
+        "contrast_log_volume",
+        "contrast_sqrt_volume",
+        "segmenter_mass",
+        "scan_statistic",
+        "scan_radius",
+    ]
+    """Score that ranks candidates; with a calibration, the calibration's own score is used."""
+    feature: Literal["intensity", "multiscale", "segmenter"]
+    """What the rejection test compares: grey values, several scales, or the model's maps."""
+    calibration: str | Path | None
+    """Calibration file for `--reject conformal`; `r2seg calibrate` makes one."""
+    alpha: float
+    """Level of the rejection test."""
+    plan: str | Path | None
+    """Search by this plan (JSON, e.g. an edited plan.json) and skip planning."""
+    truth: str | None
+    """Reference mask, DICOM SEG or RTSTRUCT (FILE::NAME): adds Dice, sensitivity and precision."""
+    modality: str | None
+    """CT, MR, PT, US, XR or photo, where the file does not say."""
+    series: str | None
+    """Which series of a DICOM folder: its key or number."""
+    out: str | Path | None
+    """Folder for the results."""
+    workspace: str | Path
+    """Folder for cached steps and runs."""
+    store: str | None
+    """Checkpoint database: postgresql://…; it may hold a password and is never written down."""
+    mask_format: Literal["nifti", "same"]
+    """Format of masks: `nifti`, or `same` for the format of the input."""
+    seed: int
+    """Seed of everything random."""
+    rounds: int
+    """Most rounds of widening."""
+    seconds: float | None
+    """Time budget in seconds; the current step is always finished."""
+    tokens: int
+    """Most tokens for the planner's model."""
+    model_calls: int
+    """Most calls of the planner's model."""
+    planner: str
+    """`offline` (rules, which stand in for a language model), or a language model as PROVIDER:MODEL."""
+    base_url: str | None
+    """Address of an OpenAI-compatible server for the planner's model."""
+    share_images: bool
+    """Send the overlay pictures to a language model that can see; they leave the machine."""
+    overlays: bool
+    """Draw overlay pictures; drawing takes longer than a small search."""
+    interactive: bool
+    """A person is there to answer questions."""
+    synthetic: bool
+    """The scan holds synthetic content; every result says so."""
+    channels: Mapping[str, str]
+    """A further image of the case as NAME=FILE (T1c=t1c.nii.gz), for models that take several. Repeatable."""
+    gates: GateSettings
+    """Thresholds of the gates."""
