@@ -61,7 +61,9 @@ def _root(
 def main() -> None:
     """Entry point: errors become one readable message and an exit status, never a traceback."""
     from r2seg_agent.errors import R2SegError, RunFailedError
+    from r2seg_agent.graphs.planners.telemetry import telemetry_off
 
+    telemetry_off()
     try:
         app()
     except BrokenPipeError:

@@ -167,9 +167,11 @@ class Report(Frozen):
         return to_dataframe(self.rows())
 
     def summary(self) -> str:
-        """The answer, the findings as a Markdown table, the warnings and the disclaimer, in plain text."""
+        """The answer with its choices, the findings as a Markdown table, the warnings and the disclaimer, as text."""
+        choices = (f"Choices: {', '.join(self.choices)}",) if self.choices else ()
         table = (findings_text(self.findings),) if self.findings else ()
-        return "\n\n".join((self.answer, *table, *(str(warning) for warning in self.warnings), self.disclaimer))
+        warnings = (str(warning) for warning in self.warnings)
+        return "\n\n".join((self.answer, *choices, *table, *warnings, self.disclaimer))
 
     def __repr__(self) -> str:
         found = ", ".join(repr(finding) for finding in self.findings[:3])

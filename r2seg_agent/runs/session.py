@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
 from r2seg_agent.graphs.graph import RECURSION_LIMIT, build_search_graph
 from r2seg_agent.graphs.planner import Planner, Waits
+from r2seg_agent.graphs.planners.telemetry import untraced, untraced_steps
 from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.progress import Progress, silent
@@ -227,7 +228,7 @@ class Session:
 
         Raises `InputError` for a step before the first checkpoint.
         """
-        states = self._graph.get_state_history(self._config())  # newest first
+        states = untraced_steps(lambda: self._graph.get_state_history(self._config()))  # newest first
         chosen = next((s.values for s in states if s.values and int(s.values.get("events", 0)) <= step), None)
         if chosen is None:
             raise InputError(f"run `{self.id}` has no checkpoint at step {step}", "`r2seg trace show` lists its steps.")
@@ -293,7 +294,7 @@ class Session:
         return {"configurable": {"thread_id": self.folder.id}, "recursion_limit": RECURSION_LIMIT}
 
     def _snapshot(self) -> StateSnapshot:
-        return self._graph.get_state(self._config())
+        return untraced(lambda: self._graph.get_state(self._config()))
 
     def _context(self, store: ArtifactStore, recorder: Recorder, progress: Progress) -> Context:
         options, prepared = self.options, self.prepared
@@ -355,8 +356,10 @@ class Session:
         self._ended = False
         told = 0 if isinstance(given, dict) else len(self.search.said)
         try:
-            for update in self._graph.stream(
-                given, self._config(), context=self.context, stream_mode="updates", durability="sync"
+            for update in untraced_steps(
+                lambda: self._graph.stream(
+                    given, self._config(), context=self.context, stream_mode="updates", durability="sync"
+                )
             ):
                 for node, change in cast(dict[str, Any], update).items():
                     if node == "__interrupt__":
