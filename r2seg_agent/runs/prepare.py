@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -160,7 +161,7 @@ def settle_reject(options: RunOptions, parts: Parts, loaded: LoadedModels) -> Re
 def read_scan(image: str, options: RunOptions, models: Models, plans: tuple[AnatomyPlan, ...]) -> Scan:
     """The scan with its channels and its truth. Raises `InputError` where it, or a plan, does not fit `models`."""
     notes: list[str] = []
-    volume = read_image(image, series=options.series, modality=modality_named(options.modality), note=notes.append)
+    volume = _read_volume(image, options, notes.append)
     models.segmenter.check(volume.modality)
     volume = with_channels(volume, image, options.channels, notes.append)
     notes.extend(check_channels(models.segmenter, volume))
@@ -177,6 +178,10 @@ def read_scan(image: str, options: RunOptions, models: Models, plans: tuple[Anat
         synthetic=options.synthetic,
     )
     return Scan(volume, info, truth, tuple(notes))
+
+
+def _read_volume(image: str, options: RunOptions, note: Callable[[str], None]) -> Volume:
+    return read_image(image, series=options.series, modality=modality_named(options.modality), note=note)
 
 
 def identity(
