@@ -13,7 +13,8 @@ from r2seg_agent.batch.calibrate import Calibrated, run_calibration
 from r2seg_agent.batch.engines import EngineName, engine_named
 from r2seg_agent.batch.row import Job, make_jobs
 from r2seg_agent.batch.run import BatchResult, OnRow, run_batch
-from r2seg_agent.datasets.case import Case, Dataset, LayoutName, Wanted
+from r2seg_agent.datasets.case import Case, Dataset, Wanted
+from r2seg_agent.datasets.layouts import LayoutName
 from r2seg_agent.datasets.read import read_dataset
 from r2seg_agent.errors import InputError
 from r2seg_agent.reject.calibration_file import load_calibration, save_calibration

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from r2seg_agent.batch.engine import Engine
+if TYPE_CHECKING:
+    from r2seg_agent.batch.engine import Engine
 
 EngineName = Literal["local", "ray"]
 

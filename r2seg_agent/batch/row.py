@@ -9,14 +9,11 @@ from pydantic import JsonValue
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.outcomes import OutcomeKind
-from r2seg_agent.runs.options import RunOptions
+from r2seg_agent.runs.options import PROCESS_OPTIONS, RunOptions
 from r2seg_agent.store.artifacts import recipe_sha256
 
 CaseStatus = Literal["done", "failed", "timed_out", "crashed"]
 """`done` whatever the outcome; `failed` with an error of ours; `crashed` when the worker's process died."""
-
-PROCESS_OPTIONS = {"workspace", "out", "store", "interactive"}
-"""Options that say where and how, not what."""
 
 
 class Job(Frozen):
@@ -82,7 +79,7 @@ def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions)
             own["channels"] = case.channels
         chosen = options.model_copy(update=own)
         asked = case.request or request or ""
-        saved: dict[str, JsonValue] = chosen.model_dump(mode="json", exclude=PROCESS_OPTIONS)
+        saved: dict[str, JsonValue] = chosen.model_dump(mode="json", exclude=set(PROCESS_OPTIONS))
         key = recipe_sha256({"case": case.model_dump(mode="json"), "request": asked, "options": saved})[:16]
         jobs.append(Job(number=number, key=key, case=case, request=asked, options=chosen))
     return tuple(jobs)

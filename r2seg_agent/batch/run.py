@@ -29,6 +29,7 @@ from r2seg_agent.batch.table import (
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
 from r2seg_agent.files import write_text_atomic
 from r2seg_agent.outcomes import DISCLAIMER
+from r2seg_agent.reject.alpha import DEFAULT_ALPHA
 from r2seg_agent.report.models import Report
 from r2seg_agent.report.table_rows import dataframe, to_dataframe
 from r2seg_agent.runs.options import RunOptions
@@ -88,7 +89,7 @@ def run_batch(
     gpus_per_worker: float = 0.0,
     timeout_s: float | None = None,
     max_failures: int | None = None,
-    alpha: float = 0.05,
+    alpha: float = DEFAULT_ALPHA,
     part: str | None = None,
     about: tuple[str, ...] = (),
     on_row: OnRow | None = None,

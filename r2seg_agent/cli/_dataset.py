@@ -1,4 +1,4 @@
-"""What `batch` and `calibrate` share: a data set read, and said how."""
+"""What `batch`, `calibrate` and `ablate` share: a data set is read, and its layout is printed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from r2seg_agent.cli._options import LayoutKind
     from r2seg_agent.datasets.case import Dataset
+    from r2seg_agent.datasets.layouts import LayoutName
+    from r2seg_agent.runs.options import RunOptions
 
 
-def read_and_tell(
+def read_and_print(
     path: Path,
-    layout: LayoutKind | None,
+    layout: LayoutName | None,
     *,
     request: str | None,
     lesion_labels: Sequence[str] | None,
     only: Sequence[str] | None,
-    anchors: str,
-    modality: str | None,
+    options: RunOptions,
 ) -> Dataset:
-    """Read `path` and say on stderr which layout was recognised and what was taken for what. `anchors` and `modality`
-    are the command's options: named there, they come before what the layout says."""
+    """Read `path` and print on stderr which layout was recognised and how its files are used.
+
+    Anchors and modality of `options` come before those of the layout, where they are given.
+    """
     from r2seg_agent.datasets.case import Wanted
     from r2seg_agent.datasets.read import read_dataset
 
@@ -32,10 +34,10 @@ def read_and_tell(
         request=request,
         lesion_labels=tuple(lesion_labels or ()),
         only=tuple(only or ()),
-        anchors=anchors == "auto",
-        modality=modality is None,
+        anchors=options.anchors == "auto",
+        modality=options.modality is None,
     )
-    data = read_dataset(path, layout=None if layout is None else layout.value, wanted=wanted)
+    data = read_dataset(path, layout=layout, wanted=wanted)
     count = len(data.cases)
     for line in (f"`{path}` read as {data.told}: {count} case{'s' * (count != 1)}", *data.notes):
         typer.echo(f"r2seg: {line}", err=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2seg_agent.cli import _options as options
+from r2seg_agent.cli._run_command import run_options
 
 if TYPE_CHECKING:
     from r2seg_agent.batch.row import Job
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def ablate_command(
+    context: typer.Context,
     cases: Annotated[
         Path,
         typer.Argument(
@@ -28,37 +30,50 @@ def ablate_command(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for a batch per preset and the tables.", show_default=False)
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for a batch per preset and the tables.",
+            metavar="FOLDER",
+            show_default=False,
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
     ],
-    request: Annotated[
-        str | None, typer.Option("--request", help="What to find, for cases that do not say it themselves.")
-    ] = None,
+    request: options.Request = None,
     presets: Annotated[
         str | None,
-        typer.Option("--presets", help="Which steps, with commas between [default: all that can run]."),
+        typer.Option(
+            "--presets",
+            help="Which steps, with commas between.",
+            metavar="NAMES",
+            show_default="all that can run",
+            rich_help_panel="Test",
+        ),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Calibration file, for the step `conformal`.")
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help="Calibration file, for the step `conformal`.",
+            metavar="FILE",
+            rich_help_panel="Test",
+        ),
     ] = None,
     lesion_free: Annotated[
         str | None,
-        typer.Option("--lesion-free", help="Scans without a lesion: a list of names, or `rest`: all without a truth."),
+        typer.Option(
+            "--lesion-free",
+            help="Scans without a lesion: a list of names, or `rest`: all without a truth.",
+            metavar="FILE|rest",
+            rich_help_panel=options.DATA_PANEL,
+        ),
     ] = None,
     layout: options.Layout = None,
     lesion_label: options.LesionLabels = None,
     only: options.Only = None,
     workers: options.Workers = 1,
     timeout: options.CaseTimeout = None,
-    anchors: options.Anchors = "auto",
-    segmenter: options.Segmenter = "auto",
-    orientations: options.Orientations = 1,
-    alpha: options.Alpha = 0.05,
-    modality: options.ModalityName = None,
-    seed: options.Seed = 0,
-    rounds: options.Rounds = 3,
-    planner: options.Planner = "offline",
-    base_url: options.BaseUrl = None,
-    synthetic: options.Synthetic = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Run the method part by part (presets) over the same scans, evaluate each step, compare it with the one before.
@@ -67,11 +82,9 @@ def ablate_command(
 
     Example: r2seg ablate cases.csv --out ablation --calibration liver.json
     """
-    chosen = options.run_options(
-        {name: value for name, value in locals().items() if name not in ("out", "calibration")}
-    )
+    chosen = run_options(context)
     from r2seg_agent.cli._cases import batch_progress
-    from r2seg_agent.cli._dataset import read_and_tell
+    from r2seg_agent.cli._dataset import read_and_print
     from r2seg_agent.cli._progress import terminal_progress
     from r2seg_agent.cli._stop import stop_on_interrupt
     from r2seg_agent.errors import InputError
@@ -85,9 +98,7 @@ def ablate_command(
         raise InputError(
             "only the preset `conformal` uses a calibration", "Add it to --presets, or leave out --calibration."
         )
-    data = read_and_tell(
-        cases, layout, request=request, lesion_labels=lesion_label, only=only, anchors=anchors, modality=modality
-    )
+    data = read_and_print(cases, layout, request=request, lesion_labels=lesion_label, only=only, options=chosen)
     stop = threading.Event()
 
     with stop_on_interrupt() as stopping, terminal_progress(enabled=not quiet) as progress:
@@ -100,7 +111,7 @@ def ablate_command(
                 typer.echo(f"== {preset}", err=True)
             with progress.paused(), batch_progress(len(jobs), enabled=not quiet) as on_row:
                 return run_batch(
-                    jobs, folder, workers=workers, timeout_s=timeout, alpha=alpha, on_row=on_row, stop=stop
+                    jobs, folder, workers=workers, timeout_s=timeout, alpha=chosen.alpha, on_row=on_row, stop=stop
                 )
 
         made = run_ablation(
@@ -118,10 +129,10 @@ def ablate_command(
     write_text_atomic(out / "ablation.json", made.model_dump_json(indent=1) + "\n")
     draw_ablation(made, out / "ablation.png")
     write_text_atomic(out / "ablation.md", ablation_markdown(made, "ablation.png"))
-    _tell(made, out)
+    _print_result(made, out)
 
 
-def _tell(made: Ablation, out: Path) -> None:
+def _print_result(made: Ablation, out: Path) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

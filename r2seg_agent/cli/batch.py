@@ -11,7 +11,7 @@ import typer
 
 from r2seg_agent.cli import _options as options
 from r2seg_agent.cli._cases import batch_progress
-from r2seg_agent.cli._options import EngineKind, FeatureKind, MaskFormat, PresetName, RejectMode
+from r2seg_agent.cli._run_command import run_options
 
 if TYPE_CHECKING:
     from r2seg_agent.batch.run import BatchResult
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["batch_command", "batch_progress"]
 
 MOST_REASONS = 5
-"""Reasons of failures told in the terminal; the summary has all."""
+"""Reasons of failures shown in the terminal; the summary has all."""
 
 
 def batch_command(
+    context: typer.Context,
     cases: Annotated[
         Path,
         typer.Argument(
@@ -32,69 +33,72 @@ def batch_command(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for runs, tables and the journal.", show_default=False)
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for runs, tables and the journal.",
+            metavar="FOLDER",
+            show_default=False,
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
     ],
-    request: Annotated[
-        str | None, typer.Option("--request", help="What to find, for cases that do not say it themselves.")
-    ] = None,
+    request: options.Request = None,
     layout: options.Layout = None,
     lesion_label: options.LesionLabels = None,
     only: options.Only = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", help="Only part i/n of the cases, e.g. 3/16.", metavar="I/N", rich_help_panel=options.DATA_PANEL
+        ),
+    ] = None,
     workers: options.Workers = 1,
-    engine: options.Engine = EngineKind.local,
+    engine: options.Engine = "local",
     address: options.Address = None,
     gpus_per_worker: options.GpusPerWorker = 0.0,
     timeout: options.CaseTimeout = None,
-    part: Annotated[str | None, typer.Option("--shard", help="Only part i/n of the cases, e.g. 3/16.")] = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first case that fails.")] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast", help="Stop at the first case that fails.", rich_help_panel=options.WORKERS_PANEL),
+    ] = False,
     max_failures: Annotated[
-        int | None, typer.Option("--max-failures", min=0, help="Stop after more than this.")
+        int | None,
+        typer.Option(
+            "--max-failures",
+            min=0,
+            help="Stop when more cases than this have failed.",
+            metavar="N",
+            show_default="no limit",
+            rich_help_panel=options.WORKERS_PANEL,
+        ),
     ] = None,
-    anchors: options.Anchors = "auto",
-    segmenter: options.Segmenter = "auto",
-    orientations: options.Orientations = 1,
-    feature: options.Feature = FeatureKind.intensity,
-    preset: options.Preset = PresetName.full,
-    reject: options.Reject = RejectMode.auto,
-    calibration: options.CalibrationFile = None,
-    alpha: options.Alpha = 0.05,
-    modality: options.ModalityName = None,
-    mask_format: options.MaskFamily = MaskFormat.nifti,
-    seed: options.Seed = 0,
-    rounds: options.Rounds = 3,
-    seconds: options.Seconds = None,
-    planner: options.Planner = "offline",
-    base_url: options.BaseUrl = None,
-    synthetic: options.Synthetic = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Run a request over a data set; every case is isolated, finished cases are never repeated.
 
-    Stop it or kill it at any time and give the same command again. Exit status 0 when every case was dealt with,
-    whatever became of it: the table says so for each.
+    Stop it or kill it at any time and give the same command again. Exit status 0 when every case was finished,
+    whatever its outcome: the table has it for each.
 
     Example: r2seg batch cases.csv --request "find the lung nodule" --out results --workers 4
     """
-    # `out` is the batch's folder, not a run's.
-    chosen = options.run_options({name: value for name, value in locals().items() if name != "out"})
+    chosen = run_options(context)
     from r2seg_agent.batch.engines import engine_named
     from r2seg_agent.batch.row import make_jobs
     from r2seg_agent.batch.run import run_batch
-    from r2seg_agent.cli._dataset import read_and_tell
+    from r2seg_agent.cli._dataset import read_and_print
     from r2seg_agent.cli._stop import stop_on_interrupt
     from r2seg_agent.errors import InputError
 
-    data = read_and_tell(
-        cases, layout, request=request, lesion_labels=lesion_label, only=only, anchors=anchors, modality=modality
-    )
+    data = read_and_print(cases, layout, request=request, lesion_labels=lesion_label, only=only, options=chosen)
     jobs = make_jobs(data.cases, request, chosen)
-    silent_ones = [job for job in jobs if not job.request]
-    if silent_ones:
+    without_request = [job for job in jobs if not job.request]
+    if without_request:
         raise InputError(
-            f"{len(silent_ones)} cases have no request (first: case {silent_ones[0].number})",
+            f"{len(without_request)} cases have no request (first: case {without_request[0].number})",
             "Give --request, or a column `request`.",
         )
-    if engine is EngineKind.local and workers > (os.cpu_count() or 1):
+    if engine == "local" and workers > (os.cpu_count() or 1):
         typer.echo(f"r2seg: {workers} workers on {os.cpu_count()} cores", err=True)
     stop = threading.Event()
     with stop_on_interrupt() as stopping, batch_progress(len(jobs), enabled=not quiet) as on_row:
@@ -102,21 +106,21 @@ def batch_command(
         result = run_batch(
             jobs,
             out,
-            engine=engine_named(engine.value, address),
+            engine=engine_named(engine, address),
             workers=workers,
             gpus_per_worker=gpus_per_worker,
             timeout_s=timeout,
             max_failures=0 if fail_fast else max_failures,
-            alpha=alpha,
+            alpha=chosen.alpha,
             part=part,
             about=(f"Read as {data.told}.", *data.notes),
             on_row=on_row,
             stop=stop,
         )
-    _tell(result, out)
+    _print_result(result, out)
 
 
-def _tell(result: BatchResult, out: Path) -> None:
+def _print_result(result: BatchResult, out: Path) -> None:
     from rich.console import Console
 
     from r2seg_agent.outcomes import DISCLAIMER

@@ -10,13 +10,14 @@ import typer
 
 from r2seg_agent.cli import _options as options
 from r2seg_agent.cli._cases import batch_progress
-from r2seg_agent.cli._options import EngineKind, FeatureKind
+from r2seg_agent.cli._run_command import run_options
 
 if TYPE_CHECKING:
     from r2seg_agent.batch.calibrate import Calibrated
 
 
 def calibrate_command(
+    context: typer.Context,
     cases: Annotated[
         Path,
         typer.Option(
@@ -24,36 +25,47 @@ def calibrate_command(
             help="Lesion-free scans: a .csv or .jsonl table (image, patient, anchors, modality, series), a folder, or "
             "a BIDS, nnU-Net or Medical Decathlon data set. Cases whose truth holds a lesion are left out.",
             show_default=False,
+            rich_help_panel=options.DATA_PANEL,
         ),
     ],
     target: Annotated[
-        str, typer.Option("--target", help='What `find` will look for, in words: "lung nodule".', show_default=False)
+        str,
+        typer.Option(
+            "--target",
+            help='What `find` will look for, in words: "lung nodule".',
+            metavar="WORDS",
+            show_default=False,
+            rich_help_panel=options.DATA_PANEL,
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The calibration file to write.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The calibration file to write.",
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ],
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            "--extend",
+            help="Add to this calibration of the same set-up; --out may be the same file.",
+            metavar="FILE",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
     layout: options.Layout = None,
     lesion_label: options.LesionLabels = None,
     only: options.Only = None,
     workers: options.Workers = 1,
-    engine: options.Engine = EngineKind.local,
+    engine: options.Engine = "local",
     address: options.Address = None,
     gpus_per_worker: options.GpusPerWorker = 0.0,
     timeout: options.CaseTimeout = None,
-    anchors: options.Anchors = "auto",
-    segmenter: options.Segmenter = "auto",
-    orientations: options.Orientations = 1,
-    feature: options.Feature = FeatureKind.intensity,
-    score: Annotated[
-        str, typer.Option("--score", help="What candidates are ranked by; a wrong name lists all.")
-    ] = "scan_statistic",
-    alpha: options.Alpha = 0.05,
-    extend: Annotated[
-        Path | None,
-        typer.Option("--extend", help="Add to this calibration of the same set-up; --out may be the same file."),
-    ] = None,
-    modality: options.ModalityName = None,
-    workspace: options.Workspace = Path(".r2seg"),
-    seed: options.Seed = 0,
-    rounds: options.Rounds = 3,
     quiet: options.Quiet = False,
 ) -> None:
     """Run the search on lesion-free scans and keep its scores, so that `find --calibration` gives valid p-values.
@@ -65,33 +77,13 @@ def calibrate_command(
     """
     from r2seg_agent.batch.calibrate import run_calibration
     from r2seg_agent.batch.engines import engine_named
-    from r2seg_agent.cli._dataset import read_and_tell
+    from r2seg_agent.cli._dataset import read_and_print
     from r2seg_agent.cli._stop import stop_on_interrupt
-    from r2seg_agent.errors import InputError
     from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
-    from r2seg_agent.reject.scores import score_named
-    from r2seg_agent.runs.options import RunOptions
 
-    score_named(score)
-    if not 0 < alpha < 1:
-        raise InputError(f"--alpha must lie between 0 and 1, got {alpha:g}")
-    chosen = RunOptions.model_validate(
-        {
-            "anchors": anchors,
-            "segmenter": segmenter,
-            "orientations": orientations,
-            "feature": feature.value,
-            "score": score,
-            "modality": modality,
-            "workspace": workspace,
-            "seed": seed,
-            "rounds": rounds,
-        }
-    )
+    chosen = run_options(context)
     earlier = None if extend is None else load_calibration(extend)
-    data = read_and_tell(
-        cases, layout, request=target, lesion_labels=lesion_label, only=only, anchors=anchors, modality=modality
-    )
+    data = read_and_print(cases, layout, request=target, lesion_labels=lesion_label, only=only, options=chosen)
     stop = threading.Event()
     with stop_on_interrupt() as stopping, batch_progress(len(data.cases), enabled=not quiet) as on_row:
         stopping.stop = stop
@@ -100,7 +92,7 @@ def calibrate_command(
             data.cases,
             chosen,
             earlier=earlier,
-            engine=engine_named(engine.value, address),
+            engine=engine_named(engine, address),
             workers=workers,
             gpus_per_worker=gpus_per_worker,
             timeout_s=timeout,
@@ -109,10 +101,10 @@ def calibrate_command(
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(made.calibration, out)
-    _tell(made, out, alpha)
+    _print_result(made, out, chosen.alpha)
 
 
-def _tell(made: Calibrated, out: Path, alpha: float) -> None:
+def _print_result(made: Calibrated, out: Path, alpha: float) -> None:
     from rich.console import Console
 
     from r2seg_agent.reject.calibration import cases_needed, smallest_p
@@ -133,8 +125,8 @@ def _tell(made: Calibrated, out: Path, alpha: float) -> None:
         empty = sum(count == 0 for count in made.candidates)
         few, many, scans = min(made.candidates), max(made.candidates), len(made.candidates)
         console.print(f"Candidates a scan: {few} to {many}, none in {empty} of {scans}.")
-    for one in made.left_out:
-        console.print(f"! left out {one.case.image}: {one.why}", style="yellow")
+    for left_out in made.left_out:
+        console.print(f"! left out {left_out.case.image}: {left_out.why}", style="yellow")
     console.print(
         "It holds for scans like these (scanner, protocol, population), the same segmenter, anchors and settings.",
         style="dim",

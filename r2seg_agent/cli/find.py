@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from r2seg_agent.cli import _options as options
-from r2seg_agent.cli._options import FeatureKind, MaskFormat, PresetName, RejectMode
+from r2seg_agent.cli._run_command import run_options
 
 if TYPE_CHECKING:
     from r2seg_agent.progress import Progress
@@ -18,57 +17,33 @@ if TYPE_CHECKING:
 
 
 def find_command(
-    request: Annotated[str, typer.Argument(help='What to find, in words: "find the lung nodule".', show_default=False)],
-    image: Annotated[
-        str,
-        typer.Option(
-            "--image",
-            "-i",
-            help="NIfTI, NRRD, MetaImage, a DICOM folder or file, PNG, JPEG or TIFF.",
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SCAN REQUEST",
+            help=f"The scan ({options.SCAN_FORMATS}) and what to find, in words, in either order. With --image the "
+            "request alone.",
             show_default=False,
         ),
-    ],
-    anchors: options.Anchors = "auto",
-    segmenter: options.Segmenter = "auto",
-    orientations: options.Orientations = 1,
-    preset: options.Preset = PresetName.full,
-    reject: options.Reject = RejectMode.auto,
-    feature: options.Feature = FeatureKind.intensity,
-    calibration: options.CalibrationFile = None,
-    alpha: options.Alpha = 0.05,
-    plan: options.PlanFile = None,
-    truth: options.Truth = None,
-    modality: options.ModalityName = None,
-    series: options.Series = None,
-    channel: options.Channels = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the results [default: runs/ID in the workspace].")
     ] = None,
-    workspace: options.Workspace = Path(".r2seg"),
-    store: options.Store = None,
-    mask_format: options.MaskFamily = MaskFormat.nifti,
-    seed: options.Seed = 0,
-    rounds: options.Rounds = 3,
-    seconds: options.Seconds = None,
-    planner: options.Planner = "offline",
-    base_url: options.BaseUrl = None,
-    share_images: options.ShareImages = False,
-    tokens: options.Tokens = 200_000,
-    model_calls: options.ModelCalls = 40,
-    synthetic: options.Synthetic = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
+    image: options.Image = None,
+    as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Find lesions: plan, locate organs, segment around them, reject what is normal tissue, report with evidence.
 
-    Example: r2seg find "find the lung nodule" --image scan.nrrd --anchors hounsfield
+    Example: r2seg find scan.nrrd "find the lung nodule" --anchors hounsfield
     """
-    given = locals()
+    from r2seg_agent.cli._scan import request_of, scan_and_request, scan_of
     from r2seg_agent.cli._single import run_single
+
+    given = scan_and_request("find", words or (), image)
+    scan, request = scan_of("find", given), request_of("find", given)
 
     def work(progress: Progress, ask: AskUser | None, opened: Callable[[Session], None]) -> FindResult:
         from r2seg_agent.runs.api import run_find
 
-        return run_find(request, image, options.run_options(given), progress, ask=ask, opened=opened)
+        return run_find(request, scan, run_options(context), progress, ask=ask, opened=opened)
 
     run_single(work, as_json=as_json, quiet=quiet)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
+from r2seg_agent.datasets.layouts import LAYOUT_WORDS, LayoutName
 from r2seg_agent.frozen import Frozen
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """File names in a folder that are taken for scans."""
-
-LayoutName = Literal["table", "folder", "bids", "nnunet", "msd"]
 
 
 class Case(Frozen):
@@ -42,15 +40,6 @@ class Dataset(Frozen):
     def told(self) -> str:
         """The layout in words."""
         return LAYOUT_WORDS[self.layout]
-
-
-LAYOUT_WORDS: Mapping[LayoutName, str] = {
-    "table": "a table of cases",
-    "folder": "a folder of scans",
-    "bids": "BIDS",
-    "nnunet": "nnU-Net raw data",
-    "msd": "Medical Segmentation Decathlon",
-}
 
 
 class Wanted(Frozen):

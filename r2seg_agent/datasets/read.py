@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from r2seg_agent.datasets.bids import is_bids, matches, read_bids
-from r2seg_agent.datasets.case import IMAGE_SUFFIXES, LAYOUT_WORDS, Case, Dataset, LayoutName, Wanted
+from r2seg_agent.datasets.case import IMAGE_SUFFIXES, Case, Dataset, Wanted
 from r2seg_agent.datasets.folder import read_folder
+from r2seg_agent.datasets.layouts import LAYOUT_WORDS, LayoutName
 from r2seg_agent.datasets.msd import is_msd, read_msd
 from r2seg_agent.datasets.nnunet import is_nnunet, read_nnunet
 from r2seg_agent.datasets.table import TABLE_SUFFIXES, read_table

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha
 from r2seg_agent.reject.calibration import Calibration, smallest_p
 from r2seg_agent.reject.features import FeatureName
 from r2seg_agent.reject.scores import ScoreName
@@ -28,7 +29,7 @@ class RejectSettings(Frozen):
     """Every choice of the Reject step except the gates (`reject/gates.py`)."""
 
     mode: Mode = "paper"
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    alpha: Alpha = DEFAULT_ALPHA
     statistic: Literal["mmd2_unbiased"] = "mmd2_unbiased"
     feature: FeatureName = "intensity"
     permutations: Annotated[int, Field(ge=1, le=1_000_000)] = 999

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -120,17 +120,5 @@ _KINDS: Mapping[str, str] = {
     "bool": "true or false",
     "string": "text",
     "path": "a path",
-    "mapping": "names with files, {name: file}",
+    "dict": "names with files, {name: file}",
 }
-
-
-def is_optional(annotation: Any) -> bool:
-    """True for `X | None`."""
-    return type(None) in get_args(annotation) and get_origin(annotation) is not Literal
-
-
-def without_none(annotation: Any) -> Any:
-    """X of `X | None`; any other type as it is."""
-    if not is_optional(annotation):
-        return annotation
-    return Union[tuple(part for part in get_args(annotation) if part is not type(None))]  # noqa: UP007  made at run time

@@ -21,8 +21,9 @@ class SearchFields(TypedDict, total=False):
     orientations: int
     """1, or 3: a model of slices also segments coronal and sagittal slices; slower, fused."""
     preset: Literal["full", "baseline", "+roi", "+roi+reject", "+gates", "conformal"]
-    """Leave parts of the method out, for comparisons: `baseline` (the model alone on the whole image), `+roi` (its
-    regions, nothing tested), `+roi+reject` (no gates), `+gates` (the paper's gates alone), `conformal`."""
+    """`full`, or leave parts of the method out, for comparisons: `baseline` (the model alone on the whole image),
+    `+roi` (its regions, nothing tested), `+roi+reject` (no gates), `+gates` (the paper's gates alone),
+    `conformal`."""
     reject: Literal["auto", "paper", "conformal", "score"]
     """How candidates are rejected: `paper` (p-values not valid), `conformal` (valid, needs --calibration), or
     `auto`: conformal where a calibration is given."""
@@ -37,7 +38,8 @@ class SearchFields(TypedDict, total=False):
     ]
     """Score that ranks candidates; with a calibration, the calibration's own score is used."""
     feature: Literal["intensity", "multiscale", "segmenter"]
-    """What the rejection test compares: grey values, several scales, or the model's maps."""
+    """What the rejection test compares: `intensity` (grey values), `multiscale` (grey values on several scales), or
+    `segmenter` (the model's feature maps)."""
     calibration: str | Path | None
     """Calibration file for `--reject conformal`; `r2seg calibrate` makes one."""
     alpha: float

@@ -58,8 +58,8 @@ class RunOptions(Frozen):
     preset: Annotated[
         Preset,
         Field(
-            description="Leave parts of the method out, for comparisons: `baseline` (the model alone on the whole "
-            "image), `+roi` (its regions, nothing tested), `+roi+reject` (no gates), `+gates` (the paper's gates "
+            description="`full`, or leave parts of the method out, for comparisons: `baseline` (the model alone on the "
+            "whole image), `+roi` (its regions, nothing tested), `+roi+reject` (no gates), `+gates` (the paper's gates "
             "alone), `conformal`."
         ),
         Cli("Test", verbs=("find", "batch")),
@@ -80,7 +80,8 @@ class RunOptions(Frozen):
     feature: Annotated[
         FeatureName,
         Field(
-            description="What the rejection test compares: grey values, several scales, or the model's maps.",
+            description="What the rejection test compares: `intensity` (grey values), `multiscale` (grey values on "
+            "several scales), or `segmenter` (the model's feature maps)."
         ),
         Cli("Test", verbs=("find", "chat", "batch", "calibrate")),
     ] = "intensity"
@@ -219,7 +220,9 @@ class RunOptions(Frozen):
     @classmethod
     def _one_or_three(cls, number: int) -> int:
         if number not in (1, 3):
-            raise InputError(f"`--orientations` is 1 or 3, got {number}")
+            raise InputError(
+                f"`--orientations` is 1 or 3, got {number}", "1: axial slices alone; 3: coronal and sagittal ones too."
+            )
         return number
 
     def changed(self, changes: Mapping[str, object]) -> Self:

@@ -22,24 +22,63 @@ from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reason.anchors.whole_image import WholeImage
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.plan_file import load_plan
-from r2seg_agent.reject.calibration import Calibration, holds_case
+from r2seg_agent.reject.calibration import Calibration, cases_needed, holds_case
 from r2seg_agent.reject.features import check_feature
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.settings import Mode, RejectSettings, describe_mode
 from r2seg_agent.runs.loaded import LoadedModels
-from r2seg_agent.runs.options import RunOptions
+from r2seg_agent.runs.options import PROCESS_OPTIONS, RunOptions
 from r2seg_agent.segment.checks import check_channels, check_plan
 from r2seg_agent.segment.orientations import ThreeOrientations
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.store.artifacts import recipe_sha256
 from r2seg_agent.version import __version__
 
+HELD_OTHERWISE = frozenset(
+    {"anchors", "segmenter", "orientations", "feature", "preset", "plan", "rounds", "modality", "series", "channels"}
+    | {"reject", "score", "calibration", "alpha", "gates", "seed", "planner", "tokens", "model_calls", "synthetic"}
+    | {"truth", "mask_format", "seconds", "base_url", "share_images", "overlays"}
+)
+"""Options with an entry of their own in `identity` (as the masks, models, plans or voxels that they name), and, in the
+last line, those that change no search: the truth, how files are written, where the planner's model runs and for how
+long."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The scan as it was read: its voxels, what reports say of it, and its reference mask where one was given.
+
+    `truth` is (z, y, x) on the grid of `volume`. `warnings` are those of the readers.
+    """
+
+    volume: Volume
+    info: ImageInfo
+    truth: NDArray[np.uint8] | NDArray[np.uint16] | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Models:
+    """What locates organs and what segments."""
+
+    source: AnchorSource
+    segmenter: Segmenter
+
+
+@dataclass(frozen=True)
+class RejectSetup:
+    """How candidates are rejected: the Reject step, its gates, its calibration."""
+
+    reject: RejectSettings
+    gates: GateSettings
+    calibration: Calibration | None
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """Checked inputs of a run. `warnings` came up while reading; `identity` is all that can change its results.
+    """Checked inputs of a run. `warnings` came up while reading; `identity` holds all that can change its results.
 
-    `preset` and what it comes to: the `parts` that take part, and the `gates`.
+    `preset` and what follows from it: the `parts` that take part, and the `gates`.
     """
 
     volume: Volume
@@ -57,7 +96,7 @@ class Prepared:
     identity: dict[str, object]
 
     def run_id(self, request: str) -> str:
-        """The id of a single run: the same question to the same scan by the same means is the same run."""
+        """The id of a single run: the same request, scan, models and settings are the same run."""
         return recipe_sha256({**self.identity, "request": request})[:12]
 
 
@@ -68,92 +107,82 @@ def prepare(
 
     Raises `InputError` for what cannot be used and `MissingDependencyError` for what is not on this machine.
     """
-    if not 0 < options.alpha < 1:
-        raise InputError(f"--alpha must lie between 0 and 1, got {options.alpha:g}")
     _check_preset(options)
-    parts = PARTS[options.preset]
-    models = models or LoadedModels()
-    segmenter = models.segmenter(options.segmenter)
+    parts, loaded = PARTS[options.preset], models or LoadedModels()
+    chosen = choose_models(options, parts, loaded)
+    setup = settle_reject(options, parts, loaded)
+    plans = load_plan(options.plan).plans if options.plan is not None else ()
+    progress("read", 0, 1, "image")
+    scan = read_scan(image, options, chosen, plans)
+    _check_not_calibrated_on(scan, setup)
+    progress("read", 1, 1, "image")
+    return Prepared(
+        volume=scan.volume,
+        image=scan.info,
+        source=chosen.source,
+        segmenter=chosen.segmenter,
+        preset=options.preset,
+        parts=parts,
+        gates=setup.gates,
+        reject=setup.reject,
+        calibration=setup.calibration,
+        plans=plans,
+        truth=scan.truth,
+        warnings=scan.warnings,
+        identity=identity(options, parts, scan, chosen, setup, plans),
+    )
+
+
+def choose_models(options: RunOptions, parts: Parts, loaded: LoadedModels) -> Models:
+    """The segmenter and the anchor source that `options` name; a preset without regions locates no organ."""
+    segmenter = loaded.segmenter(options.segmenter)
     if options.orientations == 3:
         segmenter = ThreeOrientations(segmenter)
     check_feature(options.feature, segmenter)
-    source: AnchorSource = models.anchor_source(options.anchors) if parts.regions else WholeImage()
-    calibration = None if options.calibration is None else models.calibration(options.calibration)
+    source: AnchorSource = loaded.anchor_source(options.anchors) if parts.regions else WholeImage()
+    return Models(source, segmenter)
+
+
+def settle_reject(options: RunOptions, parts: Parts, loaded: LoadedModels) -> RejectSetup:
+    """Mode, score and gates of the Reject step. Raises `InputError` for conformal mode without a calibration."""
+    calibration = None if options.calibration is None else loaded.calibration(options.calibration)
     mode: Mode = "paper" if calibration is None else "conformal"
     if options.reject != "auto":
         mode = options.reject
     mode = parts.reject or mode
-    gates = options.gates.model_copy(update={"ours": False}) if parts.gates == "paper" else options.gates
     score = options.score if calibration is None else calibration.identity.score
     if mode == "none":
-        score = "segmenter_mass"  # what the model itself says of a candidate
-    reject = RejectSettings.model_validate(
-        {"mode": mode, "alpha": options.alpha, "score": score, "feature": options.feature}
-    )
+        score = "segmenter_mass"  # the only score that needs no test: the model's own probabilities
+    reject = RejectSettings(mode=mode, alpha=options.alpha, score=score, feature=options.feature)
     describe_mode(reject, calibration)
-    plans = load_plan(options.plan).plans if options.plan is not None else ()
-    progress("read", 0, 1, "image")
+    gates = options.gates.model_copy(update={"ours": False}) if parts.gates == "paper" else options.gates
+    return RejectSetup(reject, gates, calibration)
+
+
+def read_scan(image: str | ScanInMemory, options: RunOptions, models: Models, plans: tuple[AnatomyPlan, ...]) -> Scan:
+    """The scan with its channels and its truth. Raises `InputError` where it, or a plan, does not fit `models`."""
     notes: list[str] = []
-    volume = read_scan(image, options, notes.append)
-    segmenter.check(volume.modality)
+    volume = _read_volume(image, options, notes.append)
+    models.segmenter.check(volume.modality)
     volume = with_channels(volume, str(image), options.channels, notes.append)
-    notes.extend(check_channels(segmenter, volume))
+    notes.extend(check_channels(models.segmenter, volume))
     for plan in plans:
-        check_plan(segmenter, plan)
-        source.check(volume.modality, plan.anchors)
+        check_plan(models.segmenter, plan)
+        models.source.check(volume.modality, plan.anchors)
     truth = _read_truth(options.truth, volume) if options.truth is not None else None
-    sha256 = volume_sha256(volume)
-    if mode == "conformal" and calibration is not None and holds_case(calibration, sha256):
-        raise InputError(
-            "this scan is one of the calibration's own lesion-free cases: it cannot be judged by itself",
-            "Calibrate without it, or use `--reject paper`.",
-        )
-    progress("read", 1, 1, "image")
     info = ImageInfo(
         name=volume.name,
-        sha256=sha256,
+        sha256=volume_sha256(volume),
         geometry=volume.geometry,
         modality=volume.modality,
         unit=volume.unit,
         synthetic=options.synthetic,
     )
-    own_masks = parts.regions and options.anchors not in ("auto", "hounsfield")
-    named = options.anchors if parts.regions else "none"
-    identity: dict[str, object] = {
-        "r2seg": __version__,
-        "image": sha256,
-        "modality": volume.modality,
-        "anchors": source.info.model_dump(mode="json") if own_masks else named,
-        "segmenter": segmenter.info.model_dump(mode="json"),
-        "preset": options.preset,
-        "reject": reject.model_dump(mode="json"),
-        "gates": None if parts.gates == "none" else gates.model_dump(mode="json"),
-        "calibration": None if calibration is None else calibration.contents_sha256,
-        "plans": [plan.model_dump(mode="json") for plan in plans],
-        "planner": options.planner,
-        "budget": [parts.rounds(options.rounds), options.tokens, options.model_calls],
-        "seed": options.seed,
-        "synthetic": options.synthetic,
-    }
-    return Prepared(
-        volume=volume,
-        image=info,
-        source=source,
-        segmenter=segmenter,
-        preset=options.preset,
-        parts=parts,
-        gates=gates,
-        reject=reject,
-        calibration=calibration,
-        plans=plans,
-        truth=truth,
-        warnings=tuple(notes),
-        identity=identity,
-    )
+    return Scan(volume, info, truth, tuple(notes))
 
 
-def read_scan(image: str | ScanInMemory, options: RunOptions, note: Callable[[str], None]) -> Volume:
-    """The scan, from its file or from memory: both go through the same checks. Raises `InputError`."""
+def _read_volume(image: str | ScanInMemory, options: RunOptions, note: Callable[[str], None]) -> Volume:
+    """From a file or from memory: both go through the same checks."""
     modality = modality_named(options.modality)
     if not isinstance(image, ScanInMemory):
         return read_image(image, series=options.series, modality=modality, note=note)
@@ -163,6 +192,47 @@ def read_scan(image: str | ScanInMemory, options: RunOptions, note: Callable[[st
             "Leave out `series`, or give the DICOM folder.",
         )
     return image.volume(modality, note)
+
+
+def identity(
+    options: RunOptions, parts: Parts, scan: Scan, models: Models, setup: RejectSetup, plans: tuple[AnatomyPlan, ...]
+) -> dict[str, object]:
+    """Everything that can change a run's results, besides the request: its hash is the run's id.
+
+    An option that has no entry of its own here, a new one for example, takes part where it is not at its default.
+    """
+    own_masks = parts.regions and options.anchors not in ("auto", "hounsfield")
+    named = options.anchors if parts.regions else "none"
+    found: dict[str, object] = {
+        "r2seg": __version__,
+        "image": scan.info.sha256,
+        "modality": scan.volume.modality,
+        "anchors": models.source.info.model_dump(mode="json") if own_masks else named,
+        "segmenter": models.segmenter.info.model_dump(mode="json"),
+        "preset": options.preset,
+        "reject": setup.reject.model_dump(mode="json"),
+        "gates": None if parts.gates == "none" else setup.gates.model_dump(mode="json"),
+        "calibration": None if setup.calibration is None else setup.calibration.contents_sha256,
+        "plans": [plan.model_dump(mode="json") for plan in plans],
+        "planner": options.planner,
+        "budget": [parts.rounds(options.rounds), options.tokens, options.model_calls],
+        "seed": options.seed,
+        "synthetic": options.synthetic,
+    }
+    other = RunOptions.model_fields.keys() - HELD_OTHERWISE - PROCESS_OPTIONS
+    further = options.model_dump(mode="json", include=set(other), exclude_defaults=True)
+    return {**found, "options": further} if further else found
+
+
+def _check_not_calibrated_on(scan: Scan, setup: RejectSetup) -> None:
+    """Raise `InputError` where the scan is one that its own calibration was made from."""
+    calibration = setup.calibration
+    if setup.reject.mode != "conformal" or calibration is None or not holds_case(calibration, scan.info.sha256):
+        return
+    raise InputError(
+        "this scan is one of the calibration's own lesion-free cases: it cannot be judged by itself",
+        "Calibrate without it, or use `--reject paper`.",
+    )
 
 
 def _check_preset(options: RunOptions) -> None:
@@ -178,8 +248,8 @@ def _check_preset(options: RunOptions) -> None:
     if settled == "conformal" and options.calibration is None:
         raise InputError(
             "preset `conformal` needs a calibration (--calibration), and none was given",
-            "`r2seg calibrate` makes one from lesion-free scans (19 patients for alpha 0.05); without one the preset "
-            "`+gates` is the last step of the paper's method.",
+            f"`r2seg calibrate` makes one from lesion-free scans ({cases_needed(options.alpha)} patients for alpha "
+            f"{options.alpha:g}); without one the preset `+gates` is the last step of the paper's method.",
         )
     if settled != "conformal" and options.calibration is not None:
         raise InputError(

@@ -8,21 +8,18 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.imaging.in_memory import IN_MEMORY
 from r2seg_agent.report.models import Report
-from r2seg_agent.runs.options import RunOptions
+from r2seg_agent.runs.options import NOT_SAVED, RunOptions
 from r2seg_agent.runs.prepare import Prepared
 from r2seg_agent.store.runs import RunFolder, RunInputs, RunKind, RunRecord, RunStatus, utc_now
 from r2seg_agent.trace.redact import redact
 from r2seg_agent.version import __version__
-
-NOT_SAVED = {"store", "interactive"}
-"""Options that belong to one process: a database URL may hold a password."""
 
 _JSON: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
 
 
 def inputs_of(kind: RunKind, request: str, image: str, options: RunOptions, parent: str | None) -> RunInputs:
     """What a run needs to be gone on with."""
-    saved = _JSON.validate_python(options.model_dump(mode="json", exclude=NOT_SAVED))
+    saved = _JSON.validate_python(options.model_dump(mode="json", exclude=set(NOT_SAVED)))
     return RunInputs(kind=kind, request=redact(request), image=image, options=saved, parent=parent)
 
 

@@ -6,6 +6,7 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.reject.alpha import ALPHA_RANGE, is_alpha
 from r2seg_agent.reject.calibration import Calibration, cases_needed, smallest_p
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.format import plural
@@ -26,8 +27,8 @@ class ChangeAlphaResult(Frozen):
 def change_alpha(alpha: float, runtime: Runtime) -> Command[str]:
     """Judge every target again by another level `alpha`, above 0 and below 1; smaller is stricter."""
     search, context = search_of(runtime), context_of(runtime)
-    if not 0.0 < alpha < 1.0:
-        raise ToolUseError(f"alpha must be above 0 and below 1, for example 0.05 or 0.01; it was {alpha:g}")
+    if not is_alpha(alpha):
+        raise ToolUseError(f"alpha must be {ALPHA_RANGE}, for example 0.05 or 0.01; it was {alpha:g}")
     before = context.reject_for(search)
     settings = before.model_copy(update={"alpha": alpha})
     mode = describe_mode(settings, context.calibration)

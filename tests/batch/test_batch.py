@@ -185,16 +185,22 @@ def test_the_command_searches_real_scans_and_replays_one_alone(tmp_path: Path) -
 
 def test_every_option_of_a_case_can_be_said_to_find() -> None:
     """The command in a row says all that is not the default, so each option needs a flag of its name."""
+    from typer import Context
     from typer.main import get_command
 
-    from r2seg_agent.batch.command import SAID_OTHERWISE
-    from r2seg_agent.batch.row import PROCESS_OPTIONS
+    from r2seg_agent.batch.command import NOT_REPEATED
     from r2seg_agent.cli.main import app
+    from r2seg_agent.runs.options import OPTIONS, PROCESS_OPTIONS
 
     find = get_command(app).commands["find"]  # type: ignore[attr-defined]  # a group, says the type only of instances
-    flags = {flag for parameter in find.params for flag in parameter.opts}
-    named = set(RunOptions.model_fields) - PROCESS_OPTIONS - SAID_OTHERWISE
-    assert {f"--{name.replace('_', '-')}" for name in named} <= flags
+    flags = {
+        flag for parameter in find.get_params(Context(find)) for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
+    assert {"score", "gates", "segmenter"} == NOT_REPEATED - PROCESS_OPTIONS, "these cannot differ where `find` runs"
+    for name in set(RunOptions.model_fields) - NOT_REPEATED:
+        option = OPTIONS[name]
+        assert option.flag in flags
+        assert option.default is not True or option.cli.negation in flags, f"`{name}` cannot be switched off"
     assert {"--segmenter", "--channel", "--image"} <= flags
 
 

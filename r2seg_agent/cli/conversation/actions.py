@@ -110,6 +110,7 @@ def _wider(chat: OpenChat, arguments: tuple[str, ...]) -> None:
 
 def _alpha(chat: OpenChat, arguments: tuple[str, ...]) -> None:
     from r2seg_agent.cli.conversation.sentences import alpha_of
+    from r2seg_agent.reject.alpha import ALPHA_RANGE, is_alpha
 
     if not arguments:
         chat.view.line(f"The level of the rejection test is {alpha_of(chat.session):g}.")
@@ -118,8 +119,8 @@ def _alpha(chat: OpenChat, arguments: tuple[str, ...]) -> None:
         level = float(arguments[0])
     except ValueError:
         level = 0.0
-    if not 0 < level < 1:
-        raise InputError(f"the level must lie between 0 and 1, got `{arguments[0]}`", "For example: /alpha 0.01")
+    if not is_alpha(level):
+        raise InputError(f"the level must be {ALPHA_RANGE}, got `{arguments[0]}`", "For example: /alpha 0.01")
     chat.say(f"use alpha {level:g}", by_rules=True)
 
 

@@ -85,6 +85,22 @@ class PromptLines:
                 warned = not self._session.default_buffer.text.strip()
 
 
+class AfterRequest:
+    """The request of the command line, echoed as the first line, then the lines of another source."""
+
+    def __init__(self, request: str, lines: Lines) -> None:
+        self._request, self._lines = request, lines
+
+    def read(self, *, toolbar: str, question: bool) -> str:
+        """See `Lines`."""
+        first, self._request = " ".join(self._request.split()), ""
+        if not first:
+            return self._lines.read(toolbar=toolbar, question=question)
+        sys.stdout.write(f"{ANSWER_PROMPT if question else PROMPT}{first}\n")
+        sys.stdout.flush()
+        return first
+
+
 def chat_lines(workspace: Path, words: Callable[[], Vocabulary]) -> Lines:
     """The prompt in a terminal, plain lines elsewhere."""
     return PromptLines(workspace, words) if sys.stdin.isatty() and sys.stdout.isatty() else ScriptLines()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from r2seg_agent.cli._picture import Pictures, choose_pictures
 from r2seg_agent.cli._stop import stop_on_interrupt
 from r2seg_agent.cli.conversation.commands import read_command
-from r2seg_agent.cli.conversation.input import Leave, Lines, chat_lines
+from r2seg_agent.cli.conversation.input import AfterRequest, Leave, Lines, chat_lines
 from r2seg_agent.cli.conversation.view import ChatView
 from r2seg_agent.cli.conversation.words import Vocabulary
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 UNFINISHED = "/continue goes on with the request, /fork {turn} goes back to before it."
 
 
-def hold_chat(open_session: Callable[[Progress], Session], workspace: Path, pictures: Pictures) -> None:
-    """Open a session and talk until the person leaves; then write its report.
+def hold_chat(
+    open_session: Callable[[Progress], Session], workspace: Path, pictures: Pictures, request: str | None = None
+) -> None:
+    """Open a session and talk until the person leaves; then write its report. `request` is their first line.
 
     A terminal gets the prompt; elsewhere lines come from stdin, answers go to stdout, progress goes to stderr, and the
     first error ends it.
@@ -45,7 +47,7 @@ def hold_chat(open_session: Callable[[Progress], Session], workspace: Path, pict
         view.banner(session)
         if interactive:
             view.line("/help lists commands; Ctrl-D leaves.", "dim")
-        chat.run(lines)
+        chat.run(lines if request is None else AfterRequest(request, lines))
         chat.leave()
     except BaseException as error:
         if chat.in_turn:  # a wrong command breaks nothing

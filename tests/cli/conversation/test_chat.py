@@ -173,7 +173,7 @@ def test_a_question_is_answered_by_number(talk: Talk) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "no image was given"),
+        ((), "no scan was given"),
         (("missing.nii.gz",), "missing.nii.gz"),
         (("--resume", "chat-1"), "no runs"),
         (("--resume", "chat-1", "--segmenter", "contrast", "--alpha", "0.01"), "--segmenter, --alpha cannot be given"),
