@@ -103,8 +103,11 @@ def test_a_question_interrupts_the_host_and_its_answer_continues_the_run(case: P
     second = graph.invoke(Command(resume=choice), other)
     assert second["report"].run_id != state["report"].run_id
     assert second["report"].findings == state["report"].findings
-    folder = tmp_path / "runs" / state["report"].run_id
-    assert Report.of_run(folder).lesions().any()
+    kept = graph.get_state(thread).values["report"]
+    assert kept == state["report"], "the report comes back from the host's checkpoint"
+    with pytest.raises(InputError, match="without its run"):
+        kept.lesions()
+    assert Report.of_run(tmp_path / "runs" / kept.run_id).lesions().any()
 
 
 def test_a_question_answered_in_another_process_continues_there(case: Path, tmp_path: Path) -> None:
