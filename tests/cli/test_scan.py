@@ -159,7 +159,9 @@ def test_a_resumed_chat_takes_a_request_and_the_place_where_the_scan_has_moved(
         sys, "argv", ["r2seg", "chat", "--resume", session, "how big is the first one?", "moved.nii.gz"]
     )
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    main()
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
     out = capsys.readouterr().out
     assert out.count("› how big is the first one?\n") == 1
     assert "5.78 ml" in out.partition("› how big is the first one?\n")[2]
