@@ -144,7 +144,7 @@ def run_batch(
         if max_failures is not None and failures > max_failures:
             why = f"{failures} case{'s' * (failures != 1)} failed, more than --max-failures {max_failures}"
         hint = "The table says which and why. Give the same command again to go on; finished cases are not repeated."
-        raise BudgetError(f"{why}; {done} of {len(own)} cases are dealt with", hint)
+        raise BudgetError(f"{why}; {done} of {len(own)} cases are finished", hint)
     return BatchResult(last, summary, files, len(own) - len(due), out)
 
 

@@ -199,7 +199,7 @@ def eval_command(
         written = [*write_comparison(comparison, place), *written]
     if several:
         written = [*write_side_by_side(evaluations, place), *written]
-    _tell(evaluations, comparison)
+    _print_result(evaluations, comparison)
     typer.echo(f"{place}: {', '.join(written)}")
 
 
@@ -241,19 +241,19 @@ def _progress(name: str, *, enabled: bool) -> Iterator[Progress]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
         task = bars.add_task(name, total=None)
 
-        told = time.monotonic()
+        printed = time.monotonic()
 
         def progress(stage: str, done: int, total: int, note: str = "") -> None:
-            nonlocal told
+            nonlocal printed
             bars.update(task, completed=done, total=total)
-            if not console.is_terminal and time.monotonic() - told > LINE_EVERY_S:
-                told = time.monotonic()
+            if not console.is_terminal and time.monotonic() - printed > LINE_EVERY_S:
+                printed = time.monotonic()
                 console.print(f"{name}: {done} of {total} cases")
 
         yield progress
 
 
-def _tell(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> None:
+def _print_result(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> None:
     from rich.console import Console
     from rich.table import Table
 

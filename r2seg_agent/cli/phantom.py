@@ -254,7 +254,7 @@ def phantom_command(
         raise InputError(f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
     with terminal_progress(enabled=not quiet) as progress:
         written = write_cohort(cohort, cases, out, workers=workers, progress=progress)
-    _tell(written, cohort, out)
+    _print_result(written, cohort, out)
 
 
 def _range(option: str, text: str) -> tuple[float, float]:
@@ -282,7 +282,7 @@ def _spacing(text: str) -> tuple[float, float, float]:
     return z, y, x
 
 
-def _tell(written: Written, cohort: Cohort, out: Path) -> None:
+def _print_result(written: Written, cohort: Cohort, out: Path) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)

@@ -76,7 +76,7 @@ class RejectSetup:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Checked inputs of a run. `warnings` came up while reading; `identity` holds all that can change its results.
+    """Checked inputs of a run. `warnings` are those of the readers; `identity` holds all that can change its results.
 
     `preset` and what follows from it: the `parts` that take part, and the `gates`.
     """
