@@ -14,7 +14,7 @@ from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.segment.protocol import SegmenterInfo
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 
 class LesionTruth(Frozen):

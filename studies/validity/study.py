@@ -10,13 +10,13 @@ from studies.measure import machine_line
 from studies.validity.calibrations import measure_curve, measure_flagged, measure_shift
 from studies.validity.cases import StudyCases, search_all
 from studies.validity.cells import Counts
-from studies.validity.measures import measure_levels, measure_paper, measure_power, measure_readings, rank
+from studies.validity.measures import measure_levels, measure_paper, measure_power, rank
 from studies.validity.permutation import exchangeable, measure_blobs
 from studies.validity.results import Blobs, StudyResults
 from studies.validity.search import ALPHA, GateChoice
 
 STUDY_GATES: GateChoice = "conformal"
-"""Gates of the calibration curve, the readings and the data sets: what a run applies in conformal mode."""
+"""Gates of the calibration curve and the data sets: what a run applies in conformal mode."""
 
 
 def run_study(folder: Path, counts: Counts, *, jobs: int, command: str, say: Callable[[str], None]) -> StudyResults:
@@ -47,7 +47,6 @@ def measure(cases: StudyCases, blobs: Sequence[Blobs], *, command: str) -> Study
         levels=tuple(levels),
         mixed=tuple(one for one in mixed if (one.score, one.gates) == (score, STUDY_GATES)),
         powers=tuple(powers),
-        readings=tuple(measure_readings(cases, score, STUDY_GATES)),
         curve=tuple(measure_curve(cases, score, STUDY_GATES)),
         shifts=tuple(measure_shift(cases, score)),
         flagged=tuple(measure_flagged(cases, score, STUDY_GATES)),
