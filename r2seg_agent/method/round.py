@@ -188,7 +188,9 @@ def judge_round(
         features,
         settings=settings,
         seed=seed,
-        gates=[candidate_gates(one, plan, thresholds, has_volume=solid) for one in features] if gated else None,
+        gates=[candidate_gates(measured, plan, thresholds, has_volume=solid) for measured in features]
+        if gated
+        else None,
         case_gates=whole_case,
         calibration=calibration,
         round_index=round_index,

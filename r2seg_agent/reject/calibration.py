@@ -184,28 +184,28 @@ def merge_calibrations(first: Calibration, second: Calibration) -> Calibration:
 
 def _assemble(identity: CalibrationIdentity, cases: Sequence[CaseScores | CalibrationCase], seed: int) -> Calibration:
     """From cases whose identifiers are hashes already."""
-    by_hash = sorted(cases, key=lambda one: one.case)
+    by_hash = sorted(cases, key=lambda case: case.case)
     if not by_hash:
         raise ValueError("a calibration needs at least one lesion-free case")
-    if len({one.case for one in by_hash}) < len(by_hash):
+    if len({case.case for case in by_hash}) < len(by_hash):
         raise ValueError("a case was given twice")
-    if any(r > identity.rounds for one in by_hash for r in one.rounds):
+    if any(r > identity.rounds for case in by_hash for r in case.rounds):
         raise ValueError(f"a case has scores of a round beyond the set-up's {identity.rounds}")
     of_patient: dict[str, list[str]] = {}
-    for one in by_hash:
-        of_patient.setdefault(one.patient, []).append(one.case)
+    for case in by_hash:
+        of_patient.setdefault(case.patient, []).append(case.case)
     counted = {own[_draw(seed, patient, len(own))] for patient, own in of_patient.items()}
     stored = tuple(
         CalibrationCase(
-            case=one.case,
-            patient=one.patient,
-            scores=one.scores,
-            maximum=max(one.scores) if one.scores else None,
-            counted=one.case in counted,
-            rounds=one.rounds,
-            profile=one.profile,
+            case=case.case,
+            patient=case.patient,
+            scores=case.scores,
+            maximum=max(case.scores) if case.scores else None,
+            counted=case.case in counted,
+            rounds=case.rounds,
+            profile=case.profile,
         )
-        for one in by_hash
+        for case in by_hash
     )
     calibration = Calibration(
         identity=identity,
@@ -285,7 +285,7 @@ def pseudonym(identifier: str) -> str:
 def holds_case(calibration: Calibration, case: str) -> bool:
     """True when `case` (its identifier, not its hash) is in the calibration: then it must not be judged by it."""
     asked = pseudonym(case)
-    return any(one.case == asked for one in calibration.cases)
+    return any(case.case == asked for case in calibration.cases)
 
 
 def _draw(seed: int, key: str, among: int) -> int:

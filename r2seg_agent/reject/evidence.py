@@ -116,5 +116,5 @@ def _samples(
     ]
     # All voxels at once: a map is then computed once, piece by piece, and never kept.
     values = phi.prepare(volume, roi)(np.concatenate(drawn))
-    parts = np.split(values, np.cumsum([len(one) for one in drawn])[:-1])
+    parts = np.split(values, np.cumsum([len(voxels) for voxels in drawn])[:-1])
     return parts[1:], parts[0]

@@ -113,7 +113,7 @@ def rank(levels: Sequence[Level], powers: Sequence[Power]) -> list[Ranked]:
     rows = []
     for gates in GATES:
         for score in SCORES:
-            own = [one for one in levels if (one.gates, one.score) == (gates, score)]
+            own = [level for level in levels if (level.gates, level.score) == (gates, score)]
             means = {
                 edge: [
                     p.power[gates][score].value
@@ -130,7 +130,7 @@ def rank(levels: Sequence[Level], powers: Sequence[Power]) -> list[Ranked]:
                     mean_power=float(np.mean(both)),
                     sharp=float(np.mean(means["sharp"])),
                     blurred=float(np.mean(means["blurred"])),
-                    held=sum(one.held(ALPHA) for one in own),
+                    held=sum(item.held(ALPHA) for item in own),
                     cells=len(own),
                 )
             )
@@ -138,7 +138,7 @@ def rank(levels: Sequence[Level], powers: Sequence[Power]) -> list[Ranked]:
 
 
 def _runs(cases: Sequence[ScoredCase], calibrations: Sequence[Calibration]) -> Runs:
-    return [conformal_tested(cases, one) for one in calibrations]
+    return [conformal_tested(cases, calibration) for calibration in calibrations]
 
 
 def _level(runs: Runs) -> float:

@@ -64,7 +64,7 @@ def _level(r: StudyResults) -> Figure:
     paper = {p.scanner: p.false_positive for p in r.paper if p.gates == "L2"}
     _shares(axes, at[1:] - 0.24, [blind[n] for n in names[1:]], RED, "X", "voxel permutation (paper), blind region")
     _shares(axes, at - 0.12, [paper[n] for n in names], ORANGE, "s", "paper mode with its own gates (L1, L2)")
-    own = {one.scanner: one for one in r.levels if (one.gates, one.score) == (r.study_gates, r.default_score)}
+    own = {level.scanner: level for level in r.levels if (level.gates, level.score) == (r.study_gates, r.default_score)}
     values = [own[n].level for n in names]
     errors = [1.96 * own[n].se for n in names]
     low = [min(e, v) for e, v in zip(errors, values, strict=True)]

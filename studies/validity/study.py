@@ -45,7 +45,7 @@ def measure(cases: StudyCases, blobs: Sequence[Blobs], *, command: str) -> Study
         blobs=tuple(blobs),
         paper=tuple(measure_paper(cases)),
         levels=tuple(levels),
-        mixed=tuple(one for one in mixed if (one.score, one.gates) == (score, STUDY_GATES)),
+        mixed=tuple(row for row in mixed if (row.score, row.gates) == (score, STUDY_GATES)),
         powers=tuple(powers),
         curve=tuple(measure_curve(cases, score, STUDY_GATES)),
         shifts=tuple(measure_shift(cases, score)),

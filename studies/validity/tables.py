@@ -55,9 +55,11 @@ def _verdict(row: Level | Mixed, alpha: float, value: float) -> str:
 def _levels(r: StudyResults) -> str:
     rows = []
     for gates in GATES:
-        for score in dict.fromkeys(one.score for one in r.levels):
-            own = {one.scanner: one for one in r.levels if (one.gates, one.score) == (gates, score)}
-            rows.append([f"`{score}`", GATE_WORDS[gates], *(_verdict(one, r.alpha, one.level) for one in own.values())])
+        for score in dict.fromkeys(level.score for level in r.levels):
+            own = {level.scanner: level for level in r.levels if (level.gates, level.score) == (gates, score)}
+            rows.append(
+                [f"`{score}`", GATE_WORDS[gates], *(_verdict(item, r.alpha, item.level) for item in own.values())]
+            )
     return _table(["score", "gates", *(_scanner_head(name, r) for name in own)], rows)
 
 
@@ -68,7 +70,7 @@ def _scanner_head(name: str, r: StudyResults) -> str:
 
 def _fdr(r: StudyResults) -> str:
     rows = [
-        [one.scanner, _lesion(one.lesion), f"{one.prevalence:.0%}", _verdict(one, r.alpha, one.fdr)] for one in r.mixed
+        [row.scanner, _lesion(row.lesion), f"{row.prevalence:.0%}", _verdict(row, r.alpha, row.fdr)] for row in r.mixed
     ]
     return _table(["scanner", "lesion", "cases with a lesion", "false discovery rate"], rows)
 
@@ -121,14 +123,14 @@ def _power(r: StudyResults) -> str:
 def _scores(r: StudyResults) -> str:
     rows = [
         [
-            f"`{one.score}`" + (" (default)" if one.score == r.default_score else ""),
-            GATE_WORDS[one.gates],
-            f"{one.mean_power:.3f}",
-            f"{one.sharp:.3f}",
-            f"{one.blurred:.3f}",
-            f"{one.held} of {one.cells}" if one.held == one.cells else f"**{one.held} of {one.cells}**",
+            f"`{item.score}`" + (" (default)" if item.score == r.default_score else ""),
+            GATE_WORDS[item.gates],
+            f"{item.mean_power:.3f}",
+            f"{item.sharp:.3f}",
+            f"{item.blurred:.3f}",
+            f"{item.held} of {item.cells}" if item.held == item.cells else f"**{item.held} of {item.cells}**",
         ]
-        for one in r.ranking
+        for item in r.ranking
     ]
     return _table(["score", "gates", "mean power", "sharp", "blurred", "cells that hold the level"], rows)
 
@@ -186,8 +188,8 @@ def _blobs(r: StudyResults) -> str:
 
 def _paper(r: StudyResults) -> str:
     rows = []
-    for name in dict.fromkeys(one.scanner for one in r.paper):
-        own = {one.gates: one for one in r.paper if one.scanner == name}
+    for name in dict.fromkeys(item.scanner for item in r.paper):
+        own = {item.gates: item for item in r.paper if item.scanner == name}
         cells = [f"{own[g].false_positive} of {own[g].any_candidate.value:.2f} with a candidate" for g in GATES]
         rows.append([name, f"{own['L2'].false_positive.n}", *cells])
     return _table(["scanner", "cases", *(f"any finding, {GATE_WORDS[g]}" for g in GATES)], rows)
