@@ -15,8 +15,10 @@ from r2seg_agent.imaging.geometry import Box, Float3, Geometry, Index3
 from r2seg_agent.imaging.volume import Mask, Modality, Unit
 from r2seg_agent.outcomes import DISCLAIMER
 from r2seg_agent.reason.roi import ROI
+from r2seg_agent.reject.decide import Cause
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.profile import ScanProfile
+from r2seg_agent.reject.settings import Mode
 from r2seg_agent.segment.candidates import CandidateFeatures, Decision
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
@@ -51,7 +53,12 @@ class Candidate(Frozen):
     q: float | None = None
     gates: tuple[GateResult, ...] = ()
     decision: Decision = "pending"
-    reason: str = ""
+    cause: Cause = "none"
+    """What decided (`reject.decide.Cause`)."""
+    failed_gate: str | None = None
+    """The gate that decided, where `cause` is `gate` or `case`."""
+    n_sampled: int = 0
+    """m: voxels of it that the test drew."""
 
     def mask(self, store: ArtifactStore) -> Mask:
         """Boolean (z, y, x) mask over this candidate's own box. Raises `RunFailedError` where its voxels are gone."""
@@ -64,8 +71,10 @@ class Candidate(Frozen):
 class SearchRound(Frozen):
     """One pass through ROI → segment → reject; `why` says what the referee widened and why.
 
-    `evidence` refers to what its p- and q-values can be derived from again (`r2seg trace verify`). `profile` is what
-    the scan is like inside the plan's own anchors: measured in the first round, where anchors were located.
+    `site` is the plan's word for its normal tissue. `mode` and `alpha` are those of its test; `n_reference` is n,
+    the voxels of normal tissue that the test drew. `evidence` refers to what its p- and q-values can be derived
+    from again (`r2seg trace verify`). `profile` is what the scan is like inside the plan's own anchors: measured in
+    the first round, where anchors were located.
     """
 
     index: int
@@ -76,6 +85,10 @@ class SearchRound(Frozen):
     candidates: tuple[Candidate, ...] = ()
     case_gates: tuple[GateResult, ...] = ()
     survivors: tuple[str, ...] = ()
+    site: str = ""
+    mode: Mode = "paper"
+    alpha: float | None = None
+    n_reference: int = 0
     evidence: ArtifactRef | None = None
     profile: ScanProfile | None = None
 

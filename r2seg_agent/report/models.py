@@ -27,7 +27,7 @@ from r2seg_agent.store.artifacts import ArtifactStore
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 
 class LesionTruth(Frozen):
