@@ -72,7 +72,7 @@ def batch(
         max_failures=max_failures,
         alpha=chosen.alpha,
         part=shard,
-        about=(f"Read as {data.told}.", *data.notes) if isinstance(cases, str | Path) else (),
+        about=(f"Read as {data.layout_words}.", *data.notes) if isinstance(cases, str | Path) else (),
         on_row=on_case,
     )
 
