@@ -30,7 +30,13 @@ from typing import Literal, TypedDict
 from r2seg_agent.reject.gates import GateSettings
 
 
-class OptionFields(TypedDict, total=False):
+class SearchFields(TypedDict, total=False):
+    """The options of a search: the fields of `RunOptions` but `planner` and `out`, which functions name themselves."""
+
+'''
+_WHOLE = '''
+
+class OptionFields(SearchFields, total=False):
     """What `**options` of the Python API may hold: the fields of `RunOptions`, all optional."""
 
 '''
@@ -38,9 +44,10 @@ class OptionFields(TypedDict, total=False):
 
 def render() -> str:
     """The module's source, formatted as ruff formats it."""
-    fields = [f"    {option.name}: {_source(option.annotation)}\n{_doc(option.help)}" for option in OPTIONS.values()]
+    fields = {o.name: f"    {o.name}: {_source(o.annotation)}\n{_doc(o.help)}" for o in OPTIONS.values()}
+    named = fields.pop("planner") + fields.pop("out")
     command = [sys.executable, "-m", "ruff", "format", "--line-length=120", f"--stdin-filename={TARGET.name}", "-"]
-    text = _HEAD + "".join(fields)
+    text = _HEAD + "".join(fields.values()) + _WHOLE + named
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
 
 

@@ -83,9 +83,10 @@ def main() -> int:
     graph, order, sizes = imports(), layers(), lengths()
     product = {path: n for path, n in sizes.items() if path.parts[0] == PACKAGE}
     total = sum(product.values())
-    rooms = Counter[str]()
+    rooms, folders = Counter[str](), Counter[Path]()
     for path, n in product.items():
         rooms[path.parts[1].removesuffix(".py")] += n
+        folders[path.parent] += n
     print(f"{'room':16}{'lines':>8}{'share':>8}  imports")
     for line in order:
         for room in line:
@@ -93,6 +94,8 @@ def main() -> int:
             print(f"{room:16}{rooms[room]:8}{rooms[room] / total:8.1%}  {' '.join(sorted(targets - {room, PACKAGE}))}")
     laboratory = sum(sizes.values()) - total
     median = int(np.median(list(product.values())))
+    largest, in_largest = folders.most_common(1)[0]
+    print(f"largest folder: {largest}, {in_largest / total:.1%}")
     print(f"product: {len(product)} files, {total} lines, median {median}; laboratory: {laboratory} lines")
     ring, up = circles(graph), uphill(graph, order)
     long = {path: n for path, n in sizes.items() if n > LONGEST_FILE}

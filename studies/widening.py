@@ -19,6 +19,7 @@ from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.report.decisions import full_reason
 from r2seg_agent.report.format import format_box, format_p
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.api import FindOptions, run_find
@@ -82,7 +83,7 @@ def print_rounds(report: Report) -> None:
         print("\n| candidate | ml | p | q | verdict |\n|---|---|---|---|---|")
         for c in one.candidates:
             ml = c.features.volume_mm3 / 1000.0
-            print(f"| {c.id} | {ml:.2f} | {format_p(c.p)} | {format_p(c.q)} | {c.decision}: {c.reason} |")
+            print(f"| {c.id} | {ml:.2f} | {format_p(c.p)} | {format_p(c.q)} | {c.decision}: {full_reason(c, one)} |")
         print()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,7 @@ from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import InputError
 from r2seg_agent.files import write_text_atomic
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.outcomes import OutcomeKind
+from r2seg_agent.outcomes import DISCLAIMER, OutcomeKind
 from r2seg_agent.reject.calibration import (
     Calibration,
     CalibrationIdentity,
@@ -32,13 +33,17 @@ from r2seg_agent.reject.calibration import (
     build_calibration,
     holds_case,
     mismatch,
+    smallest_p,
 )
 from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.report.models import Report
+from r2seg_agent.report.table_rows import dataframe
 from r2seg_agent.runs.api import FindResult
 from r2seg_agent.runs.options import RunOptions
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from r2seg_agent.runs.session import Session
 
 SCORES_FILE: Final = "scores.json"
@@ -52,13 +57,39 @@ class LeftOut:
     why: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Calibrated:
     """The calibration, what was left out, and how many candidates its cases had."""
 
     calibration: Calibration
     left_out: tuple[LeftOut, ...]
     candidates: tuple[int, ...]
+
+    def to_dataframe(self) -> DataFrame:
+        """One row per scan of the calibration: its hash, patient and scores; `MissingDependencyError` without pandas.
+
+        `highest_score` is None for a scan in which nothing passed the gates.
+        """
+        rows = (
+            {
+                "case": case.case,
+                "patient": case.patient,
+                "candidates": len(case.scores),
+                "highest_score": max(case.scores, default=None),
+            }
+            for case in self.calibration.cases
+        )
+        return dataframe(("case", "patient", "candidates", "highest_score"), rows)
+
+    def __repr__(self) -> str:
+        n, scans = self.calibration.n_cases, len(self.calibration.cases)
+        return (
+            f"Calibrated({n} lesion-free patients, {scans} scans, {len(self.left_out)} left out; smallest p "
+            f"{smallest_p(n):.3g}. {DISCLAIMER})"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>"
 
 
 class ScoredCase(Frozen):

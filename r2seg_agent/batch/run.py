@@ -7,7 +7,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from r2seg_agent.batch.engine import Engine, Work
 from r2seg_agent.batch.gallery import gallery_html
@@ -16,25 +18,60 @@ from r2seg_agent.batch.local import run_local
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.batch.run_case import run_job
 from r2seg_agent.batch.summary import BatchSummary, summarise, summary_markdown
-from r2seg_agent.batch.table import case_q_values, write_table
+from r2seg_agent.batch.table import (
+    batch_findings,
+    case_columns,
+    case_q_values,
+    case_records,
+    write_findings,
+    write_table,
+)
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
 from r2seg_agent.files import write_text_atomic
+from r2seg_agent.outcomes import DISCLAIMER
 from r2seg_agent.reject.alpha import DEFAULT_ALPHA
+from r2seg_agent.report.models import Report
+from r2seg_agent.report.table_rows import dataframe, to_dataframe
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.store.runs import RunFolder
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 OnRow = Callable[[CaseRow, int, int], None]
 """Called with each new row, how many jobs are done, and how many there are."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BatchResult:
-    """The rows of all cases by number, their summary, and the names of the files in the batch's folder."""
+    """The rows of all cases by number, their summary, and the names of the files in the batch's `folder`."""
 
     rows: tuple[CaseRow, ...]
     summary: BatchSummary
     files: tuple[str, ...]
     repeated: int
+    folder: Path
+
+    def report(self, number: int) -> Report:
+        """The report of case `number`, with its masks. Raises `InputError` for a case without one."""
+        row = next((row for row in self.rows if row.number == number), None)
+        if row is None or not row.run_id:
+            known = ", ".join(str(row.number) for row in self.rows if row.run_id)
+            raise InputError(f"there is no report of case {number}", f"Cases with a report: {known or 'none'}.")
+        return Report.of_run(self.folder / "runs" / row.run_id)
+
+    def to_dataframe(self, table: Literal["cases", "findings"] = "cases") -> DataFrame:
+        """`results.csv` or `findings.csv` as a `pandas.DataFrame`; `MissingDependencyError` without pandas."""
+        if table == "findings":
+            return to_dataframe(batch_findings(self.folder, self.rows))
+        return dataframe(case_columns(), case_records(self.rows, case_q_values(self.rows)))
+
+    def __repr__(self) -> str:
+        done = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in self.summary.statuses.items())
+        return f"BatchResult({len(self.rows)} cases: {done or 'none'}; {self.summary.findings} findings. {DISCLAIMER})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p><p>{escape(self.summary.guarantee)}</p>"
 
 
 def shard(jobs: Sequence[Job], text: str) -> tuple[Job, ...]:
@@ -107,8 +144,8 @@ def run_batch(
         if max_failures is not None and failures > max_failures:
             why = f"{failures} case{'s' * (failures != 1)} failed, more than --max-failures {max_failures}"
         hint = "The table says which and why. Give the same command again to go on; finished cases are not repeated."
-        raise BudgetError(f"{why}; {done} of {len(own)} cases are dealt with", hint)
-    return BatchResult(last, summary, files, len(own) - len(due))
+        raise BudgetError(f"{why}; {done} of {len(own)} cases are finished", hint)
+    return BatchResult(last, summary, files, len(own) - len(due), out)
 
 
 def _check_writable(out: Path) -> None:
@@ -132,7 +169,7 @@ def _write(
     out: Path, rows: Sequence[CaseRow], alpha: float, suffix: str, listed: int, about: tuple[str, ...]
 ) -> tuple[BatchSummary, tuple[str, ...]]:
     q = case_q_values(rows)
-    files = write_table(out, rows, q, suffix)
+    files = (*write_table(out, rows, q, suffix), write_findings(out, rows, suffix))
     summary = summarise(rows, q, alpha, listed=listed, about=about)
     names = (f"summary{suffix}.json", f"summary{suffix}.md", f"index{suffix}.html")
     write_text_atomic(out / names[0], summary.model_dump_json(indent=2) + "\n")

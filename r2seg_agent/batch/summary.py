@@ -115,7 +115,12 @@ def summary_markdown(summary: BatchSummary, rows: Sequence[CaseRow], q: Mapping[
     if slow:
         lines += [f"## Slowest cases (median {summary.median_seconds:.1f} s)", ""]
         lines += _case_list(slow, lambda row: f"{row.seconds:.1f} s")
-    lines += [f"Table: results{part}.csv; pictures: [index{part}.html](index{part}.html).", "", DISCLAIMER, ""]
+    lines += [
+        f"Tables: results{part}.csv, findings{part}.csv; pictures: [index{part}.html](index{part}.html).",
+        "",
+        DISCLAIMER,
+        "",
+    ]
     return "\n".join(lines)
 
 

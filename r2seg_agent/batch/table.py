@@ -1,15 +1,14 @@
-"""The table of a batch: one row per case, as CSV and, where it can be written, Parquet."""
+"""The tables of a batch: one row per case, as CSV and, where it can be written, Parquet; one row per finding."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from r2seg_agent.batch.row import CaseRow
 from r2seg_agent.files import write_bytes_atomic, write_text_atomic
 from r2seg_agent.reject.fdr import benjamini_hochberg
+from r2seg_agent.report.table_rows import FINDINGS_FILE, FindingRow, csv_text, findings_csv, read_findings_csv
 
 TIMES = ("seconds", "peak_mb", "attempts", "node")
 """Columns that differ from run to run; all others are the same whenever the same cases run by the same options."""
@@ -27,16 +26,9 @@ def write_table(folder: Path, rows: Sequence[CaseRow], q: Mapping[str, float], p
 
     `part` is put behind `results`.
     """
-    columns = (*CaseRow.model_fields, "q")
-    columns = (*(c for c in columns if c not in TIMES), *TIMES)
-    records = [{**row.model_dump(mode="json"), "q": q.get(row.key)} for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow({name: _safe(record[name]) for name in columns})
+    columns, records = case_columns(), case_records(rows, q)
     name = f"results{part}.csv"
-    write_text_atomic(folder / name, text.getvalue())
+    write_text_atomic(folder / name, csv_text(columns, records))
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -48,6 +40,36 @@ def write_table(folder: Path, rows: Sequence[CaseRow], q: Mapping[str, float], p
     return (name, f"results{part}.parquet")
 
 
-def _safe(value: object) -> object:
-    """A text that a spreadsheet would take for a formula is quoted."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+def case_columns() -> tuple[str, ...]:
+    """The columns of the table of cases; those that differ from run to run stand last."""
+    columns = (*CaseRow.model_fields, "q")
+    return (*(c for c in columns if c not in TIMES), *TIMES)
+
+
+def case_records(rows: Sequence[CaseRow], q: Mapping[str, float]) -> list[dict[str, object]]:
+    """One record per case, with its q-value where it has one."""
+    return [{**row.model_dump(mode="json"), "q": q.get(row.key)} for row in rows]
+
+
+def write_findings(folder: Path, rows: Sequence[CaseRow], part: str = "") -> str:
+    """Write `findings.csv`, the findings of all cases in the order of `rows`; the file's name."""
+    name = f"findings{part}.csv"
+    write_text_atomic(folder / name, findings_csv(batch_findings(folder, rows)))
+    return name
+
+
+def batch_findings(folder: Path, rows: Sequence[CaseRow]) -> Iterator[FindingRow]:
+    """The rows of the findings table, each with the patient that the list of cases names.
+
+    A run whose folder is gone, or was written by an older version, has none; its case still counts its findings.
+    """
+    for row in rows:
+        if row.findings:
+            yield from _findings_of(folder / "runs" / row.run_id, row.patient)
+
+
+def _findings_of(run: Path, patient: str) -> tuple[FindingRow, ...]:
+    try:
+        return read_findings_csv((run / FINDINGS_FILE).read_text(encoding="utf-8"), patient=patient)
+    except (OSError, ValueError):
+        return ()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def batch_progress(total: int, *, enabled: bool) -> Iterator[OnRow | None]:
-    """A bar on a terminal, a line a case elsewhere; None where nothing is to be said."""
+    """A bar on a terminal, a line a case elsewhere; None where it is not wanted."""
     if not enabled:
         yield None
         return
@@ -31,12 +31,12 @@ def batch_progress(total: int, *, enabled: bool) -> Iterator[OnRow | None]:
         def on_row(row: CaseRow, done: int, total: int) -> None:
             nonlocal new
             new += 1
-            told = rate_words(new, time.monotonic() - started, total - done)
-            bars.update(task, completed=done, total=total, rate=told)
+            rate = rate_words(new, time.monotonic() - started, total - done)
+            bars.update(task, completed=done, total=total, rate=rate)
             if row.status != "done" or not console.is_terminal:
                 what = row.error or f"{row.outcome}, {row.findings} findings, {row.seconds:.1f} s"
                 line = f"case {row.number} ({done} of {total}): {row.status}: {what}"
-                console.print(line if console.is_terminal else f"{line} ({told})")
+                console.print(line if console.is_terminal else f"{line} ({rate})")
 
         yield on_row
 

@@ -39,6 +39,6 @@ def read_and_print(
     )
     data = read_dataset(path, layout=layout, wanted=wanted)
     count = len(data.cases)
-    for line in (f"`{path}` read as {data.told}: {count} case{'s' * (count != 1)}", *data.notes):
+    for line in (f"`{path}` read as {data.layout_words}: {count} case{'s' * (count != 1)}", *data.notes):
         typer.echo(f"r2seg: {line}", err=True)
     return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -114,7 +113,3 @@ AsJson = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress, only the answer.", rich_help_panel=OUTPUT_PANEL)
 ]
-Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Folder for cached steps and runs.")]
-"""Of verbs that read runs."""
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-"""Of verbs that run no search."""

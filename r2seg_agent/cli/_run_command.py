@@ -1,4 +1,4 @@
-"""`RunCommand`: a verb that takes run options. They are read from the declarations in `runs/options.py`.
+"""`RunCommand`: a verb that takes run options, which are read from the declarations in `runs/options.py`.
 
 A verb declares only what is its own (scan, request, workers, …), takes `context: typer.Context` and gets its
 `RunOptions` from `run_options(context)`. The declarations are read when a verb's own options are needed, since pydantic
@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand
 
 if TYPE_CHECKING:
     from r2seg_agent.runs.declaration import RunOption, Verb
     from r2seg_agent.runs.options import RunOptions
 
-PANELS = ("Scan", "Data set", "Where to look", "Model", "Test", "Planner", "Budget", "Workers", "Output")
+PANELS = (
+    *("Run", "Scan", "Data set", "Patients", "Lesions", "Scanner", "Truth", "Measures"),
+    *("Where to look", "Model", "Test", "Planner", "Budget", "Workers", "Output"),
+)
 """Headings of `--help` in this order; `tests/cli/test_help.py` holds that no option stands under another."""
 
 WIDEST_CHOICES = 24
@@ -27,8 +31,8 @@ WIDEST_CHOICES = 24
 _OPTIONS, _GIVEN = "r2seg.run_options", "r2seg.given"
 
 
-class RunCommand(TyperCommand):
-    """The command of a verb that takes run options; its name is the verb."""
+class GroupedCommand(TyperCommand):
+    """A verb whose `--help` groups options under the headings of `PANELS`."""
 
     def get_help_option(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer.Context is click's
         """`--help`, under the last heading: a panel of its own would stand before all others."""
@@ -44,17 +48,21 @@ class RunCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
+        """The verb's parameters in the order of `PANELS`."""
+        return sorted(super().get_params(ctx), key=_place)
+
+
+class RunCommand(GroupedCommand):
+    """The command of a verb that takes run options; its name is the verb."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
         """The verb's own parameters and the run options that it takes, in the order of `PANELS`."""
-        everything = [*super().get_params(ctx), *_parameters(self._verb())]
-        return sorted(everything, key=_place)
+        return sorted([*super().get_params(ctx), *_parameters(self._verb())], key=_place)
 
     def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """`[OPTIONS] SCAN REQUEST`: the name of an argument as it was declared, without typer's brackets and dots."""
-        arguments = [parameter for parameter in self.params if parameter.param_type_name == "argument"]
-        return [
-            self.options_metavar or "",
-            *(argument.metavar or str(argument.name).upper() for argument in arguments),
-        ]
+        arguments = [parameter for parameter in self.params if isinstance(parameter, TyperArgument)]
+        return [self.options_metavar or "", *(argument.metavar or str(argument.name).upper() for argument in arguments)]
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Check the run options, then call the verb with its own parameters alone."""
@@ -102,6 +110,7 @@ def _value(option: RunOption, value: object) -> object:
     return parse_channels(cast("Sequence[str]", value))
 
 
+@cache
 def _parameters(verb: Verb) -> list[Any]:
     """typer's parameters for the run options of `verb`, made from a signature that nobody calls."""
 

@@ -47,7 +47,7 @@ def stop_on_interrupt(tell: Callable[[str], None] = to_stderr) -> Iterator[Stopp
             finally:
                 os._exit(BudgetError.exit_status)
         else:
-            raise BudgetError("stopped at once by you", "`r2seg trace list` shows the run, `r2seg resume ID` goes on.")
+            raise BudgetError("stopped by Ctrl-C", "`r2seg trace list` shows the run; `r2seg resume ID` continues it.")
 
     if threading.current_thread() is not threading.main_thread():
         yield acting

@@ -1,4 +1,4 @@
-"""Text that came from outside, made safe for a terminal."""
+"""Text from outside, made safe for a terminal."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def batch_command(
             max_failures=0 if fail_fast else max_failures,
             alpha=chosen.alpha,
             part=part,
-            about=(f"Read as {data.told}.", *data.notes),
+            about=(f"Read as {data.layout_words}.", *data.notes),
             on_row=on_row,
             stop=stop,
         )

@@ -60,37 +60,89 @@ def eval_command(
         typer.Option(
             "--truth",
             help="Masks named like the scans (folder), or a table with columns image and truth, where the word "
-            "lesion-free may stand for a file; by default the --truth of each run",
+            "lesion-free may stand for a file.",
+            metavar="PATH",
+            show_default="the --truth of each run",
+            rich_help_panel="Truth",
         ),
     ] = None,
     lesion_free: Annotated[
         str | None,
-        typer.Option("--lesion-free", help="Scans that hold no lesion: a list of names, or `rest` for all others."),
+        typer.Option(
+            "--lesion-free",
+            help="Scans that hold no lesion: a list of names, or `rest` for all others.",
+            rich_help_panel="Truth",
+        ),
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", help="Compare with this folder, case by case: RUNS minus it, paired by patient."),
+        typer.Option(
+            "--against",
+            help="Compare with this folder, case by case: RUNS minus it, paired by patient.",
+            rich_help_panel="Measures",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the results; by default RUNS/evaluation.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the results.",
+            metavar="FOLDER",
+            show_default="RUNS/evaluation",
+            rich_help_panel="Output",
+        ),
     ] = None,
     rank: Annotated[
-        RankName, typer.Option("--rank", help="What orders candidates for FROC, and scans for ROC.")
+        RankName,
+        typer.Option(
+            "--rank",
+            help="What orders candidates for FROC, and scans for ROC: `score`, `p`, `prominence`, `probability`, or "
+            "`auto`.",
+            metavar="NAME",
+            rich_help_panel="Measures",
+        ),
     ] = RankName.auto,
-    iou: Annotated[float, typer.Option("--iou", help="Least IoU at which a finding is a lesion.")] = 0.1,
+    iou: Annotated[
+        float,
+        typer.Option(
+            "--iou", help="Least IoU at which a finding is a lesion.", metavar="X", rich_help_panel="Measures"
+        ),
+    ] = 0.1,
     labels: Annotated[
-        str | None, typer.Option("--labels", help="Truth values that are lesions, e.g. 2 or 2,3; by default all but 0.")
+        str | None,
+        typer.Option(
+            "--labels",
+            help="Truth values that are lesions, e.g. 2 or 2,3.",
+            metavar="NUMBERS",
+            show_default="all but 0",
+            rich_help_panel="Truth",
+        ),
     ] = None,
     instances: Annotated[
-        bool, typer.Option("--instances", help="Each truth value is one lesion, also in several pieces.")
+        bool,
+        typer.Option(
+            "--instances", help="Each truth value is one lesion, also in several pieces.", rich_help_panel="Truth"
+        ),
     ] = False,
-    tolerance: Annotated[float, typer.Option("--tolerance", min=0.0, help="Of the surface Dice, in mm.")] = 2.0,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0.0, help="Of the surface Dice, in mm.", rich_help_panel="Measures")
+    ] = 2.0,
     surface: Annotated[
-        bool, typer.Option("--surface/--no-surface", help="Surface distances and panoptic quality (needs MONAI).")
+        bool,
+        typer.Option(
+            "--surface/--no-surface",
+            help="Surface distances and panoptic quality (needs MONAI).",
+            rich_help_panel="Measures",
+        ),
     ] = True,
-    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples of patients.")] = 2000,
-    seed: options.Seed = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes.")] = 1,
+    resamples: Annotated[
+        int, typer.Option("--resamples", min=100, help="Bootstrap resamples of patients.", rich_help_panel="Measures")
+    ] = 2000,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of everything random.", rich_help_panel="Measures")
+    ] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes.", rich_help_panel="Workers")] = 1,
     quiet: options.Quiet = False,
 ) -> None:
     """Evaluate runs against a truth: scans, lesions, FROC, slices, voxels, surfaces, volumes, with intervals.
@@ -147,7 +199,7 @@ def eval_command(
         written = [*write_comparison(comparison, place), *written]
     if several:
         written = [*write_side_by_side(evaluations, place), *written]
-    _tell(evaluations, comparison)
+    _print_result(evaluations, comparison)
     typer.echo(f"{place}: {', '.join(written)}")
 
 
@@ -189,19 +241,19 @@ def _progress(name: str, *, enabled: bool) -> Iterator[Progress]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
         task = bars.add_task(name, total=None)
 
-        told = time.monotonic()
+        printed = time.monotonic()
 
         def progress(stage: str, done: int, total: int, note: str = "") -> None:
-            nonlocal told
+            nonlocal printed
             bars.update(task, completed=done, total=total)
-            if not console.is_terminal and time.monotonic() - told > LINE_EVERY_S:
-                told = time.monotonic()
+            if not console.is_terminal and time.monotonic() - printed > LINE_EVERY_S:
+                printed = time.monotonic()
                 console.print(f"{name}: {done} of {total} cases")
 
         yield progress
 
 
-def _tell(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> None:
+def _print_result(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> None:
     from rich.console import Console
     from rich.table import Table
 

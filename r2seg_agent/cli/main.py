@@ -12,7 +12,7 @@ import typer
 
 from r2seg_agent.cli import ablate, batch, calibrate, chat, data, doctor, find, phantom, resume, trace, weights
 from r2seg_agent.cli import eval as evaluation
-from r2seg_agent.cli._run_command import RunCommand
+from r2seg_agent.cli._run_command import GroupedCommand, RunCommand
 from r2seg_agent.version import __version__
 
 app = typer.Typer(
@@ -31,19 +31,19 @@ app = typer.Typer(
         "package, 4 stopped by a budget or the user, 5 failed (trace kept)."
     ),
 )
-app.command("find", cls=RunCommand)(find.find_command)
-app.command("chat", cls=RunCommand)(chat.chat_command)
-app.command("resume", cls=RunCommand)(resume.resume_command)
-app.command("fork", cls=RunCommand)(resume.fork_command)
-app.command("batch", cls=RunCommand)(batch.batch_command)
-app.command("calibrate", cls=RunCommand)(calibrate.calibrate_command)
-app.command("eval")(evaluation.eval_command)
-app.command("ablate", cls=RunCommand)(ablate.ablate_command)
-app.command("phantom")(phantom.phantom_command)
-app.command("doctor")(doctor.doctor_command)
-app.add_typer(trace.app, name="trace")
-app.add_typer(data.app, name="data")
-app.add_typer(weights.app, name="weights")
+app.command("find", cls=RunCommand, rich_help_panel="Search")(find.find_command)
+app.command("chat", cls=RunCommand, rich_help_panel="Search")(chat.chat_command)
+app.command("resume", cls=RunCommand, rich_help_panel="Runs")(resume.resume_command)
+app.command("fork", cls=RunCommand, rich_help_panel="Runs")(resume.fork_command)
+app.command("batch", cls=RunCommand, rich_help_panel="Data sets")(batch.batch_command)
+app.command("calibrate", cls=RunCommand, rich_help_panel="Data sets")(calibrate.calibrate_command)
+app.command("eval", cls=GroupedCommand, rich_help_panel="Data sets")(evaluation.eval_command)
+app.command("ablate", cls=RunCommand, rich_help_panel="Data sets")(ablate.ablate_command)
+app.command("phantom", cls=GroupedCommand, rich_help_panel="Data sets")(phantom.phantom_command)
+app.command("doctor", rich_help_panel="Set-up")(doctor.doctor_command)
+app.add_typer(trace.app, name="trace", rich_help_panel="Runs")
+app.add_typer(data.app, name="data", rich_help_panel="Set-up")
+app.add_typer(weights.app, name="weights", rich_help_panel="Set-up")
 
 
 def _show_version(value: bool) -> None:
@@ -64,7 +64,9 @@ def _root(
 def main() -> None:
     """Entry point: errors become one readable message and an exit status, never a traceback."""
     from r2seg_agent.errors import R2SegError, RunFailedError
+    from r2seg_agent.graphs.planners.telemetry import telemetry_off
 
+    telemetry_off()
     try:
         app()
     except BrokenPipeError:

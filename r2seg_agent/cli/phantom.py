@@ -81,54 +81,130 @@ class Weighting(StrEnum):
 
 
 def phantom_command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data set.", show_default=False)],
-    cases: Annotated[int, typer.Option("--cases", "-n", min=1, help="Number of patients, one scan each.")] = 10,
-    lesion_free: Annotated[bool, typer.Option("--lesion-free", help="No lesions: for `calibrate`.")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the data set.", show_default=False, rich_help_panel="Output")
+    ],
+    cases: Annotated[
+        int, typer.Option("--cases", "-n", min=1, help="Number of patients, one scan each.", rich_help_panel="Patients")
+    ] = 10,
+    lesion_free: Annotated[
+        bool, typer.Option("--lesion-free", help="No lesions: for `calibrate`.", rich_help_panel="Patients")
+    ] = False,
     lesion_free_share: Annotated[
-        float, typer.Option("--lesion-free-share", min=0, max=1, help="Share of patients without a lesion.")
+        float,
+        typer.Option(
+            "--lesion-free-share", min=0, max=1, help="Share of patients without a lesion.", rich_help_panel="Patients"
+        ),
     ] = 0.0,
-    lesions: Annotated[str, typer.Option("--lesions", help="Lesions of a patient that has any: 1, or 1..3.")] = "1",
-    organ: Annotated[Organ, typer.Option("--organ", help="Organ of the lesions.")] = Organ.liver,
-    volume_ml: Annotated[str, typer.Option("--volume-ml", help="Volume of a lesion: 2, or 0.5..5.")] = "0.5..5",
+    lesions: Annotated[
+        str, typer.Option("--lesions", help="Lesions of a patient that has any: 1, or 1..3.", rich_help_panel="Lesions")
+    ] = "1",
+    organ: Annotated[
+        Organ, typer.Option("--organ", help="Organ of the lesions.", rich_help_panel="Lesions")
+    ] = Organ.liver,
+    volume_ml: Annotated[
+        str, typer.Option("--volume-ml", help="Volume of a lesion: 2, or 0.5..5.", rich_help_panel="Lesions")
+    ] = "0.5..5",
     contrast: Annotated[
         str | None,
-        typer.Option("--contrast", help="HU (MR: grey values) over the organ: -40, or -60..-20.", show_default="usual"),
+        typer.Option(
+            "--contrast",
+            help="HU (MR: grey values) over the organ: -40, or -60..-20.",
+            show_default="usual",
+            rich_help_panel="Lesions",
+        ),
     ] = None,
     look: Annotated[
         str,
-        typer.Option("--look", help="Of even, lobulated, spiculated, necrotic, rim, calcified; commas between them."),
+        typer.Option(
+            "--look",
+            help="Of even, lobulated, spiculated, necrotic, rim, calcified; commas between them.",
+            rich_help_panel="Lesions",
+        ),
     ] = "even,lobulated,necrotic,rim",
     mimics: Annotated[
-        int, typer.Option("--mimics", min=0, max=5, help="Simple cysts a patient: not lesions, not in the truth.")
+        int,
+        typer.Option(
+            "--mimics",
+            min=0,
+            max=5,
+            help="Simple cysts a patient: not lesions, not in the truth.",
+            rich_help_panel="Lesions",
+        ),
     ] = 0,
-    modality: Annotated[Modality, typer.Option("--modality", help="Kind of scan.")] = Modality.CT,
-    phase: Annotated[PhaseName, typer.Option("--phase", help="Contrast agent in CT.")] = PhaseName.venous,
-    weighting: Annotated[Weighting, typer.Option("--weighting", help="Contrast of MR.")] = Weighting.t1,
-    spacing: Annotated[str, typer.Option("--spacing", help="Voxel size in mm: one number, or z,y,x.")] = "3",
-    fov: Annotated[Fov, typer.Option("--fov", help="What the scan shows.")] = Fov.liver,
-    size: Annotated[Size, typer.Option("--size", help="Body size; mixed: adults of all.")] = Size.mixed,
-    scanner: Annotated[Kernel, typer.Option("--scanner", help="Reconstruction kernel of CT.")] = Kernel.standard,
+    modality: Annotated[
+        Modality, typer.Option("--modality", help="Kind of scan.", rich_help_panel="Scanner")
+    ] = Modality.CT,
+    phase: Annotated[
+        PhaseName, typer.Option("--phase", help="Contrast agent in CT.", rich_help_panel="Scanner")
+    ] = PhaseName.venous,
+    weighting: Annotated[
+        Weighting, typer.Option("--weighting", help="Contrast of MR.", rich_help_panel="Scanner")
+    ] = Weighting.t1,
+    spacing: Annotated[
+        str, typer.Option("--spacing", help="Voxel size in mm: one number, or z,y,x.", rich_help_panel="Scanner")
+    ] = "3",
+    fov: Annotated[Fov, typer.Option("--fov", help="What the scan shows.", rich_help_panel="Scanner")] = Fov.liver,
+    size: Annotated[
+        Size, typer.Option("--size", help="Body size; mixed: adults of all.", rich_help_panel="Patients")
+    ] = Size.mixed,
+    scanner: Annotated[
+        Kernel, typer.Option("--scanner", help="Reconstruction kernel of CT.", rich_help_panel="Scanner")
+    ] = Kernel.standard,
     noise: Annotated[
         str | None,
-        typer.Option("--noise", help="Noise in HU, mean over the body: 12, or 8..20.", show_default="the kernel's"),
+        typer.Option(
+            "--noise",
+            help="Noise in HU, mean over the body: 12, or 8..20.",
+            show_default="the kernel's",
+            rich_help_panel="Scanner",
+        ),
     ] = None,
     slice_mm: Annotated[
-        float | None, typer.Option("--slice-mm", min=0.1, help="Slice thickness.", show_default="the slice spacing")
+        float | None,
+        typer.Option(
+            "--slice-mm", min=0.1, help="Slice thickness.", show_default="the slice spacing", rich_help_panel="Scanner"
+        ),
     ] = None,
-    shading: Annotated[float, typer.Option("--shading", min=0, help="Slow drifts of the grey value, SD in HU.")] = 2.0,
+    shading: Annotated[
+        float,
+        typer.Option("--shading", min=0, help="Slow drifts of the grey value, SD in HU.", rich_help_panel="Scanner"),
+    ] = 2.0,
     gantry_mm: Annotated[
-        float | None, typer.Option("--gantry-mm", min=50, help="Diameter of the reconstructed circle; -1024 outside.")
+        float | None,
+        typer.Option(
+            "--gantry-mm",
+            min=50,
+            help="Diameter of the reconstructed circle; -1024 outside.",
+            rich_help_panel="Scanner",
+        ),
     ] = None,
     organ_grey: Annotated[
         str | None,
-        typer.Option("--organ-grey", help="Normal grey value of the organ: 46, or 40..52.", show_default="by phase"),
+        typer.Option(
+            "--organ-grey",
+            help="Normal grey value of the organ: 46, or 40..52.",
+            show_default="by phase",
+            rich_help_panel="Patients",
+        ),
     ] = None,
     anchor_error: Annotated[
-        float, typer.Option("--anchor-error", min=0, help="How far organ borders are off, SD in mm, as a model's are.")
+        float,
+        typer.Option(
+            "--anchor-error",
+            min=0,
+            help="How far organ borders are off, SD in mm, as a model's are.",
+            rich_help_panel="Patients",
+        ),
     ] = 1.0,
-    request: Annotated[str | None, typer.Option("--request", help="Column `request`.", show_default="by organ")] = None,
-    seed: options.Seed = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes.")] = 1,
+    request: Annotated[
+        str | None,
+        typer.Option("--request", help="Column `request`.", show_default="by organ", rich_help_panel="Patients"),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of everything random.", rich_help_panel="Patients")
+    ] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes.", rich_help_panel="Workers")] = 1,
     quiet: options.Quiet = False,
 ) -> None:
     """Make SYNTHETIC patients: images, organ label maps, truth masks, and `cases.csv` for batch, calibrate and eval.
@@ -178,7 +254,7 @@ def phantom_command(
         raise InputError(f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
     with terminal_progress(enabled=not quiet) as progress:
         written = write_cohort(cohort, cases, out, workers=workers, progress=progress)
-    _tell(written, cohort, out)
+    _print_result(written, cohort, out)
 
 
 def _range(option: str, text: str) -> tuple[float, float]:
@@ -206,7 +282,7 @@ def _spacing(text: str) -> tuple[float, float, float]:
     return z, y, x
 
 
-def _tell(written: Written, cohort: Cohort, out: Path) -> None:
+def _print_result(written: Written, cohort: Cohort, out: Path) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)

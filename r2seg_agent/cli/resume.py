@@ -46,7 +46,13 @@ def fork_command(
     run: Run,
     step: Annotated[
         int,
-        typer.Option("--step", min=1, help="Number of the trace event after which the new run begins.", metavar="N"),
+        typer.Option(
+            "--step",
+            min=1,
+            help="Number of the trace event after which the new run begins.",
+            metavar="N",
+            rich_help_panel="Run",
+        ),
     ],
     image: options.MovedImage = None,
     as_json: options.AsJson = False,

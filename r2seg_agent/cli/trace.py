@@ -19,7 +19,7 @@ WORKSPACE = Path(".r2seg")
 
 @app.command("list")
 def list_command(workspace: Workspace = WORKSPACE, as_json: AsJson = False) -> None:
-    """List the runs of a workspace, newest first: what was asked, what came of it, how long it took."""
+    """List the runs of a workspace, newest first: request, outcome, duration."""
     from r2seg_agent.cli._trace_print import print_runs
 
     print_runs(workspace, as_json=as_json)

@@ -37,13 +37,13 @@ class Dataset(Frozen):
     notes: tuple[str, ...] = ()
 
     @property
-    def told(self) -> str:
+    def layout_words(self) -> str:
         """The layout in words."""
         return LAYOUT_WORDS[self.layout]
 
 
 class Wanted(Frozen):
-    """What the user said about a data set. `request` and `lesion_labels` decide which labels are the lesion; `only` are
+    """What the user asks of a data set. `request` and `lesion_labels` decide which labels are the lesion; `only` are
     file name patterns; `anchors` and `modality` are false where the user has named them for all cases."""
 
     request: str | None = None

@@ -1,4 +1,4 @@
-"""Any data set as cases: which layout it has is seen from its files, and said."""
+"""Any data set as cases: its layout is recognised from its files, and named in the result."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def recognise(path: Path) -> LayoutName:
 
 
 def read_dataset(path: Path, *, layout: LayoutName | None = None, wanted: Wanted | None = None) -> Dataset:
-    """The cases of `path`, with what must be said about them; `layout` None: what `recognise` sees.
+    """The cases of `path`, with notes for the user; `layout` None: what `recognise` sees.
 
     Raises `InputError`: no data set, damaged, a choice that only the user can make (which label is the lesion, which
     kind of scan), or no case at all.
@@ -78,8 +78,8 @@ def read_dataset(path: Path, *, layout: LayoutName | None = None, wanted: Wanted
             "Patterns are for file names, or for paths inside the data set: `*_T1w.nii.gz`, `imagesTs/*`.",
         )
     if not cases:
-        told = "as " + LAYOUT_WORDS[chosen]
-        raise InputError(f"`{path}` holds no case {told}", f"Scans end in {', '.join(IMAGE_SUFFIXES)}, or are DICOM.")
+        words = "as " + LAYOUT_WORDS[chosen]
+        raise InputError(f"`{path}` holds no case {words}", f"Scans end in {', '.join(IMAGE_SUFFIXES)}, or are DICOM.")
     return found.model_copy(update={"cases": cases})
 
 

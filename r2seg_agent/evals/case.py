@@ -58,6 +58,7 @@ def evaluate_case(case: RunCase, truth: str | None, settings: EvaluationSettings
         known |= {"answered": False, "status": "report unreadable"}
         return Evaluated(CaseEvaluation(**known, **_unanswered(truth, None, settings)), error=error)
     method = method_words(report)
+    known["rows"] = report.rows(patient=known["patient"])
     if report.image is not None:
         known |= {
             "name": report.image.name,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from html import escape
+from typing import TYPE_CHECKING, Literal
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.outcomes import DISCLAIMER, OutcomeKind
+from r2seg_agent.report.table_rows import FindingRow, dataframe, to_dataframe
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Rank = Literal["auto", "score", "p", "prominence", "probability"]
 """What orders candidates for FROC and scans for ROC; `auto`: valid p-values, else the Reject step's
@@ -165,6 +170,8 @@ class CaseEvaluation(Frozen):
     slices: SliceCounts | None = None
     lesions: tuple[LesionMatch, ...] = ()
     findings: tuple[FindingMatch, ...] = ()
+    rows: tuple[FindingRow, ...] = ()
+    """Its lines in the findings table."""
     candidates: tuple[CandidateMatch, ...] | None = None
     """None: the label maps of the candidates are not there."""
     surface: SurfaceDistances | None = None
@@ -264,6 +271,37 @@ class Evaluation(Frozen):
             if figure.key == key:
                 return figure
         raise KeyError(key)
+
+    def to_dataframe(self, table: Literal["figures", "findings"] = "figures") -> DataFrame:
+        """The figures, or the findings table of all cases, as a `pandas.DataFrame`.
+
+        Raises `MissingDependencyError` without pandas.
+        """
+        if table == "findings":
+            return to_dataframe(row for case in self.cases for row in case.rows)
+        return dataframe(tuple(Figure.model_fields), (figure.model_dump() for figure in self.figures))
+
+    def __repr__(self) -> str:
+        a = self.accounting
+        return (
+            f"Evaluation({self.name}: {a.evaluated} of {a.cases} cases, {a.patients} patients, {a.lesions} lesions, "
+            f"{a.findings} findings. {self.disclaimer})"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{escape(f.name)}</td><td>{_shown(f)}</td><td>{f.n}</td></tr>" for f in self.figures)
+        head = "<tr><th>figure</th><th>value</th><th>n</th></tr>"
+        return f"<p>{escape(repr(self))}</p><table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+
+def _shown(figure: Figure) -> str:
+    """A figure with its interval, as HTML-safe text."""
+    if figure.value is None:
+        return "–"
+    interval = "" if figure.low is None or figure.high is None else f" [{figure.low:.3g}, {figure.high:.3g}]"
+    return escape(f"{figure.value:.3g} {figure.unit}".rstrip() + interval)
 
 
 class Difference(Frozen):

@@ -1,9 +1,7 @@
-"""The files of an evaluation: JSON (all of it), Markdown, CSV per case and per lesion, pictures."""
+"""The files of an evaluation: JSON (all of it), Markdown, CSV per case, lesion and finding, pictures."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.evals.models import Comparison, Evaluation
 from r2seg_agent.evals.tables import comparison_markdown, evaluation_markdown, side_by_side_markdown
 from r2seg_agent.files import write_text_atomic
+from r2seg_agent.report.table_rows import FINDINGS_FILE, csv_text, findings_csv
 
 CASE_COLUMNS = (
     "number", "name", "patient", "run_id", "status", "outcome", "answered", "truth", "synthetic", "lesions", "findings",
@@ -25,14 +24,15 @@ LESION_COLUMNS = (
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, *, pictures: bool = True) -> tuple[str, ...]:
-    """Write `evaluation.json`, `evaluation.md`, `cases.csv`, `lesions.csv` and the pictures that the data allow.
+    """Write `evaluation.json`, `evaluation.md`, tables of cases, lesions and findings, and pictures.
 
     Returns the names of the files. Raises `InputError` where `out` cannot be written.
     """
     files = {
         "evaluation.json": evaluation.model_dump_json(indent=1) + "\n",
-        "cases.csv": _csv(CASE_COLUMNS, _case_rows(evaluation)),
-        "lesions.csv": _csv(LESION_COLUMNS, _lesion_rows(evaluation)),
+        "cases.csv": csv_text(CASE_COLUMNS, _case_rows(evaluation)),
+        "lesions.csv": csv_text(LESION_COLUMNS, _lesion_rows(evaluation)),
+        FINDINGS_FILE: findings_csv(row for case in evaluation.cases for row in case.rows),
     }
     for name, text in files.items():
         write_text_atomic(out / name, text)
@@ -88,7 +88,7 @@ def _case_rows(evaluation: Evaluation) -> list[Mapping[str, object]]:
             }
         )
         surface = {} if case.surface is None else case.surface.model_dump()
-        rows.append({**case.model_dump(exclude={"lesions", "findings"}), **known, **surface})
+        rows.append({**case.model_dump(exclude={"lesions", "findings", "rows"}), **known, **surface})
     return rows
 
 
@@ -98,11 +98,3 @@ def _lesion_rows(evaluation: Evaluation) -> list[Mapping[str, object]]:
         for case in evaluation.cases
         for m in case.lesions
     ]
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.reason.anatomy import organs
+from r2seg_agent.report.decisions import reason
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.tools.lookup import findings_of, rejected_in
 from r2seg_agent.tools.referents import target_of
@@ -84,7 +85,7 @@ def _rejected(number: int, candidate: Candidate) -> dict[str, JsonValue]:
         "number": number,
         "candidate": candidate.id,
         "volume_ml": round(candidate.features.volume_mm3 / 1000.0, 2),
-        "reason": candidate.reason[:MAX_REASON_CHARS],
+        "reason": reason(candidate)[:MAX_REASON_CHARS],
     }
 
 

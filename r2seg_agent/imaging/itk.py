@@ -88,7 +88,45 @@ def read_itk(path: Path, what: str = "image", packed: ZlibVoxels | None = None) 
     array = _unpack(path, what, packed, dtype) if packed is not None and streamed else np.asarray(_Keeper(image))
     checks.check_grey_type(path, what, array.dtype.kind, str(array.dtype))
     array = array.reshape((1, *sizes[::-1])[-3:])
-    return array, _geometry(path, what, reader, array.shape)
+    return array, itk_geometry(path, what, reader, array.shape)
+
+
+def itk_voxels(image: Any, name: Path, what: str = "image") -> tuple[NDArray[Any], Geometry]:
+    """A copy of the voxels (z, y, x) of a `SimpleITK.Image`, with their geometry in LPS mm.
+
+    Raises:
+        InputError: a vector, complex or 4D image, or an unusable grid.
+    """
+    components = int(image.GetNumberOfComponentsPerPixel())
+    if components != 1:
+        raise vector_error(name, what, components)
+    sizes = tuple(int(n) for n in image.GetSize())
+    if any(n != 1 for n in sizes[3:]):
+        raise dimension_error(name, what, sizes)
+    array = np.array(simpleitk().GetArrayViewFromImage(image))
+    checks.check_grey_type(name, what, array.dtype.kind, str(array.dtype))
+    array = array.reshape((1, *sizes[::-1])[-3:])
+    return array, itk_geometry(name, what, image, array.shape)
+
+
+def itk_geometry(path: Path, what: str, image: Any, shape: tuple[int, ...]) -> Geometry:
+    """The grid of an ITK image, or of a reader that has seen its header; `shape` is (z, y, x). Raises `InputError`."""
+    ndim = int(image.GetDimension())
+    n = min(ndim, 3)
+    spacing = list(image.GetSpacing()[:n]) + [1.0] * (3 - n)
+    origin = list(image.GetOrigin()[:n]) + [0.0] * (3 - n)
+    direction = np.eye(3)
+    direction[:n, :n] = np.asarray(image.GetDirection(), dtype=np.float64).reshape(ndim, ndim)[:n, :n]
+    known: Literal["zyx", "yx"] = "yx" if ndim == 2 else "zyx"
+    return checks.checked_geometry(
+        path,
+        what,
+        shape=shape,
+        spacing_zyx_mm=spacing[::-1],
+        origin_lps_mm=origin,
+        direction=direction,
+        known_spacing=known,
+    )
 
 
 def _dtype(reader: Any) -> np.dtype[Any]:
@@ -163,25 +201,6 @@ def dimension_error(path: Path, what: str, sizes: tuple[int, ...]) -> InputError
     return InputError(
         f"The {what} `{path}` is {len(sizes)}D, of shape {' × '.join(map(str, sizes))}; one 3D volume is needed.",
         "Save the time point or channel you need as its own 3D file.",
-    )
-
-
-def _geometry(path: Path, what: str, image: Any, shape: tuple[int, ...]) -> Geometry:
-    ndim = int(image.GetDimension())
-    n = min(ndim, 3)
-    spacing = list(image.GetSpacing()[:n]) + [1.0] * (3 - n)
-    origin = list(image.GetOrigin()[:n]) + [0.0] * (3 - n)
-    direction = np.eye(3)
-    direction[:n, :n] = np.asarray(image.GetDirection(), dtype=np.float64).reshape(ndim, ndim)[:n, :n]
-    known: Literal["zyx", "yx"] = "yx" if ndim == 2 else "zyx"
-    return checks.checked_geometry(
-        path,
-        what,
-        shape=shape,
-        spacing_zyx_mm=spacing[::-1],
-        origin_lps_mm=origin,
-        direction=direction,
-        known_spacing=known,
     )
 
 

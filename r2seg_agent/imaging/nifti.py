@@ -8,6 +8,7 @@ buffers, and nibabel turns scaled integers into float64 (eight times an int16 CT
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -53,6 +54,38 @@ def read_nifti(
             raise files.truncated(path, what, "the gzip data are corrupt, their checksum does not match") from None
     n = header.shape_xyz[2]
     return checks.rescale_slices(raw, [header.slope] * n, [header.intercept] * n), _geometry(path, what, header, note)
+
+
+def nifti_voxels(
+    image: Any, name: Path, what: str = "image", note: Callable[[str], None] = lambda text: None
+) -> tuple[NDArray[Any], Geometry]:
+    """A copy of the voxels (z, y, x) of a nibabel image in memory, with their geometry in LPS mm.
+
+    The image's own (x, y, z) voxels keep their places: index [z, y, x] here is [x, y, z] there. Header and grid go
+    through the checks of a file; so an image and the NIfTI file that `nibabel.save` makes of it are the same scan,
+    where the file holds the same numbers (a header may ask for a narrower number type than the array's).
+
+    Raises:
+        InputError: 4D, colour or complex, or a header that contradicts itself.
+    """
+    nibabel = nibabel_module()
+    second = isinstance(image, nibabel.Nifti2Image)
+    kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
+    stored = image.header if isinstance(image, nibabel.Nifti1Pair) else None
+    given = image.dataobj
+    # A new image: its header is brought up to date with the affine, and the caller's stays untouched.
+    fresh = kind(np.broadcast_to(np.zeros((), given.dtype), given.shape), image.affine, stored, dtype=given.dtype)
+    raw = io.BytesIO()
+    fresh.header.write_to(raw)
+    raw.seek(0)
+    header = read_header(name, what, raw)
+    scaled = hasattr(given, "get_unscaled")
+    voxels = np.asarray(given.get_unscaled() if scaled else given)
+    checks.check_grey_type(name, what, voxels.dtype.kind, str(voxels.dtype))
+    slope, intercept = (float(given.slope), float(given.inter)) if scaled else (1.0, 0.0)
+    turned = np.array(voxels.reshape(header.shape_xyz).T, dtype=voxels.dtype.newbyteorder("="), order="C")
+    n = header.shape_xyz[2]
+    return checks.rescale_slices(turned, [slope] * n, [intercept] * n), _geometry(name, what, header, note)
 
 
 def write_nifti(

@@ -22,7 +22,7 @@ from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.identity import pseudonym, volume_sha256
 from r2seg_agent.imaging.volume import Modality, Volume
 
-__all__ = ["SeriesInfo", "list_series", "looks_like_hu", "read_array", "read_image", "series_files"]
+__all__ = ["SeriesInfo", "checked_volume", "list_series", "looks_like_hu", "read_array", "read_image", "series_files"]
 
 CT_AIR_HU = -500.0
 """Values this low mean air or lung in HU; no MR, PET or ultrasound image has them, but for phase maps."""
@@ -59,10 +59,27 @@ def read_image(
     path = Path(path)
     note = note or _log.info
     array, geometry, source_format, tagged = _load(path, series, note)
+    return checked_volume(path, array, geometry, source_format, modality or tagged, note)
+
+
+def checked_volume(
+    path: Path,
+    array: NDArray[Any],
+    geometry: Geometry,
+    source_format: SourceFormat,
+    modality: Modality | None,
+    note: Callable[[str], None],
+) -> Volume:
+    """What every scan goes through, whether it was read or handed over in memory; `path` is its name in messages.
+
+    `array` (z, y, x) becomes read-only. `modality` None: see `read_image`.
+
+    Raises:
+        InputError: too small, constant, or with voxels that are no finite numbers.
+    """
     checks.check_extent(path, "image", array.shape)
     array = checks.compact(path, "image", array)
     lowest, _ = checks.check_voxels(path, "image", array)
-    modality = modality or tagged
     if modality is None:
         modality = "CT" if source_format != "picture" and looks_like_hu(array) else "unknown"
     # 8- and 16-bit pictures of a CT hold display values, not HU, whatever the user calls them.

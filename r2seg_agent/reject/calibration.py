@@ -14,10 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -31,7 +30,7 @@ from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.reject.rounds import RoundMaxima
 from r2seg_agent.segment.protocol import SegmenterInfo
 
-SCHEMA_VERSION: Literal["1"] = "1"
+SCHEMA_VERSION: Literal["2"] = "2"
 Scalar = str | float | int | bool | None
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -72,17 +71,15 @@ class CaseScores(Frozen):
 
 
 class CalibrationCase(Frozen):
-    """A case as stored: case and patient by hash. `maximum` and `drawn` are None for a case without candidates.
+    """A case as stored: case and patient by hash. `maximum` is None for a case without candidates.
 
-    `drawn` is the index of the one random candidate that the reading "candidate" uses; `counted` is False for further
-    cases of a patient. `rounds` as in `CaseScores`.
+    `counted` is False for further cases of a patient. `rounds` as in `CaseScores`.
     """
 
     case: Sha256
     patient: Sha256
     scores: tuple[float, ...]
     maximum: float | None
-    drawn: int | None
     counted: bool
     rounds: tuple[Annotated[int, Field(ge=1)], ...] = ()
     profile: ScanProfile | None = None
@@ -91,10 +88,6 @@ class CalibrationCase(Frozen):
     def _check(self) -> Self:
         if self.maximum != (max(self.scores) if self.scores else None):
             raise ValueError(f"case {self.case[:8]}: `maximum` {self.maximum} is not the largest of `scores`")
-        if self.drawn is None if self.scores else self.drawn is not None:
-            raise ValueError(f"case {self.case[:8]}: `drawn` {self.drawn} does not fit {len(self.scores)} scores")
-        if self.drawn is not None and not 0 <= self.drawn < len(self.scores):
-            raise ValueError(f"case {self.case[:8]}: `drawn` {self.drawn} is not an index of `scores`")
         if self.rounds and len(self.rounds) != len(self.scores):
             raise ValueError(f"case {self.case[:8]}: {len(self.rounds)} `rounds` for {len(self.scores)} scores")
         return self
@@ -109,18 +102,11 @@ class CalibrationCase(Frozen):
         return max(own, default=-math.inf)
 
 
-class NullScores(NamedTuple):
-    """Of the counted cases: largest scores round by round, and the drawn candidates' scores, ascending."""
-
-    maxima: RoundMaxima
-    candidates: list[float]
-
-
 class Calibration(Frozen):
     """The calibration file. `guidance` says which levels it can serve; `contents_sha256` covers all other fields."""
 
     kind: Literal["r2seg-calibration"] = "r2seg-calibration"
-    schema_version: Literal["1"] = SCHEMA_VERSION
+    schema_version: Literal["2"] = SCHEMA_VERSION
     identity: CalibrationIdentity
     identity_sha256: Sha256
     seed: int
@@ -129,29 +115,15 @@ class Calibration(Frozen):
     contents_sha256: Sha256
 
     @property
-    def n_candidates(self) -> int:
-        """Number of drawn null candidates: cases that count and have a candidate."""
-        return len(self.null.candidates)
-
-    @property
-    def null_candidates(self) -> tuple[float, ...]:
-        """One random candidate's score per counted case that has any."""
-        return tuple(case.scores[case.drawn] for case in self.cases if case.counted and case.drawn is not None)
-
-    @property
     def profiles(self) -> tuple[ScanProfile, ...]:
         """Profiles of the cases that count, as far as they were measured."""
         return tuple(case.profile for case in self.cases if case.counted and case.profile is not None)
 
     @cached_property
-    def null(self) -> NullScores:
-        """What the p-values look up, sorted once per calibration."""
+    def maxima(self) -> RoundMaxima:
+        """The largest score of each counted case round by round, sorted once per calibration."""
         counted = [case for case in self.cases if case.counted]
-        rounds = range(1, self.identity.rounds + 1)
-        return NullScores(
-            maxima=RoundMaxima([[case.maximum_in(r) for case in counted] for r in rounds]),
-            candidates=sorted(self.null_candidates),
-        )
+        return RoundMaxima([[case.maximum_in(r) for case in counted] for r in range(1, self.identity.rounds + 1)])
 
     @cached_property
     def n_cases(self) -> int:
@@ -161,7 +133,7 @@ class Calibration(Frozen):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's, but what was computed from the cases is not copied along."""
         copied = super().model_copy(update=update, deep=deep)
-        for name in ("null", "n_cases"):
+        for name in ("maxima", "n_cases"):
             copied.__dict__.pop(name, None)
         return copied
 
@@ -212,29 +184,28 @@ def merge_calibrations(first: Calibration, second: Calibration) -> Calibration:
 
 def _assemble(identity: CalibrationIdentity, cases: Sequence[CaseScores | CalibrationCase], seed: int) -> Calibration:
     """From cases whose identifiers are hashes already."""
-    by_hash = sorted(cases, key=lambda one: one.case)
+    by_hash = sorted(cases, key=lambda case: case.case)
     if not by_hash:
         raise ValueError("a calibration needs at least one lesion-free case")
-    if len({one.case for one in by_hash}) < len(by_hash):
+    if len({case.case for case in by_hash}) < len(by_hash):
         raise ValueError("a case was given twice")
-    if any(r > identity.rounds for one in by_hash for r in one.rounds):
+    if any(r > identity.rounds for case in by_hash for r in case.rounds):
         raise ValueError(f"a case has scores of a round beyond the set-up's {identity.rounds}")
     of_patient: dict[str, list[str]] = {}
-    for one in by_hash:
-        of_patient.setdefault(one.patient, []).append(one.case)
+    for case in by_hash:
+        of_patient.setdefault(case.patient, []).append(case.case)
     counted = {own[_draw(seed, patient, len(own))] for patient, own in of_patient.items()}
     stored = tuple(
         CalibrationCase(
-            case=one.case,
-            patient=one.patient,
-            scores=one.scores,
-            maximum=max(one.scores) if one.scores else None,
-            drawn=_draw(seed, one.case, len(one.scores)) if one.scores else None,
-            counted=one.case in counted,
-            rounds=one.rounds,
-            profile=one.profile,
+            case=case.case,
+            patient=case.patient,
+            scores=case.scores,
+            maximum=max(case.scores) if case.scores else None,
+            counted=case.case in counted,
+            rounds=case.rounds,
+            profile=case.profile,
         )
-        for one in by_hash
+        for case in by_hash
     )
     calibration = Calibration(
         identity=identity,
@@ -251,18 +222,7 @@ def case_maximum_p(calibration: Calibration, score: float, round_index: int = 1)
     """p against the largest scores of each lesion-free case; valid for every candidate of a case, and over all search
     rounds, at once (`rounds.py`). Raises ValueError for a round that the calibration did not go through.
     """
-    return calibration.null.maxima.p(score, round_index)
-
-
-def candidate_p(calibration: Calibration, score: float) -> float:
-    """p against one random candidate per lesion-free case; for one candidate, correct for several by BH."""
-    null = calibration.null.candidates
-    return (1 + _reached(null, score)) / (len(null) + 1)
-
-
-def _reached(ascending: list[float], score: float) -> int:
-    """How many are at least `score`; all of them for NaN, so that it can never look like a finding."""
-    return len(ascending) - bisect_left(ascending, score)
+    return calibration.maxima.p(score, round_index)
 
 
 def smallest_p(n: int) -> float:
@@ -270,12 +230,11 @@ def smallest_p(n: int) -> float:
     return 1.0 / (n + 1)
 
 
-def cases_needed(alpha: float, candidates: int = 1) -> int:
-    """Smallest n at which a survivor at level `alpha` is possible: candidates/alpha − 1, rounded up.
-
-    `candidates` is 1 for the case maximum, whatever the number of candidates, and K for "candidate" with BH.
+def cases_needed(alpha: float) -> int:
+    """Smallest n at which a survivor at level `alpha` is possible, whatever the number of candidates: 1/alpha − 1,
+    rounded up.
     """
-    return max(1, math.ceil(candidates / alpha - 1 - 1e-9))
+    return max(1, math.ceil(1 / alpha - 1 - 1e-9))
 
 
 def guidance(n: int) -> str:
@@ -326,7 +285,7 @@ def pseudonym(identifier: str) -> str:
 def holds_case(calibration: Calibration, case: str) -> bool:
     """True when `case` (its identifier, not its hash) is in the calibration: then it must not be judged by it."""
     asked = pseudonym(case)
-    return any(one.case == asked for one in calibration.cases)
+    return any(case.case == asked for case in calibration.cases)
 
 
 def _draw(seed: int, key: str, among: int) -> int:

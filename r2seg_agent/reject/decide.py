@@ -5,60 +5,44 @@ the test. Conformal mode ranks each candidate's score among those of lesion-free
 
 Order of verdicts: a candidate that fails a candidate gate (L2) is rejected and is no member of the BH family, since
 the gates do not look at p; it keeps its p-value for the record and has no q. A failed case gate (L1, L3) rejects
-every candidate in paper mode; in conformal mode with the case maximum, which replaces L1 and L3, it is only reported.
+every candidate in paper mode; in conformal mode the case maximum replaces L1 and L3, and they are only reported.
 
 What α covers: one call, that is one target and one round. Over widening rounds a calibration that went through as many
-rounds pays for them (case maximum only); paper mode pays for nothing. Nobody pays for several targets in one request.
+rounds pays for them; paper mode pays for nothing. Nobody pays for several targets in one request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.imaging.geometry import Box
-from r2seg_agent.imaging.volume import Mask, Volume
-from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.reject.calibration import (
-    Calibration,
-    CalibrationIdentity,
-    candidate_p,
-    case_maximum_p,
-)
-from r2seg_agent.reject.evidence import Evidence, gather_evidence
-from r2seg_agent.reject.fdr import (
-    benjamini_hochberg,
-    benjamini_yekutieli,
-    conformal_e_values,
-    e_benjamini_hochberg,
-)
+from r2seg_agent.reject.calibration import Calibration, case_maximum_p
+from r2seg_agent.reject.evidence import Evidence
+from r2seg_agent.reject.fdr import benjamini_hochberg
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.scores import USES_MMD2, score_named
-from r2seg_agent.reject.settings import Correction, RejectSettings
-from r2seg_agent.segment.candidates import CandidateFeatures, Region
-from r2seg_agent.segment.protocol import Segmenter
-
-_ADJUST: Mapping[Correction, Callable[[Sequence[float]], NDArray[np.float64]]] = {
-    "bh": benjamini_hochberg,
-    "by": benjamini_yekutieli,
-    "ebh": e_benjamini_hochberg,
-    "none": lambda p: np.asarray(p, dtype=np.float64),
-}
-
+from r2seg_agent.reject.settings import RejectSettings
+from r2seg_agent.segment.candidates import CandidateFeatures
 
 MMD2_DECIMALS = 10
 """MMD² is reported to this many decimals: the low-rank path's error bound and rounding lie beyond them."""
+
+Cause = Literal["none", "gate", "case", "too_few_voxels", "test"]
+"""What decided about a candidate, in the order of verdicts: a candidate gate; a gate on the whole case; a sample too
+small to test; the test. `none`: nothing was decided (modes `none` and `score`)."""
 
 
 class Decided(Frozen):
     """The verdict on one candidate. None: not computable (p of a candidate without reference, q outside the family).
 
-    `reason` is one plain sentence for the report; `n_sampled` is m, the voxels that the test saw.
+    `failed_gate` names the gate where `cause` is `gate` or `case`. `n_sampled` is m, the voxels that the test drew from
+    the candidate.
     """
 
     score: float | None
@@ -67,47 +51,28 @@ class Decided(Frozen):
     q: float | None
     gates: tuple[GateResult, ...]
     survived: bool
-    reason: str
+    cause: Cause
+    failed_gate: str | None = None
     n_sampled: int
 
 
-def decide(
-    volume: Volume,
-    roi: Box,
-    anchor_mask: Mask,
-    regions: Sequence[Region],
-    features: Sequence[CandidateFeatures],
-    *,
-    plan: AnatomyPlan,
-    settings: RejectSettings,
-    seed: int,
-    gates: Sequence[tuple[GateResult, ...]] | None = None,
-    case_gates: Sequence[GateResult] = (),
-    calibration: Calibration | None = None,
-    round_index: int = 1,
-    identity: CalibrationIdentity | None = None,
-    segmenter: Segmenter | None = None,
-    device: str = "cpu",
-) -> tuple[Decided, ...]:
-    """`judge` on what `gather_evidence` draws, where nobody keeps the evidence; both say what is raised."""
-    evidence = gather_evidence(
-        volume,
-        roi,
-        anchor_mask,
-        regions,
-        features,
-        site=plan.site,
-        settings=settings,
-        seed=seed,
-        gates=gates,
-        case_gates=case_gates,
-        calibration=calibration,
-        round_index=round_index,
-        identity=identity,
-        segmenter=segmenter,
-        window=plan.window,
-    )
-    return judge(evidence, device=device)
+class Rejection(Frozen):
+    """What decided against a candidate, and the gate where it was one."""
+
+    cause: Cause
+    failed_gate: str | None = None
+
+
+@dataclass(frozen=True)
+class TwoSample:
+    """MMD² (rounded to `MMD2_DECIMALS`) and permutation p of each candidate; None where a sample has under two voxels.
+
+    The p-values mean something in paper mode alone: elsewhere the statistic is computed with a single permutation.
+    """
+
+    mmd2: tuple[float | None, ...]
+    permutation_p: tuple[float | None, ...]
+    n_sampled: tuple[int, ...]
 
 
 def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
@@ -117,48 +82,82 @@ def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
     """
     if not evidence.xs:
         return ()
-    settings = evidence.settings
-    if settings.mode == "none":
+    if evidence.settings.mode == "none":
         return _all_kept(evidence)
-    mmd2, permutation_p = _two_sample(list(evidence.xs), evidence.y, settings, evidence.seed, device)
+    return verdicts(
+        two_sample(evidence, device=device),
+        evidence.features,
+        evidence.gates,
+        evidence.case_gates,
+        settings=evidence.settings,
+        calibration=evidence.calibration,
+        round_index=evidence.round_index,
+    )
+
+
+def two_sample(evidence: Evidence, *, device: str = "cpu") -> TwoSample:
+    """The two-sample test of every candidate against the reference. Raises `InputError` for an unknown device."""
+    from r2seg_agent.reject.mmd import mmd_permutation_test
+
+    # Conformal mode reads the statistic alone: one permutation is the least that the batched test takes.
+    settings = evidence.settings
+    permutations = settings.permutations if settings.mode == "paper" else 1
+    try:
+        tests = mmd_permutation_test(
+            list(evidence.xs), evidence.y, permutations=permutations, seed=evidence.seed, device=device
+        )
+    except ValueError as error:
+        raise InputError(str(error), "Choose another `--device`, or an image without NaN.") from error
+    defined = [None if t.method == "undefined" else t for t in tests]
+    return TwoSample(
+        mmd2=tuple(t and round(t.mmd2, MMD2_DECIMALS) for t in defined),
+        permutation_p=tuple(t and t.p for t in defined),
+        n_sampled=tuple(len(x) for x in evidence.xs),
+    )
+
+
+def verdicts(
+    tests: TwoSample,
+    features: Sequence[CandidateFeatures],
+    gates: Sequence[tuple[GateResult, ...]],
+    case_gates: Sequence[GateResult],
+    *,
+    settings: RejectSettings,
+    calibration: Calibration | None = None,
+    round_index: int = 1,
+) -> tuple[Decided, ...]:
+    """Verdicts from the values of the test: what `judge` does after it, for every mode but `none`.
+
+    `features`, `gates` and the fields of `tests` have one entry a candidate. `calibration` is that of conformal mode.
+    """
     if settings.mode == "paper":
-        scores, p_values = mmd2, permutation_p
+        scores, p_values = list(tests.mmd2), list(tests.permutation_p)
+        closed = next((g for g in case_gates if not g.passed), None)
     else:
-        checked, function = evidence.calibration, score_named(settings.score)
-        whole = settings.reading == "case_maximum"
-        read = partial(case_maximum_p, round_index=evidence.round_index) if whole else candidate_p
-        need = settings.score in USES_MMD2
+        function, need = score_named(settings.score), settings.score in USES_MMD2
         scores = [
             None if need and m is None else function(f, 0.0 if m is None else m)
-            for f, m in zip(evidence.features, mmd2, strict=True)
+            for f, m in zip(features, tests.mmd2, strict=True)
         ]
-        p_values = [None if s is None or checked is None else read(checked, s) for s in scores]
-    whole_case = settings.mode == "conformal" and settings.reading == "case_maximum"
-    closed = None if whole_case else next((g for g in evidence.case_gates if not g.passed), None)
-    correction: Correction = "none" if whole_case else settings.correction
-    adjusted = _e_values(scores, evidence.calibration) if correction == "ebh" else p_values
-    q_values = _family_q(adjusted, evidence.gates, correction)
+        p_values = [
+            None if s is None or calibration is None else case_maximum_p(calibration, s, round_index) for s in scores
+        ]
+        closed = None
+    q_values = _family_q(p_values, gates, corrected=settings.mode == "paper")
     decided = []
-    for k, own in enumerate(evidence.gates):
-        survived, reason = _verdict(
-            p=p_values[k],
-            q=q_values[k],
-            gates=own,
-            closed=closed,
-            site=evidence.site,
-            settings=settings,
-            sizes=(len(evidence.xs[k]), len(evidence.y)),
-        )
+    for k, own in enumerate(gates):
+        survived, cause, failed_gate = _verdict(p_values[k], q_values[k], own, closed, settings)
         decided.append(
             Decided(
                 score=scores[k],
-                mmd2=mmd2[k],
+                mmd2=tests.mmd2[k],
                 p=p_values[k],
                 q=q_values[k],
                 gates=own,
                 survived=survived,
-                reason=reason,
-                n_sampled=len(evidence.xs[k]),
+                cause=cause,
+                failed_gate=failed_gate,
+                n_sampled=tests.n_sampled[k],
             )
         )
     return tuple(decided)
@@ -170,7 +169,6 @@ def _all_kept(evidence: Evidence) -> tuple[Decided, ...]:
     decided = []
     for features, gates in zip(evidence.features, evidence.gates, strict=True):
         failed = next((g for g in gates if not g.passed), None)
-        reason = "nothing was tested" if failed is None else f"{failed.note} (gate {failed.name})"
         decided.append(
             Decided(
                 score=mass(features, 0.0),
@@ -179,69 +177,43 @@ def _all_kept(evidence: Evidence) -> tuple[Decided, ...]:
                 q=None,
                 gates=gates,
                 survived=failed is None,
-                reason=reason,
+                cause="none" if failed is None else "gate",
+                failed_gate=None if failed is None else failed.name,
                 n_sampled=0,
             )
         )
     return tuple(decided)
 
 
-def _two_sample(
-    xs: list[NDArray[np.float64]], y: NDArray[np.float64], settings: RejectSettings, seed: int, device: str
-) -> tuple[list[float | None], list[float | None]]:
-    """MMD² and, in paper mode, permutation p per candidate; None where a sample has fewer than two voxels."""
-    from r2seg_agent.reject.mmd import mmd_permutation_test
-
-    # Conformal mode reads the statistic alone: one permutation is the least that the batched test takes.
-    permutations = settings.permutations if settings.mode == "paper" else 1
-    try:
-        tests = mmd_permutation_test(xs, y, permutations=permutations, seed=seed, device=device)
-    except ValueError as error:
-        raise InputError(str(error), "Choose another `--device`, or an image without NaN.") from error
-    defined = [None if t.method == "undefined" else t for t in tests]
-    return [t and round(t.mmd2, MMD2_DECIMALS) for t in defined], [t and t.p for t in defined]
-
-
-def _e_values(scores: Sequence[float | None], calibration: Calibration | None) -> list[float | None]:
-    """Against one random candidate per lesion-free case; None without a score, or a calibration (mode `score`)."""
-    null = [] if calibration is None else calibration.null.candidates
-    return [None if s is None or calibration is None else float(conformal_e_values(null, [s])[0]) for s in scores]
-
-
 def _family_q(
-    values: Sequence[float | None], gates: Sequence[tuple[GateResult, ...]], correction: Correction
+    values: Sequence[float | None], gates: Sequence[tuple[GateResult, ...]], *, corrected: bool
 ) -> list[float | None]:
-    """q over the candidates that pass their gates and have a value (p, or e for e-BH); None for the others."""
+    """q over the candidates that pass their gates and have a p-value; None for the others.
+
+    `corrected` False: the p-values as they are, which hold for all candidates of a case at once (case maximum).
+    """
     family = [k for k, value in enumerate(values) if value is not None and all(g.passed for g in gates[k])]
     q: list[float | None] = [None] * len(values)
-    adjusted = _ADJUST[correction]([value for k in family if (value := values[k]) is not None])
-    for k, value in zip(family, adjusted.tolist(), strict=True):
+    p: NDArray[np.float64] = np.asarray([values[k] for k in family], dtype=np.float64)
+    for k, value in zip(family, (benjamini_hochberg(p) if corrected else p).tolist(), strict=True):
         q[k] = value
     return q
 
 
 def _verdict(
-    *,
     p: float | None,
     q: float | None,
     gates: tuple[GateResult, ...],
     closed: GateResult | None,
-    site: str,
     settings: RejectSettings,
-    sizes: tuple[int, int],
-) -> tuple[bool, str]:
+) -> tuple[bool, Cause, str | None]:
     failed = next((g for g in gates if not g.passed), None)
     if failed is not None:
-        return False, f"{failed.note} (gate {failed.name})"
+        return False, "gate", failed.name
     if settings.mode == "score":
-        return False, "scored for a calibration; nothing is decided"
+        return False, "none", None
     if closed is not None:
-        return False, f"the case counts as negative: {closed.note} (gate {closed.name})"
+        return False, "case", closed.name
     if p is None or q is None:
-        return False, f"too few voxels to test: {sizes[0]} in the candidate, {sizes[1]} in the reference"
-    normal = f"normal {site}"
-    against = "does not differ from" if settings.mode == "paper" else "is not beyond lesion-free cases of"
-    beyond = "differs from" if settings.mode == "paper" else "is beyond lesion-free cases of"
-    survived = q <= settings.alpha
-    sign = "≤" if survived else ">"
-    return survived, f"q = {q:.3g} {sign} alpha {settings.alpha:g}: {beyond if survived else against} {normal}"
+        return False, "too_few_voxels", None
+    return q <= settings.alpha, "test", None

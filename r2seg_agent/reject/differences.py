@@ -82,8 +82,8 @@ def _value(flat: Mapping[str, object], key: str) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, str):
         text = f"`{value}`"
-    elif isinstance(value, list) and all(isinstance(one, str) for one in value):
-        text = ", ".join(f"`{one}`" for one in value) or "none"
+    elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+        text = ", ".join(f"`{item}`" for item in value) or "none"
     else:
         text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"

@@ -28,9 +28,9 @@ from r2seg_agent.segment.protocol import Segmenter
 class Evidence:
     """One round's inputs to the verdicts: candidate k has `xs[k]`, `features[k]` and `gates[k]`.
 
-    `xs[k]` is X_k, (m_k, d) features of the voxels drawn from candidate k; `y` is Y, (n, d), of M*. `site` is the
-    plan's word for normal tissue. `calibration` is None in paper mode; otherwise it was checked to match the run, and
-    `round_index` (from 1) says with which of its rounds to compare.
+    `xs[k]` is X_k, (m_k, d) features of the voxels drawn from candidate k; `y` is Y, (n, d), of M*. `calibration`
+    is None in paper mode; otherwise it was checked to match the run, and `round_index` (from 1) says with which of
+    its rounds to compare.
     """
 
     xs: tuple[NDArray[np.float64], ...]
@@ -40,7 +40,6 @@ class Evidence:
     case_gates: tuple[GateResult, ...]
     settings: RejectSettings
     seed: int
-    site: str
     calibration: Calibration | None = None
     round_index: int = 1
 
@@ -52,7 +51,6 @@ def gather_evidence(
     regions: Sequence[Region],
     features: Sequence[CandidateFeatures],
     *,
-    site: str,
     settings: RejectSettings,
     seed: int,
     gates: Sequence[tuple[GateResult, ...]] | None = None,
@@ -92,7 +90,6 @@ def gather_evidence(
         case_gates=tuple(case_gates),
         settings=settings,
         seed=seed,
-        site=site,
         calibration=checked,
         round_index=round_index,
     )
@@ -112,17 +109,12 @@ def _samples(
     if not regions:
         return [], np.empty((0, 1))
     size = settings.sample_size
-    normal = anchor_mask
-    if settings.reference == "anchor_minus_candidates":
-        normal = anchor_mask.copy()
-        for region in regions:
-            normal[region.box.within(roi).slices] &= ~region.mask
-    drawn = [sample_voxels(stream(seed, "reference"), normal, roi.start, size)]
+    drawn = [sample_voxels(stream(seed, "reference"), anchor_mask, roi.start, size)]
     drawn += [
         sample_voxels(stream(seed, "candidate", region_key(region)), region.mask, region.box.start, size)
         for region in regions
     ]
     # All voxels at once: a map is then computed once, piece by piece, and never kept.
     values = phi.prepare(volume, roi)(np.concatenate(drawn))
-    parts = np.split(values, np.cumsum([len(one) for one in drawn])[:-1])
+    parts = np.split(values, np.cumsum([len(voxels) for voxels in drawn])[:-1])
     return parts[1:], parts[0]

@@ -32,7 +32,7 @@ def require_calibration(
         raise no_calibration()
     if identity is None:
         raise ValueError("conformal mode needs the identity of this run (`run_identity`)")
-    n = calibration.n_cases if settings.reading == "case_maximum" else calibration.n_candidates
+    n = calibration.n_cases
     gives = what_it_gives(n, settings.alpha)
     differs = mismatch(calibration, identity)
     if differs:
@@ -79,7 +79,6 @@ def run_identity(
         "statistic": settings.statistic,
         "feature": settings.feature,
         "sample_size": settings.sample_size,
-        "reference": settings.reference,
         **feature_settings(settings.feature),
     }
     return CalibrationIdentity(

@@ -43,10 +43,10 @@ def multiscale(volume: Volume, roi: Box, voxels: NDArray[np.int64]) -> NDArray[n
     for sigma in (0.0, *SIGMAS_MM):
         maps = _maps(volume, roi, voxels, sigma)
         rounding = ROUNDING * float(np.abs(maps[0].subset).max(initial=0.0))
-        for one in maps:
-            low, high = np.percentile(one.subset.astype(np.float64), [LOW_PERCENTILE, HIGH_PERCENTILE])
+        for map_ in maps:
+            low, high = np.percentile(map_.subset.astype(np.float64), [LOW_PERCENTILE, HIGH_PERCENTILE])
             width = float(high - low)
-            unit = (one.asked - low) / width if width > rounding else np.zeros(len(voxels))
+            unit = (map_.asked - low) / width if width > rounding else np.zeros(len(voxels))
             columns.append(np.clip(unit, 0.0, 1.0))
     return np.stack(columns, axis=1)
 
@@ -62,9 +62,9 @@ def _maps(volume: Volume, roi: Box, voxels: NDArray[np.int64], sigma: float) -> 
     for own, maps in _slabs(volume, roi, sigma):
         here = (local[:, 0] >= own.start) & (local[:, 0] < own.stop)
         at = (local[here, 0] - own.start, local[here, 1], local[here, 2])
-        for n, one in enumerate(maps):
-            asked[n][here] = one[at]
-            subsets[n].append(one[-own.start % step :: step, ::step, ::step].ravel())
+        for n, map_ in enumerate(maps):
+            asked[n][here] = map_[at]
+            subsets[n].append(map_[-own.start % step :: step, ::step, ::step].ravel())
     return [_Map(values, np.concatenate(parts)) for values, parts in zip(asked, subsets, strict=True)]
 
 

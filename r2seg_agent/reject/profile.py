@@ -146,11 +146,11 @@ def _deviations(cases: Sequence[ScanProfile], profile: ScanProfile) -> NDArray[n
     everyone = (*cases, profile)
     columns = []
     for quantity in _QUANTITIES:
-        values = np.array([quantity.read(one) for one in everyone], dtype=np.float64)
+        values = np.array([quantity.read(scan) for scan in everyone], dtype=np.float64)
         if quantity.ratio:
             values, floor = np.log(np.maximum(values, 1e-6)), RELATIVE_FLOOR
         else:
-            floor = RELATIVE_FLOOR * max(float(np.median([one.anchor_mad for one in everyone])), 1e-6)
+            floor = RELATIVE_FLOOR * max(float(np.median([scan.anchor_mad for scan in everyone])), 1e-6)
         off = np.abs(values - np.median(values))
         columns.append(off / max(1.4826 * float(np.median(off)), floor))
     return np.stack(columns, axis=1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
@@ -17,10 +16,6 @@ from r2seg_agent.reject.scores import ScoreName
 Mode = Literal["paper", "conformal", "score", "none"]
 """`score` decides nothing: every candidate gets its score, for a calibration on lesion-free cases. `none` tests nothing
 and keeps every candidate: the ablation's baseline."""
-Reading = Literal["case_maximum", "candidate"]
-Correction = Literal["bh", "by", "ebh", "none"]
-"""Benjamini-Hochberg; Benjamini-Yekutieli and e-BH, which hold whatever the dependence between candidates (e-BH reads
-e-values, so it needs a calibration); none."""
 
 PAPER_LABEL = "not FDR-valid (voxels are not exchangeable)"
 
@@ -36,23 +31,8 @@ class RejectSettings(Frozen):
     """B, of paper mode."""
     sample_size: Annotated[int, Field(ge=2, le=5000)] = 200
     """m and n: voxels drawn from a candidate and from the anchor."""
-    reference: Literal["anchor", "anchor_minus_candidates"] = "anchor"
-    """Y: all of M* as in the paper, or without the voxels of this round's candidates."""
-    correction: Correction = "bh"
-    """Over the candidates of the case; the case maximum needs none and ignores it."""
     score: ScoreName = "scan_statistic"
     """Of conformal mode; paper mode scores by MMD²."""
-    reading: Reading = "case_maximum"
-    """How conformal mode reads its calibration (method.md §4)."""
-
-    @model_validator(mode="after")
-    def _e_values_need_a_calibration(self) -> Self:
-        if self.correction == "ebh" and self.mode == "paper":
-            raise InputError(
-                "the correction `ebh` reads e-values, which come from a calibration; paper mode has none",
-                "Use `bh` or `by`, or `--reject conformal`.",
-            )
-        return self
 
 
 class ModeGuarantee(Frozen):
@@ -88,26 +68,9 @@ def describe_mode(settings: RejectSettings, calibration: Calibration | None = No
         raise no_calibration()
     n, rounds = calibration.n_cases, calibration.identity.rounds
     like = f"{n} lesion-free calibration cases, one per patient"
-    if settings.reading == "case_maximum":
-        text = (
-            f"In a lesion-free scan like the {like}, the chance of any false finding is at most {settings.alpha:g} "
-            f"per target, over up to {rounds} search round{'s' if rounds > 1 else ''} (smallest p {smallest_p(n):.3g})."
-        )
-        return ModeGuarantee(mode="conformal", guarantee=text, valid=True)
-    n = calibration.n_candidates
-    if settings.correction == "none":
-        text = f"Each p-value is valid for one candidate of a scan like the {like}; nothing pays for testing several."
-        return ModeGuarantee(mode="conformal", guarantee=text, valid=False)
-    name = {
-        "bh": "Benjamini-Hochberg, for candidates that are independent or hang together as calibration makes them",
-        "by": "Benjamini-Yekutieli, whatever the dependence between candidates",
-        "ebh": "e-BH, whatever the dependence between candidates; q comes from e-values, not from p",
-    }[settings.correction]
     text = (
-        f"The expected share of false findings is at most {settings.alpha:g} per target and search round ({name}) on "
-        f"scans like the {like}, as far as a scan's candidates resemble one random candidate of each "
-        f"(smallest p {smallest_p(n):.3g}). A single finding can survive among at most "
-        f"{math.floor(settings.alpha * (n + 1) + 1e-9)} candidates of a round; K of them need K / alpha − 1 cases."
+        f"In a lesion-free scan like the {like}, the chance of any false finding is at most {settings.alpha:g} "
+        f"per target, over up to {rounds} search round{'s' if rounds > 1 else ''} (smallest p {smallest_p(n):.3g})."
     )
     return ModeGuarantee(mode="conformal", guarantee=text, valid=True)
 

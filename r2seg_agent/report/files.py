@@ -17,6 +17,7 @@ from r2seg_agent.reason.plan import PlanSet
 from r2seg_agent.report.masks import candidate_mask, lesion_labels
 from r2seg_agent.report.models import Report
 from r2seg_agent.report.overlay import best_rejected, draw_overlay
+from r2seg_agent.report.table_rows import FINDINGS_FILE, findings_csv
 from r2seg_agent.report.truth import evaluate
 from r2seg_agent.report.writers import write_report_json, write_report_md
 from r2seg_agent.store.artifacts import ArtifactStore
@@ -59,6 +60,8 @@ def write_results(
                 "truth": None if truth is None else evaluate(labels, truth, volume.geometry),
             }
         )
+        write_text_atomic(folder / FINDINGS_FILE, findings_csv(report.rows()))
+        files.append(FINDINGS_FILE)
     write_report_json(report, folder / "report.json")
     write_report_md(report, folder / "report.md", "overlay.png" if pictures else None)
     files += ["report.json", "report.md"]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from r2seg_agent.method.models import SearchRound
 from r2seg_agent.report.captions import SYNTHETIC_BANNER
+from r2seg_agent.report.decisions import full_reason
 from r2seg_agent.report.format import (
     MISSING,
     format_box,
@@ -149,6 +150,7 @@ def _target(target: TargetReport, *, several: bool) -> list[str]:
     for search in target.rounds:
         blocks += _round(search)
     rejected = rejected_of(target)
+    rounds = {c.id: round_ for round_ in target.rounds for c in round_.candidates}
     if rejected:
         blocks.append(f"### Rejected: {plural(len(rejected), 'candidate')}")
         groups = [[str(len(group.candidates)), group.why] for group in rejected_groups(target)]
@@ -163,7 +165,7 @@ def _target(target: TargetReport, *, several: bool) -> list[str]:
                 format_score(c.score),
                 format_p(c.p),
                 format_p(c.q),
-                c.reason,
+                full_reason(c, rounds[c.id]),
             ]
             for c in rejected[:MAX_REJECTED_ROWS]
         ]

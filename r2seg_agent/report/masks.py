@@ -15,10 +15,7 @@ from r2seg_agent.store.artifacts import ArtifactStore
 
 def candidate_mask(store: ArtifactStore, candidate: Candidate) -> Mask:
     """Boolean (z, y, x) mask of a candidate over its own box."""
-    labels = store.array(candidate.ref)
-    inside = candidate.box.within(candidate.ref_box)
-    mask: Mask = np.asarray(labels[inside.slices] == candidate.label)
-    return mask
+    return candidate.mask(store)
 
 
 def lesion_labels(

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PrivateAttr, ValidationError
+
+from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.method.models import Finding, ImageInfo, SearchRound
+from r2seg_agent.method.models import Finding, FindingSource, ImageInfo, SearchRound
 from r2seg_agent.method.presets import Preset
 from r2seg_agent.outcomes import DISCLAIMER, OutcomeKind
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.profile import ScanProfile
+from r2seg_agent.report.masks import lesion_labels
+from r2seg_agent.report.notebook import findings_text, report_html
+from r2seg_agent.report.table_rows import FindingRow, finding_rows, to_dataframe
 from r2seg_agent.segment.protocol import SegmenterInfo
+from r2seg_agent.store.artifacts import ArtifactStore
 
-SCHEMA_VERSION = "1"
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SCHEMA_VERSION = "2"
 
 
 class LesionTruth(Frozen):
@@ -97,8 +110,78 @@ class Report(Frozen):
     truth: TruthEvaluation | None = None
     lesions_sha256: str | None = None
     versions: Mapping[str, str] = {}
+    _source: FindingSource = PrivateAttr(default_factory=FindingSource)
+
+    @classmethod
+    def of_run(cls, folder: Path | str) -> Report:
+        """The report in a run's folder (`WORKSPACE/runs/ID`), its masks read from the workspace around it.
+
+        Raises `InputError` where there is none, or one of another version.
+        """
+        folder = Path(folder)
+        try:
+            report = cls.model_validate_json((folder / "report.json").read_bytes())
+        except (OSError, ValidationError) as error:
+            raise InputError(
+                f"`{folder}` holds no report of this version of r2seg",
+                "Give the folder of a finished run, WORKSPACE/runs/ID.",
+            ) from error
+        artifacts = folder.parent.parent / "artifacts"
+        return report.with_store(ArtifactStore(artifacts)) if artifacts.is_dir() else report
+
+    def with_store(self, store: ArtifactStore) -> Report:
+        """A copy whose findings read their voxels from `store`."""
+        bound = self.model_copy()
+        bound._source = FindingSource(store=store)
+        return bound
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """All findings over the targets, numbered as in `lesions.*`."""
-        return tuple(f for t in self.targets for f in t.findings)
+        source = FindingSource(
+            store=self._source.store,
+            shape=None if self.image is None else self.image.geometry.shape,
+            p_valid=self.reject is not None and self.reject.valid,
+        )
+        return tuple(f.of_run(source) for t in self.targets for f in t.findings)
+
+    def lesions(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Labels (z, y, x) on the scan's grid, each finding under its number, as in `lesions.*`; 0 elsewhere.
+
+        For an image of nibabel, `lesions().T` has its axes (x, y, z). Raises as `Finding.mask`.
+        """
+        if self.image is None or self._source.store is None:
+            raise InputError(
+                "this report was read without its run, so its voxels are not at hand",
+                "Use the report that `find` returns, or `Report.of_run(FOLDER)`.",
+            )
+        return lesion_labels(self._source.store, self.findings, self.image.geometry.shape)
+
+    def rows(self, *, patient: str = "") -> tuple[FindingRow, ...]:
+        """The findings table, as in `findings.csv`; `patient` as a data set names it."""
+        case = "" if self.image is None else self.image.name
+        return finding_rows(self.findings, run=self.run_id, case=case, patient=patient)
+
+    def to_dataframe(self) -> DataFrame:
+        """The findings table as a `pandas.DataFrame`; raises `MissingDependencyError` without pandas."""
+        return to_dataframe(self.rows())
+
+    def summary(self) -> str:
+        """The answer with its choices, the findings as a Markdown table, the warnings and the disclaimer, as text."""
+        choices = (f"Choices: {', '.join(self.choices)}",) if self.choices else ()
+        table = (findings_text(self.findings),) if self.findings else ()
+        warnings = (str(warning) for warning in self.warnings)
+        return "\n\n".join((self.answer, *choices, *table, *warnings, self.disclaimer))
+
+    def __repr__(self) -> str:
+        found = ", ".join(repr(finding) for finding in self.findings[:3])
+        more = ", …" if len(self.findings) > 3 else ""
+        return (
+            f"Report({self.run_id}: {self.outcome}, {len(self.findings)} findings [{found}{more}]. {self.disclaimer})"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        warnings = tuple(str(warning) for warning in self.warnings)
+        return report_html(self.request, self.answer, self.outcome, warnings, self.findings, self.disclaimer)

@@ -1,4 +1,4 @@
-"""`r2seg_agent.find`: one request on one scan, from Python; what `find`, `chat`, `resume` and `fork` call."""
+"""Runs from checked options: what the verbs `find`, `chat`, `resume` and `fork` and the Python functions call."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from r2seg_agent.errors import BudgetError, InputError, RunFailedError
 from r2seg_agent.files import copy_files
+from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.outcomes import EXIT_STATUS
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.report.models import Report
@@ -49,19 +50,9 @@ class FindResult:
         return EXIT_STATUS[self.report.outcome]
 
 
-def find(request: str, image: str | Path, *, progress: Progress = silent, **options: object) -> Report:
-    """Find what `request` asks for in the scan `image` and return the report; files go to the workspace.
-
-    `options` are the fields of `RunOptions`, e.g. `anchors="hounsfield"`, `truth="mask.nrrd"`, `seed=1`.
-    Raises `R2SegError` subclasses: `InputError` for bad input, `MissingDependencyError` for missing weights,
-    `BudgetError` when it was stopped and can be resumed.
-    """
-    return run_find(request, str(image), RunOptions.model_validate(options), progress).report
-
-
 def run_find(
     request: str,
-    image: str,
+    image: str | ScanInMemory,
     options: RunOptions,
     progress: Progress = silent,
     *,
@@ -73,7 +64,7 @@ def run_find(
     """Check the input, run the search graph, write the results; the same call gives the same bytes.
 
     `ask` answers questions where a person is there. `opened` gets the session before it works, e.g. to stop it.
-    `planner` takes the seat instead of the one that `options` name. `models` are those that earlier runs left loaded.
+    `planner` is used instead of the one that `options` name. `models` are those that earlier runs left loaded.
     """
     from r2seg_agent.runs.session import Session
     from r2seg_agent.trace.redact import redact
@@ -81,16 +72,16 @@ def run_find(
     if not request.strip():
         raise InputError("the request is empty", 'Say what to find, for example "find the lung nodule".')
     options = options.model_copy(update={"interactive": ask is not None})
-    seat = planner or _planner(options)
+    used = planner or planner_of(options)
     prepared = prepare(image, options, progress, models)
     folder = RunFolder(options.workspace, prepared.run_id(redact(" ".join(request.split()))))
-    session = Session(folder, "find", image, options, prepared, seat, anew=True, request=request, progress=progress)
+    session = Session(folder, "find", image, options, prepared, used, anew=True, request=request, progress=progress)
     with session:
         return _finish(session, request, ask, opened)
 
 
 def open_chat(
-    image: str,
+    image: str | ScanInMemory,
     options: RunOptions,
     progress: Progress = silent,
     *,
@@ -99,14 +90,14 @@ def open_chat(
 ) -> Session:
     """A new conversation over the scan `image`."""
     options = options.model_copy(update={"interactive": True})
-    seat = planner if options.planner == "offline" else planner or _planner(options)
+    used = planner if options.planner == "offline" else planner or planner_of(options)
     with _importing("langchain.tools"):
         prepared = prepare(image, options, progress)
     from r2seg_agent.runs.session import Session, new_chat_id
 
-    seat = seat or _planner(options)
+    used = used or planner_of(options)
     folder = RunFolder(options.workspace, session_id or new_chat_id())
-    return Session(folder, "chat", image, options, prepared, seat, anew=True, progress=progress)
+    return Session(folder, "chat", image, options, prepared, used, anew=True, progress=progress)
 
 
 def reopen(
@@ -114,8 +105,9 @@ def reopen(
     workspace: Path,
     progress: Progress = silent,
     *,
-    image: str | None = None,
+    image: str | ScanInMemory | None = None,
     planner: Planner | None = None,
+    models: LoadedModels | None = None,
     look: bool = False,
     changes: Mapping[str, object] | None = None,
 ) -> Session:
@@ -124,22 +116,22 @@ def reopen(
     `image` names the scan where it has moved; `changes` are options of this process: budgets, `store`, `interactive`.
     `look`: only to read it, or to fork from it. Raises `InputError` when the scan is another one than the run's.
     """
-    from r2seg_agent.runs.record import options_of
+    from r2seg_agent.runs.record import file_of_run, options_of
     from r2seg_agent.runs.session import Session
 
     folder = run_folder(workspace, name)
     inputs = folder.inputs()
     given = {key: value for key, value in (changes or {}).items() if value is not None}
     options = options_of(inputs).model_copy(update={"workspace": workspace, **given})
-    seat = planner or _planner(options)
-    path = image or inputs.image
-    prepared = prepare(path, options, progress)
+    used = planner or planner_of(options)
+    path = image or file_of_run(inputs, folder.id)
+    prepared = prepare(path, options, progress, models)
     original = _traced_image(folder)
     if original is not None and original != prepared.image.sha256:
         raise InputError(
             f"the scan is not the one of run `{folder.id}`", "Name the right one with --image, or start a new run."
         )
-    return Session(folder, inputs.kind, path, options, prepared, seat, anew=False, look=look, progress=progress)
+    return Session(folder, inputs.kind, path, options, prepared, used, anew=False, look=look, progress=progress)
 
 
 def _traced_image(folder: RunFolder) -> str | None:
@@ -160,10 +152,10 @@ def run_resume(
     ask: AskUser | None = None,
     opened: Callable[[Session], None] | None = None,
     planner: Planner | None = None,
-    image: str | None = None,
+    image: str | ScanInMemory | None = None,
     changes: Mapping[str, object] | None = None,
 ) -> FindResult:
-    """Go on with a single run that was killed, stopped or ended by a budget; finished steps are not repeated."""
+    """Continue a single run that was killed, stopped or ended by a budget; finished steps are not repeated."""
     given = {**(changes or {}), "interactive": ask is not None}
     session = reopen(name, workspace, progress, image=image, planner=planner, changes=given)
     with session:
@@ -180,7 +172,7 @@ def run_fork(
     *,
     plans: tuple[AnatomyPlan, ...] = (),
     opened: Callable[[Session], None] | None = None,
-    image: str | None = None,
+    image: str | ScanInMemory | None = None,
     changes: Mapping[str, object] | None = None,
 ) -> FindResult:
     """A new run that begins as `name` stood after trace event `step`, by other `plans` where some are given."""
@@ -236,7 +228,8 @@ def _importing(module: str) -> Iterator[None]:
         thread.join()
 
 
-def _planner(options: RunOptions) -> Planner:
+def planner_of(options: RunOptions) -> Planner:
+    """The planner that `options` name."""
     if options.planner == "offline":
         from r2seg_agent.graphs.planners.offline import OfflinePlanner
 

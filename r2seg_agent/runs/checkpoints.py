@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# Checkpoints hold JSON values and messages: nothing else may be unpickled from them.
-os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
-
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
@@ -21,6 +18,11 @@ IN_MEMORY = "memory:"
 """For runs that are done again rather than resumed, such as the cases of a batch."""
 BUSY_SECONDS = 30.0
 """How long a locked SQLite database is waited for."""
+
+
+def _serializer() -> JsonPlusSerializer:
+    """Checkpoints hold JSON values and messages: no other type may be built from them (LangGraph's strict mode)."""
+    return JsonPlusSerializer(allowed_msgpack_modules=None)
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def checkpoints(workspace: Path, store: str | None = None) -> Iterator[BaseCheck
     if store == IN_MEMORY:
         from langgraph.checkpoint.memory import InMemorySaver
 
-        yield InMemorySaver()
+        yield InMemorySaver(serde=_serializer())
         return
     if urlsplit(store).scheme not in ("postgresql", "postgres"):
         raise InputError(
@@ -70,7 +72,7 @@ def _sqlite(workspace: Path) -> Iterator[BaseCheckpointSaver[str]]:
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(workspace / "checkpoints.sqlite", check_same_thread=False, timeout=BUSY_SECONDS)
-        saver = SqliteSaver(connection)
+        saver = SqliteSaver(connection, serde=_serializer())
         saver.setup()
     except (sqlite3.Error, OSError) as error:
         if connection is not None:
@@ -97,6 +99,7 @@ def _postgres(url: str) -> Iterator[BaseCheckpointSaver[str]]:
     with ExitStack() as opened:
         try:
             saver = opened.enter_context(PostgresSaver.from_conn_string(url))
+            saver.serde = _serializer()
             with saver._cursor() as cursor:
                 cursor.execute("SHOW server_encoding")
                 encoding = str(next(iter((cursor.fetchone() or {"": ""}).values())))

@@ -9,8 +9,8 @@ from typing import Literal, TypedDict
 from r2seg_agent.reject.gates import GateSettings
 
 
-class OptionFields(TypedDict, total=False):
-    """What `**options` of the Python API may hold: the fields of `RunOptions`, all optional."""
+class SearchFields(TypedDict, total=False):
+    """The options of a search: the fields of `RunOptions` but `planner` and `out`, which functions name themselves."""
 
     anchors: str
     """Source of organ masks: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a path to a label map
@@ -52,8 +52,6 @@ class OptionFields(TypedDict, total=False):
     """CT, MR, PT, US, XR or photo, where the file does not say."""
     series: str | None
     """Which series of a DICOM folder: its key or number."""
-    out: str | Path | None
-    """Folder for the results."""
     workspace: str | Path
     """Folder for cached steps and runs."""
     store: str | None
@@ -70,8 +68,6 @@ class OptionFields(TypedDict, total=False):
     """Most tokens for the planner's model."""
     model_calls: int
     """Most calls of the planner's model."""
-    planner: str
-    """`offline` (rules, which stand in for a language model), or a language model as PROVIDER:MODEL."""
     base_url: str | None
     """Address of an OpenAI-compatible server for the planner's model."""
     share_images: bool
@@ -86,3 +82,12 @@ class OptionFields(TypedDict, total=False):
     """A further image of the case as NAME=FILE (T1c=t1c.nii.gz), for models that take several. Repeatable."""
     gates: GateSettings
     """Thresholds of the gates."""
+
+
+class OptionFields(SearchFields, total=False):
+    """What `**options` of the Python API may hold: the fields of `RunOptions`, all optional."""
+
+    planner: str
+    """`offline` (rules, which stand in for a language model), or a language model as PROVIDER:MODEL."""
+    out: str | Path | None
+    """Folder for the results."""

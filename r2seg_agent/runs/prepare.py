@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.channels import with_channels
 from r2seg_agent.imaging.identity import volume_sha256
+from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.imaging.volume import Modality, Volume
 from r2seg_agent.method.models import ImageInfo
@@ -74,7 +76,7 @@ class RejectSetup:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Checked inputs of a run. `warnings` came up while reading; `identity` holds all that can change its results.
+    """Checked inputs of a run. `warnings` are those of the readers; `identity` holds all that can change its results.
 
     `preset` and what follows from it: the `parts` that take part, and the `gates`.
     """
@@ -99,7 +101,7 @@ class Prepared:
 
 
 def prepare(
-    image: str, options: RunOptions, progress: Progress = silent, models: LoadedModels | None = None
+    image: str | ScanInMemory, options: RunOptions, progress: Progress = silent, models: LoadedModels | None = None
 ) -> Prepared:
     """Read and check everything; what can be wrong with the input is found here. `models` are those already loaded.
 
@@ -157,12 +159,12 @@ def settle_reject(options: RunOptions, parts: Parts, loaded: LoadedModels) -> Re
     return RejectSetup(reject, gates, calibration)
 
 
-def read_scan(image: str, options: RunOptions, models: Models, plans: tuple[AnatomyPlan, ...]) -> Scan:
+def read_scan(image: str | ScanInMemory, options: RunOptions, models: Models, plans: tuple[AnatomyPlan, ...]) -> Scan:
     """The scan with its channels and its truth. Raises `InputError` where it, or a plan, does not fit `models`."""
     notes: list[str] = []
-    volume = read_image(image, series=options.series, modality=modality_named(options.modality), note=notes.append)
+    volume = _read_volume(image, options, notes.append)
     models.segmenter.check(volume.modality)
-    volume = with_channels(volume, image, options.channels, notes.append)
+    volume = with_channels(volume, str(image), options.channels, notes.append)
     notes.extend(check_channels(models.segmenter, volume))
     for plan in plans:
         check_plan(models.segmenter, plan)
@@ -177,6 +179,19 @@ def read_scan(image: str, options: RunOptions, models: Models, plans: tuple[Anat
         synthetic=options.synthetic,
     )
     return Scan(volume, info, truth, tuple(notes))
+
+
+def _read_volume(image: str | ScanInMemory, options: RunOptions, note: Callable[[str], None]) -> Volume:
+    """From a file or from memory: both go through the same checks."""
+    modality = modality_named(options.modality)
+    if not isinstance(image, ScanInMemory):
+        return read_image(image, series=options.series, modality=modality, note=note)
+    if options.series is not None:
+        raise InputError(
+            f"a scan in memory has no series to choose from, and series `{options.series}` was asked for",
+            "Leave out `series`, or give the DICOM folder.",
+        )
+    return image.volume(modality, note)
 
 
 def identity(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import JsonValue, TypeAdapter
 
+from r2seg_agent.errors import InputError
 from r2seg_agent.graphs.planner import Planner
+from r2seg_agent.imaging.in_memory import IN_MEMORY
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.options import NOT_SAVED, RunOptions
 from r2seg_agent.runs.prepare import Prepared
@@ -24,6 +26,16 @@ def inputs_of(kind: RunKind, request: str, image: str, options: RunOptions, pare
 def options_of(inputs: RunInputs) -> RunOptions:
     """The options that a run was started with; what belongs to one process is at its default."""
     return RunOptions.model_validate(inputs.options)
+
+
+def file_of_run(inputs: RunInputs, run_id: str) -> str:
+    """The path of a run's scan; `InputError` for a scan that was given in memory, of which only a hash is kept."""
+    if inputs.image == IN_MEMORY:
+        raise InputError(
+            f"the scan of run `{run_id}` was given in memory, and a run folder holds no scan",
+            "Give it again: a file of the same voxels and grid with --image, in Python the scan itself.",
+        )
+    return inputs.image
 
 
 def begin_record(folder: RunFolder, kind: RunKind, image: str, request: str, parent: str | None, *, anew: bool) -> None:

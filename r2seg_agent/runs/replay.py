@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import cast
 
 from langchain_core.messages import AnyMessage, ToolCall
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
 from r2seg_agent.errors import InputError, PlannerUnavailableError, R2SegError
 from r2seg_agent.files import file_sha256
 from r2seg_agent.graphs.graph import build_search_graph
 from r2seg_agent.graphs.planner import PlannerKind, PlannerReply
+from r2seg_agent.graphs.planners.telemetry import untraced_steps
+from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.runs.checkpoints import checkpoints
 from r2seg_agent.runs.prepare import prepare
-from r2seg_agent.runs.record import options_of
+from r2seg_agent.runs.record import file_of_run, options_of
 from r2seg_agent.runs.session import Session
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.runs import RunFolder
@@ -93,7 +96,7 @@ class ReplayPlanner:
         )
 
 
-def replay_run(run: TracedRun, image: str | None = None, progress: Progress = silent) -> Replayed:
+def replay_run(run: TracedRun, image: str | ScanInMemory | None = None, progress: Progress = silent) -> Replayed:
     """Run `run` again and compare. `image` names its scan where it has moved.
 
     Raises `InputError` when the scan is missing or another one, or when the trace is of an earlier version.
@@ -112,7 +115,7 @@ def replay_run(run: TracedRun, image: str | None = None, progress: Progress = si
                 "interactive": asked or inputs.kind == "chat",
             }
         )
-        path = image or inputs.image
+        path = image or file_of_run(inputs, run.id)
         prepared = prepare(path, options, progress)
         if prepared.image.sha256 != started.image.sha256:
             raise InputError(
@@ -189,7 +192,8 @@ def _fork_start(run: TracedRun, workspace: Path) -> tuple[SearchState | None, tu
 def _first_checkpoint(run: TracedRun) -> tuple[SearchState, list[AnyMessage]] | None:
     with checkpoints(run.folder.workspace) as saver:
         graph = build_search_graph(ReplayPlanner(run), checkpointer=saver)
-        states = graph.get_state_history({"configurable": {"thread_id": run.id}})  # newest first
+        given: RunnableConfig = {"configurable": {"thread_id": run.id}}
+        states = untraced_steps(lambda: graph.get_state_history(given))  # newest first
         oldest = next((state.values for state in reversed(list(states)) if state.values.get("search")), None)
     if oldest is None:
         return None

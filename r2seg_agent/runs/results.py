@@ -54,7 +54,7 @@ def make_report(
         question=search.question,
         choices=search.choices,
         versions=_versions(),
-    )
+    ).with_store(context.store)
 
 
 def write_run(
@@ -133,11 +133,7 @@ def _reject_info(prepared: Prepared, reject: RejectSettings, seed: int) -> Rejec
         permutations=reject.permutations if paper else None,
         seed=seed,
         calibration_sha256=None if prepared.calibration is None else prepared.calibration.contents_sha256,
-        settings={
-            "sample_size": reject.sample_size,
-            "reference": reject.reference,
-            "correction": reject.correction,
-        },
+        settings={"sample_size": reject.sample_size},
     )
 
 

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
 from r2seg_agent.graphs.graph import RECURSION_LIMIT, build_search_graph
 from r2seg_agent.graphs.planner import Planner, Waits
+from r2seg_agent.graphs.planners.telemetry import untraced, untraced_steps
+from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import AnatomyPlan
@@ -44,7 +46,7 @@ class Session:
         self,
         folder: RunFolder,
         kind: RunKind,
-        image: str,
+        image: str | ScanInMemory,
         options: RunOptions,
         prepared: Prepared,
         planner: Planner,
@@ -74,7 +76,7 @@ class Session:
             self._graph = build_search_graph(planner, checkpointer=saver)
             if anew:
                 saver.delete_thread(folder.id)
-                folder.write_inputs(inputs_of(kind, request, image, options, parent))
+                folder.write_inputs(inputs_of(kind, request, str(image), options, parent))
             store = ArtifactStore(options.workspace / "artifacts")
             recorder = Recorder(folder.trace, keep=self._kept(anew))
             self._closing.callback(recorder.close)
@@ -197,7 +199,7 @@ class Session:
         self._rewind()
         self.context.progress("report", 0, 1, "")
         written = write_run(
-            self.folder.path, self.report(), self.search, self.prepared, self.context, self.options, self.image
+            self.folder.path, self.report(), self.search, self.prepared, self.context, self.options, str(self.image)
         )
         self.context.progress("report", 1, 1, "")
         outcome = written.report.outcome
@@ -226,7 +228,7 @@ class Session:
 
         Raises `InputError` for a step before the first checkpoint.
         """
-        states = self._graph.get_state_history(self._config())  # newest first
+        states = untraced_steps(lambda: self._graph.get_state_history(self._config()))  # newest first
         chosen = next((s.values for s in states if s.values and int(s.values.get("events", 0)) <= step), None)
         if chosen is None:
             raise InputError(f"run `{self.id}` has no checkpoint at step {step}", "`r2seg trace show` lists its steps.")
@@ -258,7 +260,7 @@ class Session:
         self._ended = True
         words = type(error).__name__  # The text of an unforeseen error may hold anything.
         if isinstance(error, R2SegError):
-            words = without_paths(error.message, self.image, self.options)
+            words = without_paths(error.message, str(self.image), self.options)
         elif isinstance(error, MemoryError):
             words = "out of memory"
         # Where the disk is full, the first error is the one to tell.
@@ -292,7 +294,7 @@ class Session:
         return {"configurable": {"thread_id": self.folder.id}, "recursion_limit": RECURSION_LIMIT}
 
     def _snapshot(self) -> StateSnapshot:
-        return self._graph.get_state(self._config())
+        return untraced(lambda: self._graph.get_state(self._config()))
 
     def _context(self, store: ArtifactStore, recorder: Recorder, progress: Progress) -> Context:
         options, prepared = self.options, self.prepared
@@ -354,8 +356,10 @@ class Session:
         self._ended = False
         told = 0 if isinstance(given, dict) else len(self.search.said)
         try:
-            for update in self._graph.stream(
-                given, self._config(), context=self.context, stream_mode="updates", durability="sync"
+            for update in untraced_steps(
+                lambda: self._graph.stream(
+                    given, self._config(), context=self.context, stream_mode="updates", durability="sync"
+                )
             ):
                 for node, change in cast(dict[str, Any], update).items():
                     if node == "__interrupt__":

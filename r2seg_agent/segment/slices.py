@@ -85,8 +85,8 @@ class SliceBySlice(HandingOn):
         while done < len(asked):
             together = asked[done : done + self._at_once()]
             self.progress("segment", done, len(asked), f"slice {encoded.roi.start[0] + together[0].z}")
-            for one, answers in zip(together, self._answers(encoded, together), strict=True):
-                out[one.prompts, one.z] = answers[:, 0]
+            for item, answers in zip(together, self._answers(encoded, together), strict=True):
+                out[item.prompts, item.z] = answers[:, 0]
             done += len(together)
         self.progress("segment", len(asked), len(asked))
         return out
@@ -99,7 +99,7 @@ class SliceBySlice(HandingOn):
         ready = [(one.get() if isinstance(one := encoded.slices[a.z], _Lazy) else one, a.cuts) for a in asked]
         if isinstance(self.segmenter, ManySlices):
             return self.segmenter.segment_many(ready)
-        return [self.segmenter.segment(one, cuts) for one, cuts in ready]
+        return [self.segmenter.segment(item, cuts) for item, cuts in ready]
 
 
 class _Asked(NamedTuple):

@@ -6,7 +6,8 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reason.roi import ROI, build_rois, whole_image
+from r2seg_agent.method.round import search_rois
+from r2seg_agent.reason.roi import ROI
 from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
 from r2seg_agent.tools.state import Stage
 
@@ -24,7 +25,6 @@ def build_rois_tool(target: int, runtime: Runtime) -> Command[str]:
     search, context = search_of(runtime), context_of(runtime)
     stages: tuple[Stage, ...] = ("anchored",) if context.parts.regions else ("planned",)
     index, state = target_at(search, target, stages, "build_rois")
-    anchors = context.anchors_of(state)
-    rois = whole_image(context.volume.geometry) if anchors is None else build_rois(anchors, state.plan)
+    rois = search_rois(context.volume, context.anchors_of(state), state.plan)
     search = search.with_target(index, stage="roi_built", rois=rois)
     return answer(runtime, search, BuildRoisResult(round=state.round_index, rois=rois), "build_rois")

@@ -57,7 +57,7 @@ def _meaning(settings: RejectSettings, calibration: Calibration | None) -> str:
             "threshold, not an error rate."
         )
     text = describe_mode(settings, calibration).guarantee
-    n = calibration.n_cases if settings.reading == "case_maximum" else calibration.n_candidates
+    n = calibration.n_cases
     if smallest_p(n) > settings.alpha:
         text += (
             f" Nothing can be kept at this level: it needs {cases_needed(settings.alpha)} lesion-free cases, the "

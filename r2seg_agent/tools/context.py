@@ -13,6 +13,7 @@ from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.method.models import ImageInfo
 from r2seg_agent.method.presets import WHOLE_METHOD, Parts
+from r2seg_agent.method.round import SearchArea
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
@@ -97,6 +98,16 @@ class Context:
         """In conformal mode, before long work: raise `InputError` that says how the calibration differs."""
         if self.reject.mode == "conformal":
             require_calibration(self.reject, self.calibration, self.calibration_identity(plan))
+
+    def area_of(self, target: TargetState) -> SearchArea:
+        """Where the current round of `target` looks; its ROIs were built."""
+        return SearchArea(
+            volume=self.volume,
+            anchors=self.anchors_of(target),
+            plan=target.plan,
+            own=target.original_plan.anchors,
+            rois=target.rois,
+        )
 
     def anchors_of(self, target: TargetState) -> AnchorSet | None:
         """The organs located for `target`; None where none was (before the search, or in the whole image)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.reject.settings import PAPER_LABEL, ModeGuarantee
+from r2seg_agent.report.decisions import GATE_WORDS, brief_reason, full_reason
 from r2seg_agent.report.format import format_equals
-from r2seg_agent.report.rejections import GATE_WORDS, rejection_reason
 
 
 def kept_because(candidate: Candidate, mode: ModeGuarantee, alpha: float, site: str) -> str:
@@ -20,14 +20,12 @@ def rejected_because(candidate: Candidate, one: SearchRound, mode: ModeGuarantee
     """Why a candidate was rejected: the first thing that it failed, then what else speaks against it."""
     failed = [gate for gate in candidate.gates if not gate.passed]
     if failed:
-        first = f"{rejection_reason(candidate, one)} ({failed[0].note}; gate {failed[0].name})"
+        first = f"{brief_reason(candidate.cause, candidate.failed_gate)} ({failed[0].note}; gate {failed[0].name})"
         others = [GATE_WORDS.get(gate.name, gate.name) for gate in failed[1:]]
         also = f"; also {', '.join(others)}" if others else ""
         return f"{first}{also}."
-    if candidate.reason.startswith("the case"):
-        return f"{candidate.reason}."
-    if candidate.q is None:
-        return f"{candidate.reason}."
+    if candidate.cause != "test":
+        return f"{full_reason(candidate, one)}."
     return f"{_against_normal(candidate, mode, alpha, site)} {_promise(mode)}"
 
 

@@ -12,12 +12,13 @@ from pydantic import Field
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import Candidate, SearchRound
+from r2seg_agent.reject.decide import Cause
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.settings import describe_mode
+from r2seg_agent.report.decisions import brief_reason, reason
 from r2seg_agent.report.format import format_ml, plural
 from r2seg_agent.report.masks import candidate_mask
 from r2seg_agent.report.place import place
-from r2seg_agent.report.rejections import rejection_reason
 from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.decision_words import kept_because, rejected_because
@@ -28,7 +29,6 @@ from r2seg_agent.tools.lookup import (
     rejected_candidates,
     rounds_in,
 )
-from r2seg_agent.tools.referents import target_of
 from r2seg_agent.tools.state import SearchState, TargetState
 
 MAX_REASONS = 5
@@ -42,7 +42,9 @@ class ExplainCandidateResult(Frozen):
 
     candidate: str
     decision: str
-    reason: str
+    cause: Cause
+    failed_gate: str | None
+    alpha: float
     score: float | None
     p: float | None
     q: float | None
@@ -87,7 +89,9 @@ def explain_candidate(
     result = ExplainCandidateResult(
         candidate=found.id,
         decision=found.decision,
-        reason=found.reason,
+        cause=found.cause,
+        failed_gate=found.failed_gate,
+        alpha=settings.alpha,
         score=found.score,
         p=found.p,
         q=found.q,
@@ -142,15 +146,15 @@ def _place(context: Context, target: TargetState, found: Candidate) -> str:
 def _explain_all(runtime: Runtime, search: SearchState, context: Context) -> Command[str]:
     rejected = rejected_candidates(context, search)
     last = {n: rounds_in(context.store, t)[-1] for n, t in enumerate(search.targets, start=1) if t.rounds}
-    reasons = _count_reasons(rejected, last)
+    reasons = _count_reasons(rejected)
     result = ExplainRejectedResult(
         rejected=len(rejected), reasons=reasons, candidates=tuple(one.id for one in rejected)
     )
     return answer(runtime, search, result, "explain_candidate", say=_told_all(rejected, reasons, last))
 
 
-def _count_reasons(rejected: Sequence[Candidate], last: dict[int, SearchRound]) -> dict[str, int]:
-    found = [rejection_reason(one, last[target_of(one)]) for one in rejected]
+def _count_reasons(rejected: Sequence[Candidate]) -> dict[str, int]:
+    found = [brief_reason(one.cause, one.failed_gate) for one in rejected]
     return {why: found.count(why) for why in sorted(set(found), key=lambda why: (-found.count(why), why))}
 
 
@@ -164,5 +168,5 @@ def _told_all(rejected: Sequence[Candidate], reasons: dict[str, int], last: dict
     first = rejected[0]
     head = f"{plural(len(rejected), 'candidate')} {'was' if len(rejected) == 1 else 'were'} rejected: {told}{more}."
     ask = "Ask about one by its number, for example “why did you reject the second one?”." if len(rejected) > 1 else ""
-    prominent = f"The most prominent one ({format_ml(first.features.volume_mm3 / 1000.0)}): {first.reason}."
+    prominent = f"The most prominent one ({format_ml(first.features.volume_mm3 / 1000.0)}): {reason(first)}."
     return f"{head} {prominent} {ask}".strip()

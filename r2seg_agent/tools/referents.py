@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.reason.language.dialogue import FindingRow, RejectedRow, Table, TargetRow
+from r2seg_agent.report.decisions import reason
 from r2seg_agent.report.format import format_size
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.tools.lookup import findings_in, rejected_in
@@ -64,5 +65,5 @@ def _rejected_row(number: int, candidate: Candidate) -> RejectedRow:
         id=candidate.id,
         target=target_of(candidate),
         volume_ml=candidate.features.volume_mm3 / 1000.0,
-        why=candidate.reason,
+        why=reason(candidate),
     )

@@ -12,6 +12,7 @@ from pydantic import Field
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.report.canvas import Outline
+from r2seg_agent.report.decisions import reason
 from r2seg_agent.report.masks import candidate_mask, lesion_labels
 from r2seg_agent.report.overlay import draw_slice
 from r2seg_agent.report.planes import Plane, planes
@@ -119,7 +120,7 @@ def _subject(context: Context, search: SearchState, finding: int, rejected: int,
             legal = f"there are 1 to {len(known)}" if known else "nothing was rejected"
             raise ToolUseError(f"there is no rejected candidate {rejected}; {legal}")
         one = known[rejected - 1]
-        return _Subject(f"rejected candidate {rejected}", one.reason, search.targets[target_of(one) - 1], rejected=one)
+        return _Subject(f"rejected candidate {rejected}", reason(one), search.targets[target_of(one) - 1], rejected=one)
     searched = {n: target for n, target in enumerate(search.targets, start=1) if target.anchors or target.rounds}
     if not searched:
         raise ToolUseError("nothing was searched yet; plan a search with `plan_search` first")

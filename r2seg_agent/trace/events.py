@@ -8,9 +8,9 @@ from pydantic import JsonValue
 
 from r2seg_agent.frozen import Frozen
 
-TRACE_SCHEMA_VERSION = "2"
-READABLE_VERSIONS = ("1", "2")
-"""Version 1 (r2seg 0.1) can be shown; it lacks what verify and replay need."""
+TRACE_SCHEMA_VERSION = "3"
+READABLE_VERSIONS = ("1", "2", "3")
+"""Earlier versions can be shown; they lack what verify and replay need."""
 
 EventKind = Literal[
     "run_started",

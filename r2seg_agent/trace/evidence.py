@@ -25,7 +25,7 @@ from r2seg_agent.store.refs import ArtifactRef
 class StoredEvidence(Frozen):
     """`Evidence` without its arrays. `samples` are the rows of X_1 … X_K and then Y; `sizes` says how many of each."""
 
-    schema_version: Literal["1"] = "1"
+    schema_version: Literal["2"] = "2"
     samples: ArtifactRef
     sizes: tuple[int, ...]
     features: tuple[CandidateFeatures, ...]
@@ -33,7 +33,6 @@ class StoredEvidence(Frozen):
     case_gates: tuple[GateResult, ...]
     settings: RejectSettings
     seed: int
-    site: str
     calibration: ArtifactRef | None = None
     round_index: int = 1
 
@@ -49,7 +48,6 @@ def store_evidence(store: ArtifactStore, evidence: Evidence) -> ArtifactRef:
         case_gates=evidence.case_gates,
         settings=evidence.settings,
         seed=evidence.seed,
-        site=evidence.site,
         calibration=None
         if evidence.calibration is None
         else store.put_json(evidence.calibration.model_dump(mode="json")),
@@ -76,7 +74,6 @@ def read_evidence(store: ArtifactStore, ref: ArtifactRef) -> tuple[StoredEvidenc
         case_gates=document.case_gates,
         settings=document.settings,
         seed=document.seed,
-        site=document.site,
         calibration=None if document.calibration is None else _calibration(store, document.calibration),
         round_index=document.round_index,
     )

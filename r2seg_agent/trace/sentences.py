@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from r2seg_agent.report.rejections import GATE_WORDS
+from pydantic import JsonValue
+
+from r2seg_agent.reject.decide import Rejection
+from r2seg_agent.report.decisions import brief_reason
 from r2seg_agent.trace.story import Step
 from r2seg_agent.trace.tool_sentences import (
     TOOL_SENTENCES,
@@ -22,7 +25,6 @@ from r2seg_agent.trace.tool_sentences import (
 
 MAX_POINTS = 8
 """Points below one step; the rest is counted."""
-NO_DIFFERENCE = "looks like normal tissue (q above α)"
 
 
 def sentence(step: Step) -> str:
@@ -52,16 +54,6 @@ def who(step: Step) -> str:
     return ": ".join(str(part) for part in (taken, why) if part) if step.is_tool else ""
 
 
-def rejected_reason(reason: str) -> str:
-    """The shortest words for a candidate's `reason`: those of its gate, or that it looks normal."""
-    gate = reason.rpartition("(gate ")[2].removesuffix(")") if "(gate " in reason else ""
-    if reason.startswith("the case counts as negative"):
-        return f"the whole case counts as negative ({gate})"
-    if gate:
-        return GATE_WORDS.get(gate, gate)
-    return "too few voxels to test" if reason.startswith("too few") else NO_DIFFERENCE
-
-
 def _points(step: Step) -> list[str]:
     result = step.result or {}
     match step.head.step if step.is_tool else step.head.kind:
@@ -69,8 +61,8 @@ def _points(step: Step) -> list[str]:
             return [plan_line(plan) for plan in dicts(result.get("plans"))] + strings(result.get("choices"))
         case "reject_candidates":
             rejected = result.get("rejected")
-            reasons = [str(why) for why in rejected.values()] if isinstance(rejected, dict) else []
-            counted = Counter(rejected_reason(why) for why in reasons)
+            facts = list(rejected.values()) if isinstance(rejected, dict) else []
+            counted = Counter(_rejection(fact) for fact in facts if isinstance(fact, dict))
             return [f"{n} × {why}" for why, n in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
         case "measure_finding" | "describe_findings":
             return [finding_line(finding) for finding in dicts(result.get("findings"))]
@@ -84,6 +76,11 @@ def _points(step: Step) -> list[str]:
             return [f"the model's comment: {words}"] if words else []
         case _:
             return []
+
+
+def _rejection(fact: dict[str, JsonValue]) -> str:
+    rejection = Rejection.model_validate(fact)
+    return brief_reason(rejection.cause, rejection.failed_gate)
 
 
 def _model_call(data: Data) -> str:

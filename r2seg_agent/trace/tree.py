@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from r2seg_agent.errors import RunFailedError
 from r2seg_agent.method.models import SearchRound
+from r2seg_agent.report.decisions import full_reason
 from r2seg_agent.report.format import format_ml, format_p, format_score, plural
 from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.trace.run import TracedRun
@@ -117,7 +118,7 @@ def candidates_table(one: SearchRound) -> Table:
             format_score(candidate.score),
             format_p(candidate.p),
             format_p(candidate.q),
-            f"{candidate.decision}: {candidate.reason}",
+            f"{candidate.decision}: {full_reason(candidate, one)}",
             style="bold green" if candidate.decision == "survived" else "",
         )
     return table

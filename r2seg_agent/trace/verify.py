@@ -156,7 +156,8 @@ def _differences(candidates: tuple[Candidate, ...], verdicts: tuple[Decided, ...
             ("q", candidate.q, verdict.q),
             ("score", candidate.score, verdict.score),
             ("decision", candidate.decision, decision),
-            ("reason", candidate.reason, verdict.reason),
+            ("cause", candidate.cause, verdict.cause),
+            ("failed gate", candidate.failed_gate, verdict.failed_gate),
             ("gates", candidate.gates, verdict.gates),
         )
         for name, recorded, derived in pairs:
@@ -167,7 +168,11 @@ def _differences(candidates: tuple[Candidate, ...], verdicts: tuple[Decided, ...
 def _against_result(one: SearchRound, verdicts: tuple[Decided, ...], step: Step) -> Iterator[str]:
     result = step.result or {}
     survivors = [c.id for c, v in zip(one.candidates, verdicts, strict=False) if v.survived]
-    rejected = {c.id: v.reason for c, v in zip(one.candidates, verdicts, strict=False) if not v.survived}
+    rejected = {
+        c.id: {"cause": v.cause, "failed_gate": v.failed_gate}
+        for c, v in zip(one.candidates, verdicts, strict=False)
+        if not v.survived
+    }
     if result.get("survivors") != survivors:
         yield f"the trace names the survivors {result.get('survivors')}, the evidence gives {survivors}"
     traced = result.get("rejected")

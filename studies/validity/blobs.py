@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from r2seg_agent.imaging.geometry import Index3
 from r2seg_agent.imaging.volume import FloatArray, Mask
 from r2seg_agent.reject.mmd import mmd_permutation_test
-from studies.validity.search import propose
+from studies.validity.search import propose_regions
 from studies.validity.volumes import Scanner, case_stream, make_scene
 
 BLOB_RADIUS_VOX = 4.0
@@ -43,7 +43,7 @@ def blob_case(scanner: Scanner, index: int) -> BlobCase:
     scene = make_scene(scanner, None, rng)
     field = scene.volume.array.astype(np.float32)
     blind = np.argwhere(_ball(scanner.shape, rng))
-    regions = propose(scene.volume, scene.organ)
+    regions = propose_regions(scene.volume, scene.organ)
     chosen = None
     if regions:
         chosen = np.argwhere(regions[0].mask) + np.asarray(regions[0].box.start)

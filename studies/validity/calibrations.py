@@ -153,6 +153,6 @@ def _data_set(
     n_free = min(DATA_SET_SIZE - n_ill, len(free))
     chosen = [ill[k] for k in rng.choice(len(ill), n_ill, replace=False)]
     chosen += [free[k] for k in rng.choice(len(free), n_free, replace=False)]
-    flagged = benjamini_hochberg([one.p for one in conformal_tested(chosen, calibration)]) <= ALPHA
+    flagged = benjamini_hochberg([item.p for item in conformal_tested(chosen, calibration)]) <= ALPHA
     false = int(np.count_nonzero(flagged[n_ill:]))
     return false / max(1, int(flagged.sum())), int(np.count_nonzero(flagged[:n_ill])) / n_ill

@@ -31,7 +31,7 @@ SHIFTED = (
 SHIFT_NAMES = ("FWHM 2", "FWHM 3", "FWHM 4", *(scanner.name for scanner in SHIFTED))
 MAIN = ("FWHM 2", "FWHM 3", "FWHM 4")
 BASE = "FWHM 3"
-"""The scanner of the curve, of the data sets and of the readings' powers."""
+"""The scanner of the curve and of the data sets."""
 SIZES: dict[float, tuple[float, ...]] = {0.3: (2.0, 3.0, 4.0), 1.0: (1.0, 2.0, 3.0, 4.0), 3.0: (1.0, 2.0, 3.0)}
 """Lesion volume in ml → contrasts to noise."""
 

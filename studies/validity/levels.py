@@ -1,15 +1,14 @@
 """From searched cases to scores, calibrations, p-values and survivors, by the functions that a run uses.
 
-Nothing here computes a p- or q-value itself: `reject.calibration` and `reject.fdr` do. `thresholds` is the one short
+Nothing here computes a p- or q-value itself: `reject.calibration` does. `thresholds` is the one short
 cut, for curves over thousands of calibrations; a test holds it against `case_maximum_p`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +17,7 @@ from r2seg_agent.reject.calibration import (
     Calibration,
     CaseScores,
     build_calibration,
-    candidate_p,
     case_maximum_p,
-)
-from r2seg_agent.reject.fdr import (
-    benjamini_hochberg,
-    benjamini_yekutieli,
-    conformal_e_values,
-    e_benjamini_hochberg,
 )
 from r2seg_agent.reject.identity import run_identity
 from r2seg_agent.reject.profile import ScanProfile
@@ -111,50 +103,12 @@ class Tested:
         return self.false / self.survivors if self.survivors else 0.0
 
 
-class Read(NamedTuple):
-    """p- and q-values of a case's candidates."""
-
-    p: list[float]
-    q: NDArray[np.float64]
-
-
-def _case_maximum(calibration: Calibration, scores: Sequence[float]) -> Read:
-    p = [case_maximum_p(calibration, score) for score in scores]
-    return Read(p, np.asarray(p, dtype=np.float64))
-
-
-def _candidate(adjust: Callable[[Sequence[float]], NDArray[np.float64]]) -> Reading:
-    def read(calibration: Calibration, scores: Sequence[float]) -> Read:
-        p = [candidate_p(calibration, score) for score in scores]
-        return Read(p, adjust(p))
-
-    return read
-
-
-def _e_values(calibration: Calibration, scores: Sequence[float]) -> Read:
-    p = [candidate_p(calibration, score) for score in scores]
-    return Read(p, e_benjamini_hochberg(conformal_e_values(calibration.null.candidates, scores)))
-
-
-Reading = Callable[[Calibration, Sequence[float]], Read]
-READINGS: Mapping[str, Reading] = {
-    "case maximum": _case_maximum,
-    "candidate + BH": _candidate(benjamini_hochberg),
-    "candidate + BY": _candidate(benjamini_yekutieli),
-    "candidate + e-BH": _e_values,
-}
-"""How conformal mode may read a calibration, and what pays for several candidates."""
-
-
-def conformal_tested(
-    cases: Sequence[ScoredCase], calibration: Calibration, reading: str = "case maximum", alpha: float = ALPHA
-) -> list[Tested]:
-    """Conformal mode on each case; `reading` is a key of `READINGS`."""
-    read = READINGS[reading]
+def conformal_tested(cases: Sequence[ScoredCase], calibration: Calibration, alpha: float = ALPHA) -> list[Tested]:
+    """Conformal mode on each case: every candidate against the largest scores of the calibration's cases."""
     results = []
     for case in cases:
-        p, q = read(calibration, case.scores)
-        survivors = np.flatnonzero(q <= alpha).tolist()
+        p = [case_maximum_p(calibration, score) for score in case.scores]
+        survivors = [k for k, value in enumerate(p) if value <= alpha]
         results.append(_outcome(case.hits, case.false, survivors, min(p, default=1.0)))
     return results
 

@@ -1,4 +1,4 @@
-"""Matched cells: level, false discovery rate and power of every reading, score and choice of gates."""
+"""Matched cells: level, false discovery rate and power of every score and choice of gates."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.reject.calibration import Calibration
-from r2seg_agent.reject.scores import SCORES, ScoreName
-from r2seg_agent.reject.settings import RejectSettings
+from r2seg_agent.reject.scores import SCORES
 from studies.validity.cases import StudyCases
-from studies.validity.cells import BASE, MATCHED, N_CALIBRATION, SIZES, scanner_named
+from studies.validity.cells import MATCHED, N_CALIBRATION, SIZES, scanner_named
 from studies.validity.intervals import level_se, mean_of, share_of
 from studies.validity.levels import (
-    READINGS,
     ScoredCase,
     Tested,
     conformal_tested,
     paper_tested,
 )
-from studies.validity.results import Level, Mixed, Paper, Power, Ranked, ReadingPower
+from studies.validity.results import Level, Mixed, Paper, Power, Ranked
 from studies.validity.search import ALPHA, GATES, GateChoice
 from studies.validity.volumes import LesionKind
 
@@ -32,47 +30,40 @@ LESIONS: Mapping[str, LesionKind] = {
 }
 """The lesions of 1 ml that stand for all where one number must do."""
 PREVALENCES_MIXED = (0.2, 0.5, 1.0)
-LARGE_CALIBRATION = 999
 RANKED_SCANNERS = ("FWHM 2", "FWHM 3", "FWHM 4")
 Runs = list[list[Tested]]
 """[calibration][case]."""
 
 
 def measure_levels(cases: StudyCases) -> tuple[list[Level], list[Mixed]]:
-    """Lesion-free level, and FDR with lesions among the cases, `N_CALIBRATION` cases per calibration.
-
-    Every score by the case maximum, the default one by every reading.
-    """
+    """Lesion-free level of every score, and FDR with lesions among the cases, `N_CALIBRATION` cases per calibration."""
     levels: list[Level] = []
     mixed: list[Mixed] = []
-    default = RejectSettings().score
     for scanner in (*MATCHED, scanner_named("vessels enhanced")):
         for gates in GATES:
             for score in SCORES:
                 calibrations = cases.calibrations(scanner.name, score, gates, N_CALIBRATION)
                 free = cases.scored(cases.test[scanner.name], score, gates)
-                for reading in READINGS if score == default else ("case maximum",):
-                    level = Level(
-                        scanner=scanner.name,
-                        gates=gates,
-                        score=score,
-                        reading=reading,
-                        n_calibration=N_CALIBRATION,
-                        calibrations=len(calibrations),
-                        n_test=len(free),
-                        level=_level(_runs(free, calibrations, reading)),
-                        se=level_se(ALPHA, len(free), N_CALIBRATION * len(calibrations)),
-                    )
-                    levels.append(level)
-                    for lesion in LESIONS.values():
-                        if (scanner.name, lesion) in cases.lesions:
-                            own = cases.scored(cases.lesions[scanner.name, lesion], score, gates)
-                            mixed += _mixed(level, lesion, _runs(own, calibrations, reading))
+                level = Level(
+                    scanner=scanner.name,
+                    gates=gates,
+                    score=score,
+                    n_calibration=N_CALIBRATION,
+                    calibrations=len(calibrations),
+                    n_test=len(free),
+                    level=_level(_runs(free, calibrations)),
+                    se=level_se(ALPHA, len(free), N_CALIBRATION * len(calibrations)),
+                )
+                levels.append(level)
+                for lesion in LESIONS.values():
+                    if (scanner.name, lesion) in cases.lesions:
+                        own = cases.scored(cases.lesions[scanner.name, lesion], score, gates)
+                        mixed += _mixed(level, lesion, _runs(own, calibrations))
     return levels, mixed
 
 
 def measure_power(cases: StudyCases) -> list[Power]:
-    """Case maximum with `N_CALIBRATION` cases per calibration, on every lesion cell."""
+    """Conformal mode with `N_CALIBRATION` cases per calibration, on every lesion cell."""
     powers = []
     for (name, lesion), own in cases.lesions.items():
         power: dict[GateChoice, dict[str, NDArray[np.float64]]] = {}
@@ -82,7 +73,6 @@ def measure_power(cases: StudyCases) -> list[Power]:
                     _runs(
                         cases.scored(own, score, gates),
                         cases.calibrations(name, score, gates, N_CALIBRATION),
-                        "case maximum",
                     )
                 )
                 for score in SCORES
@@ -104,33 +94,6 @@ def measure_power(cases: StudyCases) -> list[Power]:
     return powers
 
 
-def measure_readings(cases: StudyCases, score: ScoreName, gates: GateChoice) -> list[ReadingPower]:
-    """The readings with few and with many calibration cases, on the base scanner."""
-    rows = []
-    free = cases.scored(cases.test[BASE], score, gates)
-    for n in (N_CALIBRATION, LARGE_CALIBRATION):
-        calibrations = cases.calibrations(BASE, score, gates, n)
-        if not calibrations:
-            continue
-        for reading in READINGS:
-            level = _level(_runs(free, calibrations, reading))
-            for lesion in LESIONS.values():
-                own = cases.scored(cases.lesions[BASE, lesion], score, gates)
-                hits = _hits(_runs(own, calibrations, reading))
-                rows.append(
-                    ReadingPower(
-                        reading=reading,
-                        n_calibration=n,
-                        lesion=lesion,
-                        gates=gates,
-                        score=score,
-                        level=level,
-                        power=mean_of(hits),
-                    )
-                )
-    return rows
-
-
 def measure_paper(cases: StudyCases) -> list[Paper]:
     """Paper mode on the lesion-free test cases of every scanner."""
     return [
@@ -146,11 +109,11 @@ def measure_paper(cases: StudyCases) -> list[Paper]:
 
 
 def rank(levels: Sequence[Level], powers: Sequence[Power]) -> list[Ranked]:
-    """Scores by mean power over the lesion cells of FWHM 2 to 4, for the case maximum; best first."""
+    """Scores by mean power over the lesion cells of FWHM 2 to 4; best first."""
     rows = []
     for gates in GATES:
         for score in SCORES:
-            own = [one for one in levels if (one.gates, one.score, one.reading) == (gates, score, "case maximum")]
+            own = [level for level in levels if (level.gates, level.score) == (gates, score)]
             means = {
                 edge: [
                     p.power[gates][score].value
@@ -167,15 +130,15 @@ def rank(levels: Sequence[Level], powers: Sequence[Power]) -> list[Ranked]:
                     mean_power=float(np.mean(both)),
                     sharp=float(np.mean(means["sharp"])),
                     blurred=float(np.mean(means["blurred"])),
-                    held=sum(one.held(ALPHA) for one in own),
+                    held=sum(item.held(ALPHA) for item in own),
                     cells=len(own),
                 )
             )
     return sorted(rows, key=lambda row: -row.mean_power)
 
 
-def _runs(cases: Sequence[ScoredCase], calibrations: Sequence[Calibration], reading: str) -> Runs:
-    return [conformal_tested(cases, one, reading) for one in calibrations]
+def _runs(cases: Sequence[ScoredCase], calibrations: Sequence[Calibration]) -> Runs:
+    return [conformal_tested(cases, calibration) for calibration in calibrations]
 
 
 def _level(runs: Runs) -> float:
@@ -198,7 +161,6 @@ def _mixed(level: Level, lesion: LesionKind, runs: Runs) -> list[Mixed]:
             lesion=lesion,
             gates=level.gates,
             score=level.score,
-            reading=level.reading,
             prevalence=share,
             fdr=(1.0 - share) * level.level + share * with_lesion.value,
             se=math.hypot((1.0 - share) * level.se, share * with_lesion.se),

@@ -44,14 +44,14 @@ def measure_blobs(n: int, *, jobs: int = 1, scanners: Sequence[Scanner] = BLOB_S
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for scanner in scanners:
             done = list(pool.map(partial(blob_case, scanner), range(n), chunksize=25))
-            proposed = [one for one in done if one.proposed_permutation is not None]
+            proposed = [item for item in done if item.proposed_permutation is not None]
             rows.append(
                 Blobs(
                     scanner=scanner.name,
-                    blind_permutation=share_of([one.blind_permutation <= ALPHA for one in done]),
-                    blind_placement=share_of([one.blind_placement <= ALPHA for one in done]),
-                    proposed_permutation=share_of([(one.proposed_permutation or 0.0) <= ALPHA for one in proposed]),
-                    proposed_placement=share_of([(one.proposed_placement or 0.0) <= ALPHA for one in proposed]),
+                    blind_permutation=share_of([item.blind_permutation <= ALPHA for item in done]),
+                    blind_placement=share_of([item.blind_placement <= ALPHA for item in done]),
+                    proposed_permutation=share_of([(item.proposed_permutation or 0.0) <= ALPHA for item in proposed]),
+                    proposed_placement=share_of([(item.proposed_placement or 0.0) <= ALPHA for item in proposed]),
                 )
             )
     return rows

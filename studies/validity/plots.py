@@ -64,26 +64,13 @@ def _level(r: StudyResults) -> Figure:
     paper = {p.scanner: p.false_positive for p in r.paper if p.gates == "L2"}
     _shares(axes, at[1:] - 0.24, [blind[n] for n in names[1:]], RED, "X", "voxel permutation (paper), blind region")
     _shares(axes, at - 0.12, [paper[n] for n in names], ORANGE, "s", "paper mode with its own gates (L1, L2)")
-    readings = list(dict.fromkeys(one.reading for one in r.levels))
-    for k, reading in enumerate(readings):
-        own = {
-            one.scanner: one
-            for one in r.levels
-            if (one.gates, one.score, one.reading) == (r.study_gates, r.default_score, reading)
-        }
-        values = [own[n].level for n in names]
-        errors = [1.96 * own[n].se for n in names]
-        low = [min(e, v) for e, v in zip(errors, values, strict=True)]
-        axes.errorbar(
-            at + 0.12 * k,
-            values,
-            yerr=[low, errors],
-            fmt=MARKERS[k],
-            color=(BLUE, GREEN, PINK, SKY)[k % 4],
-            capsize=2,
-            markersize=5,
-            label=f"conformal, {reading}",
-        )
+    own = {level.scanner: level for level in r.levels if (level.gates, level.score) == (r.study_gates, r.default_score)}
+    values = [own[n].level for n in names]
+    errors = [1.96 * own[n].se for n in names]
+    low = [min(e, v) for e, v in zip(errors, values, strict=True)]
+    axes.errorbar(
+        at, values, yerr=[low, errors], fmt=MARKERS[0], color=BLUE, capsize=2, markersize=5, label="conformal"
+    )
     axes.axhline(r.alpha, color="black", linewidth=1, linestyle="--")
     axes.text(-0.48, r.alpha * 1.03, f"α = {r.alpha:g}", va="bottom", ha="left")
     axes.set_yscale("symlog", linthresh=0.05, linscale=1.0)

@@ -41,21 +41,21 @@ SCORE: ScoreName = RejectSettings().score
 
 def level_rows(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateChoice) -> Iterator[LevelRow]:
     """Levels at `ALPHA`; None where a split has too few calibration blocks for it."""
-    for one in tissues:
+    for tissue in tissues:
         level: dict[Split, Share | None] = {}
         sizes: dict[Split, int] = {}
         warnings: dict[Split, Share] = {}
         for split in SPLITS:
-            by = calibrations(one, split, same_organ(one, tissues), score=score, gates=gates, profiles=True)
+            by = calibrations(tissue, split, same_organ(tissue, tissues), score=score, gates=gates, profiles=True)
             sizes[split] = min(c.n_cases for c in by)
-            tested = judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA)
+            tested = judge_blocks(tissue, by, score=score, gates=gates, alpha=ALPHA)
             level[split] = share_of([t.p <= ALPHA for t in tested]) if exact_level(ALPHA, sizes[split]) > 0 else None
-            warnings[split] = share_of(warned(one, by))
+            warnings[split] = share_of(warned(tissue, by))
         yield LevelRow(
-            name=one.tissue.name,
-            blocks=len(one.free),
-            candidates=float(np.mean([sum(case.passed[gates]) for case in one.free])),
-            paper=share_of([t.survivors > 0 for t in paper_tested(one.free, "all" if gates == GATES else gates)]),
+            name=tissue.tissue.name,
+            blocks=len(tissue.free),
+            candidates=float(np.mean([sum(case.passed[gates]) for case in tissue.free])),
+            paper=share_of([t.survivors > 0 for t in paper_tested(tissue.free, "all" if gates == GATES else gates)]),
             level=level,
             n=sizes,
             warned=warnings,
@@ -73,16 +73,16 @@ class PairRow(NamedTuple):
 
 def pair_rows(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateChoice) -> Iterator[PairRow]:
     """Every ordered pair of scans of one organ whose calibration serves `ALPHA`."""
-    for one in tissues:
-        for other in same_organ(one, tissues):
-            by = calibrations(one, "other scans", [other], score=score, gates=gates, profiles=True)
+    for tissue in tissues:
+        for other in same_organ(tissue, tissues):
+            by = calibrations(tissue, "other scans", [other], score=score, gates=gates, profiles=True)
             if exact_level(ALPHA, by[0].n_cases) > 0:
-                tested = judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA)
+                tested = judge_blocks(tissue, by, score=score, gates=gates, alpha=ALPHA)
                 yield PairRow(
-                    one.tissue.name,
+                    tissue.tissue.name,
                     other.tissue.name,
                     share_of([t.p <= ALPHA for t in tested]),
-                    share_of(warned(one, by)),
+                    share_of(warned(tissue, by)),
                 )
 
 
@@ -102,11 +102,11 @@ def score_row(tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateCh
     for split in SPLITS:
         free: list[Tested] = []
         ill: list[Tested] = []
-        for one in tissues:
-            by = calibrations(one, split, same_organ(one, tissues), score=score, gates=gates)
+        for tissue in tissues:
+            by = calibrations(tissue, split, same_organ(tissue, tissues), score=score, gates=gates)
             if exact_level(ALPHA, min(c.n_cases for c in by)) > 0:
-                free += judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA)
-                ill += judge_blocks(one, by, score=score, gates=gates, alpha=ALPHA, lesion=middle(one))
+                free += judge_blocks(tissue, by, score=score, gates=gates, alpha=ALPHA)
+                ill += judge_blocks(tissue, by, score=score, gates=gates, alpha=ALPHA, lesion=middle(tissue))
         level[split], power[split] = share_of([t.p <= ALPHA for t in free]), share_of([t.hit for t in ill])
         if split == "same scan":
             shares = [t.false_share for t in ill]
@@ -123,11 +123,11 @@ def power_rows(
     tissues: Sequence[SearchedTissue], score: ScoreName, gates: GateChoice, *, all_contrasts: bool
 ) -> Iterator[PowerRow]:
     """Every organ and volume at `ALPHA`, with all contrasts or the middle one."""
-    for organ in dict.fromkeys(one.tissue.organ for one in tissues):
-        own = [one for one in tissues if one.tissue.organ == organ]
+    for organ in dict.fromkeys(tissue.tissue.organ for tissue in tissues):
+        own = [tissue for tissue in tissues if tissue.tissue.organ == organ]
         by = {
-            (one.tissue.name, split): calibrations(one, split, same_organ(one, tissues), score=score, gates=gates)
-            for one in own
+            (item.tissue.name, split): calibrations(item, split, same_organ(item, tissues), score=score, gates=gates)
+            for item in own
             for split in SPLITS
         }
         for lesion in lesions_of(own[0].tissue):
@@ -137,14 +137,14 @@ def power_rows(
             for split in SPLITS:
                 hits = [
                     test.hit
-                    for one in own
-                    if exact_level(ALPHA, min(c.n_cases for c in by[one.tissue.name, split])) > 0
+                    for item in own
+                    if exact_level(ALPHA, min(c.n_cases for c in by[item.tissue.name, split])) > 0
                     for test in judge_blocks(
-                        one, by[one.tissue.name, split], score=score, gates=gates, alpha=ALPHA, lesion=lesion
+                        item, by[item.tissue.name, split], score=score, gates=gates, alpha=ALPHA, lesion=lesion
                     )
                 ]
                 power[split] = share_of(hits)
-            there = [hit for one in own for hit in proposed(one, lesion, gates)]
+            there = [hit for item in own for hit in proposed(item, lesion, gates)]
             yield PowerRow(organ, lesion, share_of(there), power)
 
 

@@ -20,7 +20,6 @@ class Level(Frozen):
     scanner: str
     gates: GateChoice
     score: str
-    reading: str
     n_calibration: int
     calibrations: int
     n_test: int
@@ -39,7 +38,6 @@ class Mixed(Frozen):
     lesion: LesionKind
     gates: GateChoice
     score: str
-    reading: str
     prevalence: float
     fdr: float
     se: float
@@ -59,18 +57,6 @@ class Power(Frozen):
     passed: dict[GateChoice, Share]
     power: dict[GateChoice, dict[str, Mean]]
     paper: dict[GateChoice, Share]
-
-
-class ReadingPower(Frozen):
-    """Power of the readings of one calibration set, base scanner."""
-
-    reading: str
-    n_calibration: int
-    lesion: LesionKind
-    gates: GateChoice
-    score: str
-    level: float
-    power: Mean
 
 
 class CurvePoint(Frozen):
@@ -173,7 +159,6 @@ class StudyResults(Frozen):
     levels: tuple[Level, ...]
     mixed: tuple[Mixed, ...]
     powers: tuple[Power, ...]
-    readings: tuple[ReadingPower, ...]
     curve: tuple[CurvePoint, ...]
     shifts: tuple[Shift, ...]
     flagged: tuple[Flagged, ...]

@@ -1,4 +1,4 @@
-"""One search of one study case by the real pieces: plan, segmenter, candidates, features, gates, two-sample test.
+"""One study case searched by the method's own round (`method/round.py`), as the first round of a run searches it.
 
 What comes out (`SearchedCase`) holds all that any mode or score needs, so that a study pays for the search once and
 reads every mode, score and calibration size from it.
@@ -15,21 +15,17 @@ import numpy as np
 
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.method.round import SearchArea, judge_round, propose, search_area
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSourceInfo
 from r2seg_agent.reason.language.plan_request import plan_request
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.reason.roi import ROI
-from r2seg_agent.reject.decide import judge
-from r2seg_agent.reject.evidence import gather_evidence
-from r2seg_agent.reject.fdr import benjamini_hochberg
-from r2seg_agent.reject.gates import GateResult, GateSettings, candidate_gates, gates_of_mode, presence_gates
-from r2seg_agent.reject.profile import ScanProfile, measure_profile
+from r2seg_agent.reject.decide import TwoSample, verdicts
+from r2seg_agent.reject.gates import GateResult, GateSettings, candidate_gates, case_gates, gates_of_mode
+from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.reject.settings import RejectSettings
-from r2seg_agent.segment.candidates import CandidateFeatures, Region, find_candidates
+from r2seg_agent.segment.candidates import CandidateFeatures, Region
 from r2seg_agent.segment.contrast import ContrastSegmenter
-from r2seg_agent.segment.features import anchor_statistics, describe
 from r2seg_agent.segment.protocol import Segmenter
-from r2seg_agent.segment.rois import segment_rois
 
 ALPHA = 0.05
 REQUEST = "find a liver lesion"
@@ -64,40 +60,58 @@ def study_plan() -> AnatomyPlan:
 class SearchedCase:
     """All candidates of one case, in the segmenter's order, each field one entry per candidate.
 
-    `mmd2` and `paper_p` (paper mode's p-value) are None where the test could not be computed. `present`: all presence
-    gates (L1) of the case passed. `iou`, `inside`: overlap with the lesion and the share of the candidate that is
-    lesion (0 in lesion-free cases). `profile`: of a lesion-free scan, for the warning of one unlike the calibration's.
-    `plan` is the search's: the candidate gates read it.
+    `mmd2` and `paper_p` (paper mode's p-value) are None where the test could not be computed; `n_sampled` are the
+    voxels that it drew. `presence` are the presence gates (L1) of the case. `iou`, `inside`: overlap with the lesion
+    and the share of the candidate that is lesion (0 in lesion-free cases). `profile`: of a lesion-free scan, for the
+    warning of one unlike the calibration's. `plan` is the search's: the candidate gates read it.
     """
 
     features: tuple[CandidateFeatures, ...]
     mmd2: tuple[float | None, ...]
     paper_p: tuple[float | None, ...]
-    present: bool
+    n_sampled: tuple[int, ...]
+    presence: tuple[GateResult, ...]
     iou: tuple[float, ...]
     inside: tuple[float, ...]
     profile: ScanProfile | None
     plan: AnatomyPlan = field(default_factory=study_plan)
 
+    @property
+    def present(self) -> bool:
+        """All presence gates of the case passed."""
+        return all(gate.passed for gate in self.presence)
+
     @cached_property
-    def passed(self) -> Mapping[GateChoice, tuple[bool, ...]]:
-        """Which candidates pass all candidate gates of each choice; follows from the features, so it is not stored."""
+    def gates(self) -> Mapping[GateChoice, tuple[tuple[GateResult, ...], ...]]:
+        """Every candidate's gates by choice; they follow from the features, so they are not stored."""
         return {
-            choice: tuple(all(g.passed for g in candidate_gates(one, self.plan, settings)) for one in self.features)
+            choice: tuple(candidate_gates(features, self.plan, settings) for features in self.features)
             for choice, settings in GATES.items()
         }
 
     @cached_property
+    def passed(self) -> Mapping[GateChoice, tuple[bool, ...]]:
+        """Which candidates pass all candidate gates of each choice."""
+        return {choice: tuple(all(g.passed for g in own) for own in rows) for choice, rows in self.gates.items()}
+
+    @cached_property
     def paper_survived(self) -> Mapping[GateChoice, tuple[bool, ...]]:
-        """Which candidates survive paper mode: presence and candidate gates, Benjamini-Hochberg, as `judge` does."""
-        survived: dict[GateChoice, tuple[bool, ...]] = {}
-        for choice, passed in self.passed.items():
-            family = {
-                k: p for k, (p, own) in enumerate(zip(self.paper_p, passed, strict=True)) if own and p is not None
-            }
-            q = dict(zip(family, benjamini_hochberg(list(family.values())).tolist(), strict=True))
-            survived[choice] = tuple(self.present and q.get(k, 1.0) <= ALPHA for k in range(len(passed)))
-        return survived
+        """Which candidates survive paper mode with the gates of each choice: the verdicts of `reject.decide`."""
+        tests = TwoSample(mmd2=self.mmd2, permutation_p=self.paper_p, n_sampled=self.n_sampled)
+        settings = RejectSettings(mode="paper", alpha=ALPHA)
+        return {
+            choice: tuple(
+                verdict.survived
+                for verdict in verdicts(
+                    tests,
+                    self.features,
+                    rows,
+                    (*self.presence, *case_gates(self.features, GATES[choice])),
+                    settings=settings,
+                )
+            )
+            for choice, rows in self.gates.items()
+        }
 
     @property
     def hits(self) -> tuple[bool, ...]:
@@ -122,43 +136,43 @@ def search_case(
 ) -> SearchedCase:
     """Search `organ` (z, y, x, on the grid of `volume`) for the plan's target, as the first round of a run does.
 
-    `plan` None is `study_plan()`; its anchors all mean `organ`. `segmenter` None is `contrast`. One ROI covers the
-    image. `truth`: the lesion's voxels.
+    `plan` None is `study_plan()`; its anchors all mean `organ`. `segmenter` None is `contrast`. `truth`: the lesion's
+    voxels. Raises ValueError where the organ is empty.
     """
-    plan = plan or study_plan()
     segmenter = segmenter or ContrastSegmenter()
-    regions, features, presence = _propose(volume, organ, plan, segmenter)
-    evidence = gather_evidence(
-        volume,
-        volume.geometry.full_box,
-        organ,
-        regions,
-        features,
-        site=plan.site,
+    area = case_area(volume, organ, plan or study_plan())
+    proposals = propose(area, segmenter)
+    judged = judge_round(
+        area,
+        proposals,
         settings=RejectSettings(mode="paper", permutations=permutations),
         seed=seed,
         segmenter=segmenter,
-        window=plan.window,
     )
-    decided = judge(evidence)
-    overlaps = [_overlap(region, truth) for region in regions]
+    overlaps = [_overlap(region, truth) for region in proposals.regions]
     return SearchedCase(
-        features=tuple(features),
-        mmd2=tuple(one.mmd2 for one in decided),
-        paper_p=tuple(one.p for one in decided),
-        present=all(gate.passed for gate in presence),
+        features=proposals.features,
+        mmd2=tuple(verdict.mmd2 for verdict in judged.decided),
+        paper_p=tuple(verdict.p for verdict in judged.decided),
+        n_sampled=tuple(verdict.n_sampled for verdict in judged.decided),
+        presence=proposals.presence,
         iou=tuple(iou for iou, _ in overlaps),
         inside=tuple(inside for _, inside in overlaps),
-        profile=measure_profile(volume, organ) if truth is None else None,
-        plan=plan,
+        profile=judged.profile if truth is None else None,
+        plan=area.plan,
     )
 
 
-def propose(
-    volume: Volume, organ: Mask, *, plan: AnatomyPlan | None = None, segmenter: Segmenter | None = None
-) -> tuple[Region, ...]:
-    """The candidates alone, largest mass first; arguments as for `search_case`."""
-    return _propose(volume, organ, plan or study_plan(), segmenter or ContrastSegmenter())[0]
+def case_area(volume: Volume, organ: Mask, plan: AnatomyPlan) -> SearchArea:
+    """Where the first round by `plan` looks when `organ` is every anchor of it."""
+    if not organ.any():
+        raise ValueError("the organ of a study case is empty")
+    return search_area(volume, organ_as_anchors(organ, volume.geometry, plan), plan)
+
+
+def propose_regions(volume: Volume, organ: Mask) -> tuple[Region, ...]:
+    """The candidates alone by the study's plan and `contrast`, largest mass first."""
+    return propose(case_area(volume, organ, study_plan()), ContrastSegmenter()).regions
 
 
 def organ_as_anchors(organ: Mask, geometry: Geometry, plan: AnatomyPlan) -> AnchorSet:
@@ -166,20 +180,6 @@ def organ_as_anchors(organ: Mask, geometry: Geometry, plan: AnatomyPlan) -> Anch
     return AnchorSet(
         labels=organ.astype(np.uint8), names=dict.fromkeys(plan.anchors, (1,)), geometry=geometry, info=STUDY_SOURCE
     )
-
-
-def _propose(
-    volume: Volume, organ: Mask, plan: AnatomyPlan, segmenter: Segmenter
-) -> tuple[tuple[Region, ...], list[CandidateFeatures], tuple[GateResult, ...]]:
-    box = volume.geometry.full_box
-    anchors = organ_as_anchors(organ, volume.geometry, plan)
-    roi = ROI(box=box, scale=1.0, padding_mm=plan.padding_mm, square=plan.square, anchors=plan.anchors)
-    probabilities = segment_rois(segmenter, volume, anchors, plan, plan.anchors, [roi])
-    found = find_candidates(probabilities, volume.geometry)
-    statistics = anchor_statistics(volume, organ)
-    edge_mm = segmenter.info.edge_mm
-    features = [describe(region, volume, organ, statistics, edge_mm=edge_mm) for region in found.regions]
-    return found.regions, features, presence_gates(volume, probabilities, organ, box)
 
 
 def _overlap(region: Region, truth: Mask | None) -> tuple[float, float]:

@@ -18,20 +18,25 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from r2seg_agent.files import write_bytes_atomic
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reject.gates import ks_p_value, presence_gates
+from r2seg_agent.reject.gates import GateResult, ks_p_value, presence_gates
 from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.segment.candidates import CandidateFeatures
 from studies.validity.search import SearchedCase, search_case
 from studies.validity.volumes import LesionKind, Scanner, Scene, case_stream, make_scene
 
+_PRESENCE = TypeAdapter(tuple[GateResult, ...])
+
 CHUNK = 20
 """Cases per file."""
 DECIDES = (
     "studies.validity.volumes",
+    "r2seg_agent.method.round",
     "r2seg_agent.reason.language.plan_request",
+    "r2seg_agent.reason.roi",
     "r2seg_agent.reject.bandwidth",
     "r2seg_agent.reject.decide",
     "r2seg_agent.reject.evidence",
@@ -147,6 +152,7 @@ def _dump(cases: Sequence[SearchedCase]) -> bytes:
     other = {
         "mmd2": [_number(v) for case in cases for v in case.mmd2],
         "paper_p": [_number(v) for case in cases for v in case.paper_p],
+        "n_sampled": [v for case in cases for v in case.n_sampled],
         "iou": [v for case in cases for v in case.iou],
         "inside": [v for case in cases for v in case.inside],
     }
@@ -158,7 +164,7 @@ def _dump(cases: Sequence[SearchedCase]) -> bytes:
         features=np.asarray(rows, dtype=np.float64).reshape(-1, len(fields)),
         counts=np.asarray([len(case.features) for case in cases]),
         profiles=np.asarray(profiles),
-        present=np.asarray([case.present for case in cases]),
+        presence=np.asarray([_PRESENCE.dump_json(case.presence).decode() for case in cases]),
         **{name: np.asarray(values, dtype=np.float64) for name, values in other.items()},
     )
     return sink.getvalue()
@@ -172,16 +178,17 @@ def _load(data: bytes) -> list[SearchedCase]:
     profiles = [ScanProfile.model_validate_json(str(text)) if text else None for text in arrays.pop("profiles")]
     features = [_features(dict(zip(fields, row, strict=True))) for row in arrays.pop("features").tolist()]
     cases = []
-    presences = [bool(value) for value in arrays.pop("present")]
+    presences = [_PRESENCE.validate_json(str(text)) for text in arrays.pop("presence")]
     starts = [0, *ends[:-1].tolist()]
-    for start, end, profile, present in zip(starts, ends.tolist(), profiles, presences, strict=True):
+    for start, end, profile, presence in zip(starts, ends.tolist(), profiles, presences, strict=True):
         own = {name: values[start:end] for name, values in arrays.items()}
         cases.append(
             SearchedCase(
                 features=tuple(features[start:end]),
                 mmd2=_optional(own["mmd2"]),
                 paper_p=_optional(own["paper_p"]),
-                present=present,
+                n_sampled=tuple(int(n) for n in own["n_sampled"]),
+                presence=presence,
                 iou=tuple(own["iou"].tolist()),
                 inside=tuple(own["inside"].tolist()),
                 profile=profile,

@@ -10,13 +10,13 @@ from studies.measure import machine_line
 from studies.validity.calibrations import measure_curve, measure_flagged, measure_shift
 from studies.validity.cases import StudyCases, search_all
 from studies.validity.cells import Counts
-from studies.validity.measures import measure_levels, measure_paper, measure_power, measure_readings, rank
+from studies.validity.measures import measure_levels, measure_paper, measure_power, rank
 from studies.validity.permutation import exchangeable, measure_blobs
 from studies.validity.results import Blobs, StudyResults
 from studies.validity.search import ALPHA, GateChoice
 
 STUDY_GATES: GateChoice = "conformal"
-"""Gates of the calibration curve, the readings and the data sets: what a run applies in conformal mode."""
+"""Gates of the calibration curve and the data sets: what a run applies in conformal mode."""
 
 
 def run_study(folder: Path, counts: Counts, *, jobs: int, command: str, say: Callable[[str], None]) -> StudyResults:
@@ -45,9 +45,8 @@ def measure(cases: StudyCases, blobs: Sequence[Blobs], *, command: str) -> Study
         blobs=tuple(blobs),
         paper=tuple(measure_paper(cases)),
         levels=tuple(levels),
-        mixed=tuple(one for one in mixed if (one.score, one.gates) == (score, STUDY_GATES)),
+        mixed=tuple(row for row in mixed if (row.score, row.gates) == (score, STUDY_GATES)),
         powers=tuple(powers),
-        readings=tuple(measure_readings(cases, score, STUDY_GATES)),
         curve=tuple(measure_curve(cases, score, STUDY_GATES)),
         shifts=tuple(measure_shift(cases, score)),
         flagged=tuple(measure_flagged(cases, score, STUDY_GATES)),

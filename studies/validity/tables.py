@@ -8,7 +8,7 @@ from pathlib import Path
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.files import write_text_atomic
-from studies.validity.cells import MATCHED, SHIFT_NAMES
+from studies.validity.cells import SHIFT_NAMES
 from studies.validity.results import Level, Mixed, Power, StudyResults
 from studies.validity.search import GATES, GateChoice
 from studies.validity.volumes import LesionKind
@@ -55,13 +55,11 @@ def _verdict(row: Level | Mixed, alpha: float, value: float) -> str:
 def _levels(r: StudyResults) -> str:
     rows = []
     for gates in GATES:
-        for score in dict.fromkeys(one.score for one in r.levels):
-            own = {
-                one.scanner: one
-                for one in r.levels
-                if (one.gates, one.score, one.reading) == (gates, score, "case maximum")
-            }
-            rows.append([f"`{score}`", GATE_WORDS[gates], *(_verdict(one, r.alpha, one.level) for one in own.values())])
+        for score in dict.fromkeys(level.score for level in r.levels):
+            own = {level.scanner: level for level in r.levels if (level.gates, level.score) == (gates, score)}
+            rows.append(
+                [f"`{score}`", GATE_WORDS[gates], *(_verdict(item, r.alpha, item.level) for item in own.values())]
+            )
     return _table(["score", "gates", *(_scanner_head(name, r) for name in own)], rows)
 
 
@@ -70,33 +68,11 @@ def _scanner_head(name: str, r: StudyResults) -> str:
     return f"{name} ({one.calibrations} × {one.n_calibration} calibration, {one.n_test} test)"
 
 
-def _readings_levels(r: StudyResults) -> str:
-    names = [scanner.name for scanner in MATCHED] + ["vessels enhanced"]
-    rows = []
-    for gates in GATES:
-        for reading in dict.fromkeys(one.reading for one in r.levels):
-            own = {
-                one.scanner: one
-                for one in r.levels
-                if (one.gates, one.reading, one.score) == (gates, reading, r.default_score)
-            }
-            rows.append([reading, GATE_WORDS[gates], *(_verdict(own[n], r.alpha, own[n].level) for n in names)])
-    return _table(["reading", "gates", *names], rows)
-
-
 def _fdr(r: StudyResults) -> str:
-    own = r.mixed
-    keys = dict.fromkeys((one.scanner, one.lesion) for one in own)
-    readings = list(dict.fromkeys(one.reading for one in own))
-    rows = []
-    for scanner, lesion in keys:
-        for share in dict.fromkeys(one.prevalence for one in own):
-            found = {
-                one.reading: one for one in own if (one.scanner, one.lesion, one.prevalence) == (scanner, lesion, share)
-            }
-            cells = [_verdict(found[n], r.alpha, found[n].fdr) for n in readings]
-            rows.append([scanner, _lesion(lesion), f"{share:.0%}", *cells])
-    return _table(["scanner", "lesion", "cases with a lesion", *readings], rows)
+    rows = [
+        [row.scanner, _lesion(row.lesion), f"{row.prevalence:.0%}", _verdict(row, r.alpha, row.fdr)] for row in r.mixed
+    ]
+    return _table(["scanner", "lesion", "cases with a lesion", "false discovery rate"], rows)
 
 
 def _lesion(lesion: LesionKind) -> str:
@@ -147,26 +123,16 @@ def _power(r: StudyResults) -> str:
 def _scores(r: StudyResults) -> str:
     rows = [
         [
-            f"`{one.score}`" + (" (default)" if one.score == r.default_score else ""),
-            GATE_WORDS[one.gates],
-            f"{one.mean_power:.3f}",
-            f"{one.sharp:.3f}",
-            f"{one.blurred:.3f}",
-            f"{one.held} of {one.cells}" if one.held == one.cells else f"**{one.held} of {one.cells}**",
+            f"`{item.score}`" + (" (default)" if item.score == r.default_score else ""),
+            GATE_WORDS[item.gates],
+            f"{item.mean_power:.3f}",
+            f"{item.sharp:.3f}",
+            f"{item.blurred:.3f}",
+            f"{item.held} of {item.cells}" if item.held == item.cells else f"**{item.held} of {item.cells}**",
         ]
-        for one in r.ranking
+        for item in r.ranking
     ]
     return _table(["score", "gates", "mean power", "sharp", "blurred", "cells that hold the level"], rows)
-
-
-def _readings(r: StudyResults) -> str:
-    rows = []
-    lesions = list(dict.fromkeys(one.lesion for one in r.readings))
-    for n in dict.fromkeys(one.n_calibration for one in r.readings):
-        for reading in dict.fromkeys(one.reading for one in r.readings):
-            own = {one.lesion: one for one in r.readings if (one.n_calibration, one.reading) == (n, reading)}
-            rows.append([reading, f"{n}", f"{own[lesions[0]].level:.3f}", *(str(own[one].power) for one in lesions)])
-    return _table(["reading", "calibration cases", "level", *(f"power, {_lesion(one)}" for one in lesions)], rows)
 
 
 def _curve(r: StudyResults) -> str:
@@ -222,8 +188,8 @@ def _blobs(r: StudyResults) -> str:
 
 def _paper(r: StudyResults) -> str:
     rows = []
-    for name in dict.fromkeys(one.scanner for one in r.paper):
-        own = {one.gates: one for one in r.paper if one.scanner == name}
+    for name in dict.fromkeys(item.scanner for item in r.paper):
+        own = {item.gates: item for item in r.paper if item.scanner == name}
         cells = [f"{own[g].false_positive} of {own[g].any_candidate.value:.2f} with a candidate" for g in GATES]
         rows.append([name, f"{own['L2'].false_positive.n}", *cells])
     return _table(["scanner", "cases", *(f"any finding, {GATE_WORDS[g]}" for g in GATES)], rows)
@@ -232,12 +198,10 @@ def _paper(r: StudyResults) -> str:
 TABLES: Mapping[str, Callable[[StudyResults], str]] = {
     "run": _run,
     "levels": _levels,
-    "readings-levels": _readings_levels,
     "fdr": _fdr,
     "targets": _targets,
     "power": _power,
     "scores": _scores,
-    "readings": _readings,
     "curve": _curve,
     "shift": _shift,
     "flagged": _flagged,

@@ -54,12 +54,21 @@ def test_help_fits_80_columns_and_stands_under_the_known_headings_in_their_order
     assert max(map(len, text.splitlines())) <= 80
     headings = [line.strip("╭─╮ ") for line in text.splitlines() if line.startswith("╭")]
     assert headings[0] == "Arguments" or verb == "calibrate"
-    panels = [heading for heading in headings if heading not in ("Arguments", "Options")]
+    panels = [heading for heading in headings if heading != "Arguments"]
     assert panels == [panel for panel in _run_command.PANELS if panel in panels]
-    assert ("Options" in headings) == (verb == "fork"), "only --step of `fork` stands under no heading"
+    assert "Options" not in headings, "every option stands under a heading that says what it is about"
     for name, option in OPTIONS.items():
         if verb in option.cli.verbs:
             assert option.flag in text, name
+
+
+@pytest.mark.parametrize("verb", ["eval", "phantom"])
+def test_help_of_verbs_that_run_no_search_is_grouped_too(verb: str) -> None:
+    text = CliRunner().invoke(main.app, [verb, "--help"], env={"COLUMNS": "80"}).output
+    assert max(map(len, text.splitlines())) <= 80
+    headings = [line.strip("╭─╮ ") for line in text.splitlines() if line.startswith("╭")]
+    assert "Options" not in headings
+    assert [h for h in headings if h != "Arguments"] == [panel for panel in _run_command.PANELS if panel in headings]
 
 
 def test_every_heading_of_an_option_has_its_place() -> None:

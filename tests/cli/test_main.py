@@ -76,7 +76,8 @@ def test_an_answer_with_tables_and_files(r2seg, scan: dict[str, str], tmp_path: 
         assert words in ran.out
     assert "· segment" in ran.err
     names = {path.name for path in (tmp_path / "results").iterdir()}
-    assert names == {"lesions.nrrd", "overlay.png", "plan.json", "report.json", "report.md", "trace.jsonl"}
+    results = {"findings.csv", "lesions.nrrd", "overlay.png", "plan.json", "report.json", "report.md", "trace.jsonl"}
+    assert names == results
     # The written plan can be edited and passed back.
     plan = json.loads((tmp_path / "results" / "plan.json").read_text())
     plan["plans"][0]["padding_mm"] = 25.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,27 @@ def test_chat_takes_the_scan_alone(r2seg: Callable[..., tuple[int, str, str]], f
     assert status == 0, err
     assert "session chat-" in out
     assert "› " not in out
+
+
+def test_a_resumed_chat_takes_a_request_and_the_place_where_the_scan_has_moved(
+    r2seg: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, out, _ = r2seg("chat", "image.nii.gz", REQUEST)
+    (session,) = set(re.findall(r"chat-\w+", out))
+    (tmp_path / "image.nii.gz").rename(tmp_path / "moved.nii.gz")
+    monkeypatch.setattr(
+        sys, "argv", ["r2seg", "chat", "--resume", session, "how big is the first one?", "moved.nii.gz"]
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    out = capsys.readouterr().out
+    assert out.count("› how big is the first one?\n") == 1
+    assert "5.78 ml" in out.partition("› how big is the first one?\n")[2]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("__init__.py", "option_types.py"):
         shutil.copy(ROOT / "studies" / name, folder / "studies" / name)
     section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Add a run option\n")[2].partition("\n## ")[0]
-    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (block,) = re.findall(r"```python[^\n]*\n(.*?)```", section, re.DOTALL)
     path = folder / "r2seg_agent" / "runs" / "options.py"
     source = path.read_text()
     assert source.count("\n    gates: ") == 1

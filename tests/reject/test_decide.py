@@ -1,4 +1,4 @@
-"""Verdicts on candidates in a small noise volume with one implanted lesion: reasons, families, modes, independence."""
+"""Verdicts on candidates in a small noise volume with one implanted lesion: causes, families, modes, independence."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity, CaseScores, build_calibration
-from r2seg_agent.reject.decide import Decided, decide
-from r2seg_agent.reject.fdr import conformal_e_values, e_benjamini_hochberg
+from r2seg_agent.reject.decide import Decided, judge
+from r2seg_agent.reject.evidence import gather_evidence
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.identity import require_calibration, run_identity
 from r2seg_agent.reject.settings import PAPER_LABEL, RejectSettings, describe_mode
@@ -81,7 +81,9 @@ def run(settings: RejectSettings = PAPER, seed: int = 7, order: tuple[int, ...] 
     scan, mask, regions = scene()
     chosen = [regions[i] for i in order]
     features = [describe(scan, region) for region in chosen]
-    return decide(scan, ROI, mask, chosen, features, plan=PLAN, settings=settings, seed=seed, **more)
+    device = str(more.pop("device", "cpu"))
+    evidence = gather_evidence(scan, ROI, mask, chosen, features, settings=settings, seed=seed, **more)
+    return judge(evidence, device=device)
 
 
 def identity(settings: RejectSettings = CONFORMAL, plan: AnatomyPlan = PLAN) -> CalibrationIdentity:
@@ -98,13 +100,14 @@ def test_paper_mode_finds_the_lesion_and_not_the_normal_block() -> None:
     assert lesion.survived
     assert lesion.p == 1 / 200
     assert lesion.q == pytest.approx(2 / 200)  # BH over the two that reach the test
-    assert lesion.reason == "q = 0.01 ≤ alpha 0.05: differs from normal liver"
+    assert lesion.cause == "test"
     assert lesion.score == lesion.mmd2
     assert lesion.n_sampled == 144
     assert not normal.survived
-    assert normal.reason == f"q = {normal.q:.3g} > alpha 0.05: does not differ from normal liver"
+    assert (normal.cause, normal.failed_gate) == ("test", None)
+    assert normal.q > 0.05
     assert (speck.p, speck.q, speck.mmd2, speck.survived) == (None, None, None, False)
-    assert speck.reason == "too few voxels to test: 1 in the candidate, 200 in the reference"
+    assert (speck.cause, speck.n_sampled) == ("too_few_voxels", 1)
 
 
 def test_verdicts_come_back_through_json() -> None:
@@ -130,7 +133,7 @@ def test_a_failed_candidate_gate_names_itself_and_leaves_the_family() -> None:
     fine = gate("L2 volume", passed=True)
     lesion, normal, _ = run(gates=[(fine,), (fine, low), ()])
     assert (lesion.q, lesion.survived) == (lesion.p, True)  # a family of one
-    assert normal.reason == "mean probability 0.42 < 0.5 (gate L2 probability)"
+    assert (normal.cause, normal.failed_gate) == ("gate", "L2 probability")
     assert normal.p is not None
     assert normal.q is None
     assert normal.gates == (fine, low)
@@ -141,7 +144,7 @@ def test_a_failed_case_gate_rejects_all_in_paper_mode_and_none_under_the_case_ma
     lesion, *_ = run(case_gates=[gate("L3", passed=True), shut])
     assert not lesion.survived
     assert lesion.q is not None
-    assert lesion.reason == "the case counts as negative: largest probability 0.31 < 0.5 (gate L1 presence)"
+    assert (lesion.cause, lesion.failed_gate) == ("case", "L1 presence")
     lesion, *_ = run(CONFORMAL, case_gates=[shut], calibration=calibration(), identity=identity())
     assert lesion.survived
 
@@ -150,10 +153,10 @@ def test_conformal_mode_reads_the_case_maximum() -> None:
     lesion, normal, speck = run(CONFORMAL, calibration=calibration(), identity=identity())
     assert lesion.p == lesion.q == 1 / 40
     assert lesion.score == pytest.approx(2.5 * np.log1p(288), rel=0.1)
-    assert lesion.reason == "q = 0.025 ≤ alpha 0.05: is beyond lesion-free cases of normal liver"
+    assert (lesion.q, lesion.cause) == (0.025, "test")
     assert not normal.survived
     assert normal.p > 0.5
-    assert "is not beyond lesion-free cases" in normal.reason
+    assert normal.cause == "test"
     assert speck.mmd2 is None
     assert speck.p is not None  # its score needs no two-sample test
 
@@ -167,53 +170,27 @@ def test_conformal_mode_with_a_score_that_needs_mmd2() -> None:
     assert (speck.score, speck.p, speck.q) == (None, None, None)
 
 
-def test_candidate_reading_is_corrected_over_the_case() -> None:
-    settings = RejectSettings(mode="conformal", score="contrast_log_volume", reading="candidate", alpha=0.2)
-    lesion, normal, speck = run(settings, calibration=calibration(59, settings), identity=identity(settings))
-    assert lesion.p < lesion.q <= 3 * lesion.p
-    assert lesion.survived
-    by = settings.model_copy(update={"correction": "by"})
-    assert run(by, calibration=calibration(59, by), identity=identity(by))[0].q == pytest.approx(lesion.q * 11 / 6)
-    none = settings.model_copy(update={"correction": "none"})
-    assert [d.q for d in run(none, calibration=calibration(59, none), identity=identity(none))] == [
-        lesion.p,
-        normal.p,
-        speck.p,
-    ]
+def test_a_reference_without_voxels_leaves_nothing_to_test() -> None:
+    scan, mask, regions = scene()
+    features = [describe(scan, regions[0])]
+    empty = np.zeros_like(mask)
+    (verdict,) = judge(gather_evidence(scan, ROI, empty, regions[:1], features, settings=PAPER, seed=0))
+    assert (verdict.cause, verdict.p, verdict.n_sampled) == ("too_few_voxels", None, 144)
 
 
-def test_e_bh_reads_e_values_of_the_calibration() -> None:
-    settings = RejectSettings(
-        mode="conformal", score="contrast_log_volume", reading="candidate", alpha=0.2, correction="ebh"
-    )
-    made = calibration(199, settings)
-    decided = run(settings, calibration=made, identity=identity(settings))
-    e = conformal_e_values(made.null_candidates, [d.score for d in decided if d.score is not None])
-    assert [d.q for d in decided] == pytest.approx(e_benjamini_hochberg(e).tolist())
-    assert decided[0].survived
-    assert not decided[1].survived
-    assert "whatever the dependence" in describe_mode(settings, made).guarantee
-    with pytest.raises(InputError, match="paper mode has none"):
-        RejectSettings(mode="paper", correction="ebh")
-
-
-def test_the_reference_without_candidates_leaves_them_out() -> None:
-    """With M* the lesion itself, only this setting leaves the reference empty of lesion voxels."""
+def test_a_candidate_that_is_all_of_the_reference_does_not_differ_from_it() -> None:
     scan, mask, regions = scene()
     only = np.zeros_like(mask)
     only[regions[0].box.within(ROI).slices] = True
     features = [describe(scan, regions[0])]
-    minus = PAPER.model_copy(update={"reference": "anchor_minus_candidates"})
-    (whole,) = decide(scan, ROI, only, regions[:1], features, plan=PLAN, settings=PAPER, seed=0)
-    (left,) = decide(scan, ROI, only, regions[:1], features, plan=PLAN, settings=minus, seed=0)
-    assert whole.p == 1.0
-    assert left.reason == "too few voxels to test: 144 in the candidate, 0 in the reference"
+    (verdict,) = judge(gather_evidence(scan, ROI, only, regions[:1], features, settings=PAPER, seed=0))
+    assert verdict.p == 1.0
     assert only.sum() == 144  # the caller's mask is untouched
 
 
 def test_no_candidates() -> None:
     scan, mask, _ = scene()
-    assert decide(scan, ROI, mask, [], [], plan=PLAN, settings=PAPER, seed=0) == ()
+    assert judge(gather_evidence(scan, ROI, mask, [], [], settings=PAPER, seed=0)) == ()
 
 
 def test_conformal_mode_without_a_calibration_says_how_to_get_one() -> None:
@@ -260,9 +237,6 @@ def test_modes_say_what_they_guarantee() -> None:
     assert conformal.valid
     assert "any false finding is at most 0.05 per target, over up to 3 search rounds" in conformal.guarantee
     assert "39 lesion-free" in conformal.guarantee
-    by_candidate = CONFORMAL.model_copy(update={"reading": "candidate"})
-    assert "Benjamini-Hochberg" in describe_mode(by_candidate, calibration()).guarantee
-    assert not describe_mode(by_candidate.model_copy(update={"correction": "none"}), calibration()).valid
     with pytest.raises(InputError, match="needs a calibration"):
         describe_mode(CONFORMAL)
 
@@ -275,7 +249,7 @@ def test_wrong_device_is_an_input_error() -> None:
 def test_lists_that_do_not_go_together_are_refused() -> None:
     scan, mask, regions = scene()
     with pytest.raises(ValueError, match="3 regions, 0 features"):
-        decide(scan, ROI, mask, regions, [], plan=PLAN, settings=PAPER, seed=0)
+        gather_evidence(scan, ROI, mask, regions, [], settings=PAPER, seed=0)
 
 
 def test_importing_the_decisions_does_not_load_torch() -> None:

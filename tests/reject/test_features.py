@@ -246,7 +246,6 @@ def test_on_exchangeable_voxels_every_feature_keeps_the_level(name: str) -> None
             np.ones(box.shape, bool),
             [Region(box, mask, mask.astype(np.float32), 1.0)],
             [CandidateFeatures.model_construct()],
-            site="liver",
             settings=RejectSettings(feature=name, permutations=99, sample_size=50),
             seed=seed,
             segmenter=Maps(),
@@ -280,7 +279,6 @@ def test_texture_alone_is_seen_by_multiscale_and_not_by_grey_values() -> None:
             np.ones(scan.geometry.shape, bool),
             [region],
             [CandidateFeatures.model_construct()],
-            site="liver",
             settings=RejectSettings(feature=name, permutations=199),
             seed=0,
         )

@@ -113,9 +113,12 @@ def build_report(
             score=12.34 / number,
             p=0.0004 if found else 0.3,
             q=0.0321 if found else 0.4,
-            gates=(GateResult(name="ours.flatness", passed=found, value=0.7, threshold=0.5, note="too flat"),),
+            gates=(
+                GateResult(name="ours.flatness", passed=found, value=0.7, threshold=0.5, note="too flat | <b>rim</b>"),
+            ),
             decision="survived" if found else "rejected",
-            reason="q = 0.0321 ≤ alpha 0.05" if found else "too flat | <b>rim</b> (gate ours.flatness)",
+            cause="test" if found else "gate",
+            failed_gate=None if found else "ours.flatness",
         )
         candidates.append(candidate)
         if found:

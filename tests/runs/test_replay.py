@@ -37,7 +37,7 @@ def test_a_search_is_replayed_byte_for_byte(found: TracedRun) -> None:
     replayed = replay_run(found)
     assert replayed.same, replayed.differences
     assert replayed.events == len(found.events)
-    assert replayed.files == 5
+    assert replayed.files == 6
 
 
 def test_a_models_run_is_replayed_without_asking_it(modelled: TracedRun, monkeypatch: pytest.MonkeyPatch) -> None:

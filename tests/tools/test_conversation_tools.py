@@ -149,7 +149,7 @@ def test_all_rejected_ones_are_explained_by_their_reasons(rejected: Session) -> 
 def test_p_is_called_p_only_where_the_mode_is_valid(rejected: Session) -> None:
     one = rounds_in(rejected.context.store, rejected.search.targets[0])[-1]
     candidate = one.candidates[0].model_copy(
-        update={"gates": (), "reason": "q = 0.2 > alpha 0.05", "p": 0.1, "q": 0.2, "decision": "rejected"}
+        update={"gates": (), "cause": "test", "failed_gate": None, "p": 0.1, "q": 0.2, "decision": "rejected"}
     )
     valid = ModeGuarantee(mode="conformal", guarantee="The chance of any false finding is at most 0.05.", valid=True)
     unsure = ModeGuarantee(mode="paper", guarantee="", valid=False)

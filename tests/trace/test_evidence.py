@@ -59,7 +59,6 @@ def evidence(settings: RejectSettings, sizes: tuple[int, ...] = (50, 37, 1, 50))
         case_gates=(passed,),
         settings=settings,
         seed=5,
-        site="liver",
         calibration=calibration() if settings.mode == "conformal" else None,
     )
 

@@ -75,9 +75,9 @@ def test_a_trace_of_version_1_can_be_read_and_of_an_unknown_one_not(tmp_path: Pa
     path = tmp_path / "trace.jsonl"
     _record(path, 1)
     text = path.read_text()
-    path.write_text(text.replace('"schema_version":"2"', '"schema_version":"1"'))
+    path.write_text(text.replace('"schema_version":"3"', '"schema_version":"1"'))
     assert read_trace(path)[0].schema_version == "1"
-    path.write_text(text.replace('"schema_version":"2"', '"schema_version":"9"'))
+    path.write_text(text.replace('"schema_version":"3"', '"schema_version":"9"'))
     with pytest.raises(RunFailedError, match="schema version '9'"):
         read_trace(path)
 

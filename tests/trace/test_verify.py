@@ -63,8 +63,10 @@ def test_a_tampered_p_is_found_even_when_its_artifact_is_forged_with_its_hash(
     assert "p is 0.0007, the evidence gives 0.001" in wrong["p and q from evidence"][0]
 
 
-def test_a_tampered_q_in_the_words_of_the_trace_is_found(nothing: TracedRun, tmp_path: Path, rewrite: Rewrite) -> None:
-    run = rewrite(copied(nothing, tmp_path / "copy"), "at least 1000 needed", "at least 1 needed")
+def test_a_tampered_cause_in_the_trace_is_found(nothing: TracedRun, tmp_path: Path, rewrite: Rewrite) -> None:
+    run = rewrite(
+        copied(nothing, tmp_path / "copy"), '"failed_gate":"ours.contrast"', '"failed_gate":"L2.anchor_overlap"'
+    )
     assert "other reasons" in problems(run)["p and q from evidence"][0]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from r2seg_agent.cli._text import printable
 from r2seg_agent.cli.conversation.commands import COMMANDS
+from r2seg_agent.report.decisions import reason
 from r2seg_agent.report.format import format_ml, format_p, format_score, format_window, plural
 from r2seg_agent.report.place import organ_name
 
@@ -72,7 +73,7 @@ def rejected_rows(candidates: Sequence[Candidate]) -> Table:
                 format_score(candidate.score),
                 format_p(candidate.p),
                 format_p(candidate.q),
-                candidate.reason,
+                reason(candidate),
             )
         )
     if len(candidates) > MAX_ROWS:

@@ -17,7 +17,6 @@ from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
 from r2seg_agent.graphs.planners.retry import Retrier, scrub
 from r2seg_agent.graphs.planners.settings import SERVER, PlannerSettings, key_variable, load_settings, settings_file
-from r2seg_agent.graphs.planners.telemetry import telemetry_off
 
 OFFLINE = "offline"
 
@@ -40,6 +39,38 @@ PROVIDERS: dict[str, Provider] = {
     ),
     "ollama": Provider("langchain_ollama", "http://127.0.0.1:11434", False, ()),
 }
+
+
+PlannerChoice = str | BaseChatModel | Planner
+"""A name as on the command line, a LangChain chat model, or a planner (`graphs/planner.py`)."""
+
+
+def planner_from(choice: PlannerChoice, *, base_url: str | None = None) -> Planner:
+    """The planner that `choice` names or is.
+
+    A chat model goes through the same protocol as a named one: calls checked against the legal steps, retries on top of
+    its own, no tracing. Its server and key are the caller's matter. Raises `InputError` for anything else, and for
+    `base_url` with an object, which states its own server; also as `choose_planner`.
+    """
+    if isinstance(choice, str):
+        return choose_planner(choice, base_url=base_url)
+    if base_url is not None:
+        raise InputError("base_url goes with a planner's name; an object states its own server", "Leave it out.")
+    if isinstance(choice, BaseChatModel):
+        name = chat_model_name(choice)
+        return ChatModelPlanner(model=choice, name=name, retrier=Retrier(name=name))
+    if all(hasattr(choice, part) for part in ("name", "kind", "ask")):
+        return choice
+    raise InputError(
+        f"`planner` cannot be a {type(choice).__name__}",
+        'Give a name ("offline", "openai:MODEL"), a LangChain chat model, or an object with name, kind and ask.',
+    )
+
+
+def chat_model_name(model: BaseChatModel) -> str:
+    """What reports call a chat model that was given as an object: its class, and its model's name where it has one."""
+    stated = getattr(model, "model_name", None) or getattr(model, "model", None)
+    return f"{type(model).__name__}:{stated}" if isinstance(stated, str) else type(model).__name__
 
 
 def choose_planner(spec: str, *, base_url: str | None = None, settings: PlannerSettings | None = None) -> Planner:
@@ -77,7 +108,6 @@ def choose_planner(spec: str, *, base_url: str | None = None, settings: PlannerS
         _check_address(address)
     own = address is None or address.rstrip("/") == provider.home.rstrip("/")
     key = _key(name, provider, settings, own=own)
-    telemetry_off()
     secrets = (key.get_secret_value(),) if key else ()
     shown = spec if own else f"{spec} ({'local' if _is_loopback(urlsplit(address or '')) else 'other'} server)"
     return ChatModelPlanner(

@@ -56,7 +56,7 @@ class FocalModulation(nn.Module):
         No context needs another channel's: on CPU they are made for as many channels at once as stay in the cache.
         """
         if x.device.type == "cpu" and len(x) > 1:
-            return torch.cat([self.context(one) for one in torch.split(x, 1)])
+            return torch.cat([self.context(item) for item in torch.split(x, 1)])
         gates = self._part(x, slice(2 * self.dim, None)).permute(0, 3, 1, 2) / (self.levels + 1)
         width = self.dim
         while x.device.type == "cpu" and width % 32 == 0 and 4 * width * x.shape[1] * x.shape[2] > MAP_BYTES:

@@ -38,8 +38,8 @@ def at_pixels(maps: tuple[Tensor, ...], frame: Frame, pixels: NDArray[np.int64])
     centres = (pixels + np.asarray(frame.top_left) + 0.5) / frame.side
     places = torch.from_numpy((2.0 * centres - 1.0).astype(np.float32)).flip(1)[None, :, None]  # x before y
     found = [
-        functional.grid_sample(one, places.to(one.device), align_corners=False, padding_mode="border")[0, :, :, 0]
-        for one in maps
+        functional.grid_sample(map_, places.to(map_.device), align_corners=False, padding_mode="border")[0, :, :, 0]
+        for map_ in maps
     ]
     out: FloatArray = torch.cat(found).mT.contiguous().cpu().numpy()
     return out

@@ -58,7 +58,7 @@ class Runner:
             grey = torch.from_numpy(np.stack(greys[start:stop])).to(self.device, torch.float32)
             with products_in(self.device, self.precision):
                 features = self.model.encode(grey[:, None].expand(-1, 3, -1, -1))
-            return [one.float32() for one in features]
+            return [measured.float32() for measured in features]
 
         found, self.slices_at_once = in_parts(len(greys), self.slices_at_once, batch)
         return found

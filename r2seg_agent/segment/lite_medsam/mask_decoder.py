@@ -30,8 +30,8 @@ class Attention(nn.Module):
         What is the same for the whole batch may come with a batch of 1: it is then projected only once.
         """
         heads = [self._by_head(self.q_proj(q)), self._by_head(self.k_proj(k)), self._by_head(self.v_proj(v))]
-        batch = max(len(one) for one in heads)
-        query, key, value = (one.expand(batch, -1, -1, -1) for one in heads)
+        batch = max(len(head) for head in heads)
+        query, key, value = (head.expand(batch, -1, -1, -1) for head in heads)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out

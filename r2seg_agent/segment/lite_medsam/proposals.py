@@ -39,7 +39,7 @@ def propose(volume: Volume, roi: Box, prompt: Prompt, most: int) -> tuple[Region
         z = roi.start[0]
         plane = Box(start=(z, 0, 0), stop=(z + 1, *volume.geometry.shape[1:]))
         found = propose(volume.crop(plane), roi.within(plane), prompt, most)
-        return tuple(replace(one, box=one.box.shifted(plane.start)) for one in found)
+        return tuple(replace(hit, box=hit.box.shifted(plane.start)) for hit in found)
     contrast = ContrastSegmenter()
     probability = contrast.segment(contrast.encode(volume, roi), [replace(prompt, box=None, points=())])[0]
     parts = [ScaleProbability(roi, 1.0, probability)]
@@ -55,11 +55,13 @@ def propose(volume: Volume, roi: Box, prompt: Prompt, most: int) -> tuple[Region
     assert common is not None  # the organ's box lies in both
     anchor[common.within(around).slices] = mask[common.within(roi).slices]
     statistics = anchor_statistics(near, anchor)
-    described = [(one, describe(replace(one, box=one.box.within(around)), near, anchor, statistics)) for one in bodies]
+    described = [
+        (body, describe(replace(body, box=body.box.within(around)), near, anchor, statistics)) for body in bodies
+    ]
     low, high = prompt.window or (-math.inf, math.inf)
-    seen = [(one, features) for one, features in described if low <= features.mean_intensity <= high]
+    seen = [(item, features) for item, features in described if low <= features.mean_intensity <= high]
     seen.sort(key=lambda pair: (-prominence(pair[1]), pair[0].box.start, pair[0].box.stop))
-    return tuple(one for one, _ in seen[:most])
+    return tuple(item for item, _ in seen[:most])
 
 
 def sections(region: Region) -> Iterator[tuple[int, Section]]:

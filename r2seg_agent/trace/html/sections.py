@@ -6,6 +6,7 @@ import json
 from collections import Counter
 
 from r2seg_agent.method.models import Candidate, SearchRound
+from r2seg_agent.report.decisions import brief_reason, full_reason
 from r2seg_agent.report.format import (
     format_diameters,
     format_intensity,
@@ -20,7 +21,7 @@ from r2seg_agent.report.models import Report
 from r2seg_agent.trace.html.text import esc, pairs, picture, pill, table, words
 from r2seg_agent.trace.html.timeline import timeline
 from r2seg_agent.trace.run import TracedRun
-from r2seg_agent.trace.sentences import points, rejected_reason, sentence, who
+from r2seg_agent.trace.sentences import points, sentence, who
 from r2seg_agent.trace.story import Step, Turn
 from r2seg_agent.trace.tool_sentences import organs
 from r2seg_agent.trace.tree import format_seconds, pictures_of, round_of
@@ -159,7 +160,7 @@ def _points(step: Step) -> str:
 def _round(one: SearchRound) -> str:
     """A round: why things were rejected as bars, then every candidate, survivors first."""
     gone = [c for c in one.candidates if c.decision != "survived"]
-    counted = Counter(rejected_reason(c.reason) for c in gone)
+    counted = Counter(brief_reason(c.cause, c.failed_gate) for c in gone)
     most = max(counted.values(), default=1)
     bars = "".join(
         f'<div><b>{n}</b><span><i style="width:{100 * n / most:.0f}%"></i><em>{esc(why)}</em></span></div>'
@@ -173,14 +174,14 @@ def _round(one: SearchRound) -> str:
     gates = f"<h3>Gates on the whole case</h3><ul class='points'>{closed}</ul>" if closed else ""
     candidates = (
         f"<details><summary>All {plural(len(one.candidates), 'candidate')} with their numbers</summary>"
-        f"{_candidates([*kept, *gone])}{gates}</details>"
+        f"{_candidates([*kept, *gone], one)}{gates}</details>"
         if one.candidates
         else ""
     )
     return f'<span class="why">{esc(about)}</span><div class="bars">{bars}</div>{candidates}'
 
 
-def _candidates(candidates: list[Candidate]) -> str:
+def _candidates(candidates: list[Candidate], round_: SearchRound) -> str:
     rows = [
         (
             "kept" if c.decision == "survived" else "gone",
@@ -193,7 +194,7 @@ def _candidates(candidates: list[Candidate]) -> str:
                 esc(format_p(c.p)),
                 esc(format_p(c.q)),
                 pill(c.decision, "good" if c.decision == "survived" else ""),
-                esc(c.reason),
+                esc(full_reason(c, round_)),
             ],
         )
         for c in candidates

@@ -6,6 +6,7 @@ import logging
 import os
 import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from r2seg_agent.errors import InputError, MissingDependencyError, PlannerRefuse
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.planners import choose
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
-from r2seg_agent.graphs.planners.choose import choose_planner
+from r2seg_agent.graphs.planners.choose import PROVIDERS, choose_planner
 from r2seg_agent.graphs.planners.settings import PlannerSettings, load_settings
-from r2seg_agent.graphs.planners.telemetry import TRACING_VARIABLES, telemetry_off, untraced
+from r2seg_agent.graphs.planners.telemetry import TRACING_VARIABLES, telemetry_off, untraced, untraced_steps
 from r2seg_agent.tools.plan_search import plan_search
 
 KEY = "sk-secret-0123456789abcdefghij"
@@ -236,6 +237,52 @@ def test_tracing_by_langsmith_is_off_whatever_the_environment_says(monkeypatch: 
     telemetry_off()
     assert not tracing_is_enabled()
     assert "LANGSMITH_GATEWAY" not in os.environ
+
+
+def test_tracing_is_off_in_a_host_whose_environment_asks_for_it_and_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from langsmith import utils
+
+    for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"):
+        monkeypatch.setenv(name, "true")
+    utils.get_env_var.cache_clear()
+    assert utils.tracing_is_enabled()
+    assert untraced(utils.tracing_is_enabled) is False
+    assert os.environ["LANGSMITH_TRACING"] == os.environ["LANGCHAIN_TRACING_V2"] == "true"
+    monkeypatch.undo()
+    utils.get_env_var.cache_clear()
+
+
+def test_a_named_planner_goes_to_the_providers_own_server_whatever_the_gateway_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LANGSMITH_GATEWAY", "true")
+    monkeypatch.setenv("LANGSMITH_GATEWAY_API_KEY", "lsv2_somebody")
+    for name, field in (("openai", "openai_api_base"), ("anthropic", "anthropic_api_url")):
+        pytest.importorskip(f"langchain_{name}")
+        planner = _model(choose_planner(f"{name}:some-model", settings=PlannerSettings(keys={name: KEY})))
+        assert str(getattr(planner.model, field)).rstrip("/") == PROVIDERS[name].home.rstrip("/")
+
+
+def test_the_first_tracer_of_langchain_is_an_error_that_says_what_to_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGCHAIN_HANDLER", "langchain")
+    with pytest.raises(InputError, match="LANGCHAIN_HANDLER") as caught:
+        untraced(lambda: None)
+    assert "Unset it" in caught.value.hint
+
+
+def test_steps_are_untraced_and_their_user_is_not() -> None:
+    from langsmith import tracing_context
+    from langsmith.utils import tracing_is_enabled
+
+    def steps() -> Iterator[object]:
+        yield tracing_is_enabled()
+        yield tracing_is_enabled()
+
+    with tracing_context(enabled=True):
+        seen = [(step, tracing_is_enabled()) for step in untraced_steps(steps)]
+    assert seen == [(False, True), (False, True)]
 
 
 def test_a_request_is_not_traced_even_inside_a_traced_block() -> None:

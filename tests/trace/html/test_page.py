@@ -10,6 +10,7 @@ import pytest
 from helpers.traced_runs import Case
 
 from r2seg_agent.errors import InputError
+from r2seg_agent.report.decisions import full_reason
 from r2seg_agent.trace.html.page import page, write_page
 from r2seg_agent.trace.html.text import esc
 from r2seg_agent.trace.html.timeline import ticks, timeline
@@ -92,9 +93,10 @@ def test_it_shows_plan_rounds_reasons_findings_pictures_and_times(found: TracedR
         assert needed in words, needed
     for finding in report.findings:
         assert finding.measurements.place in words
-    for candidate in report.targets[0].rounds[0].candidates:
+    first = report.targets[0].rounds[0]
+    for candidate in first.candidates:
         assert candidate.id in words
-        assert candidate.reason in words
+        assert full_reason(candidate, first) in words
     assert found.finished is not None
     for sha256 in found.finished.files.values():
         assert sha256 in words

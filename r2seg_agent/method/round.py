@@ -1,0 +1,212 @@
+"""One round of Reason-Segment-Reject as plain functions on frozen values: the method itself.
+
+    area = search_area(volume, anchors, plan)      where to look: ROIs around the anchors
+    proposals = propose(area, segmenter)           what the frozen model marks there, as candidates with features
+    judged = judge_round(area, proposals, ...)     which of them differ from normal tissue
+
+The tools of a run, the calibration, the ablation and the validity study all call these functions; only what they keep
+of the results differs. Nothing here knows LangChain, a store or a trace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from r2seg_agent.imaging.geometry import Box
+from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.method.presets import WHOLE_METHOD, Parts
+from r2seg_agent.progress import Progress, silent
+from r2seg_agent.reason.anchors.protocol import AnchorSet
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.roi import ROI, build_rois, whole_image
+from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
+from r2seg_agent.reject.decide import Decided, judge
+from r2seg_agent.reject.evidence import Evidence, gather_evidence
+from r2seg_agent.reject.gates import (
+    GateResult,
+    GateSettings,
+    candidate_gates,
+    case_gates,
+    gates_of_mode,
+    presence_gates,
+)
+from r2seg_agent.reject.profile import ScanProfile, measure_profile
+from r2seg_agent.reject.settings import RejectSettings
+from r2seg_agent.segment.candidates import MAX_CANDIDATES, CandidateFeatures, Region, find_candidates
+from r2seg_agent.segment.features import anchor_statistics, describe
+from r2seg_agent.segment.protocol import Segmenter
+from r2seg_agent.segment.rois import search_mask, search_mask_on_grid, segment_rois, union_box
+
+MAX_PIECES = 5_000
+"""Most pieces of a mask of the whole image that are told apart; those with the smallest score are dropped, counted."""
+
+
+@dataclass(frozen=True)
+class SearchArea:
+    """Where one round looks.
+
+    `plan` is the plan as it stands in this round (widening changes its padding and anchors), `own` are the organs of
+    the plan of the first round. `anchors` is None where no organ was located: then the whole image is searched.
+    """
+
+    volume: Volume
+    anchors: AnchorSet | None
+    plan: AnatomyPlan
+    own: tuple[str, ...]
+    rois: tuple[ROI, ...]
+
+    @property
+    def box(self) -> Box:
+        """The smallest box around all ROIs."""
+        return union_box(self.rois)
+
+    @property
+    def mask(self) -> Mask:
+        """M* inside `box` (z, y, x): where the lesion can lie and what counts as its normal tissue."""
+        return search_mask(self.anchors, self.plan, self.own, self.box)
+
+    @property
+    def mask_on_grid(self) -> Mask:
+        """M* on the whole grid of the volume (z, y, x)."""
+        if self.anchors is None:
+            return np.ones(self.volume.geometry.shape, bool)
+        return search_mask_on_grid(self.anchors, self.plan, self.own, self.box)
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The candidates of one round in the order in which they are numbered, one entry each in `regions` and `features`.
+
+    `box` is the area's. `presence` are the gates (L1) on the whole case. `n_small`, `n_thin`, `n_over_limit` count what
+    was too small, too thin, or beyond the largest number of candidates.
+    """
+
+    box: Box
+    regions: tuple[Region, ...]
+    features: tuple[CandidateFeatures, ...]
+    presence: tuple[GateResult, ...]
+    n_small: int = 0
+    n_thin: int = 0
+    n_over_limit: int = 0
+
+
+@dataclass(frozen=True)
+class JudgedRound:
+    """The verdict on every candidate of a round, in the order of the proposals, with the evidence that it follows from.
+
+    `case_gates` are the gates on the whole case (L1, L3) as far as gates take part. `profile` is what the scan is like
+    inside the plan's own anchors: measured in the first round, where anchors were located.
+    """
+
+    decided: tuple[Decided, ...]
+    evidence: Evidence
+    case_gates: tuple[GateResult, ...]
+    profile: ScanProfile | None
+
+
+def search_rois(volume: Volume, anchors: AnchorSet | None, plan: AnatomyPlan) -> tuple[ROI, ...]:
+    """The ROIs of a round around the plan's anchors; the whole image where none was located."""
+    return whole_image(volume.geometry) if anchors is None else build_rois(anchors, plan)
+
+
+def search_area(
+    volume: Volume, anchors: AnchorSet | None, plan: AnatomyPlan, own: tuple[str, ...] | None = None
+) -> SearchArea:
+    """Where a round by `plan` looks; `own` are the first plan's organs (None: this is the first round)."""
+    rois = search_rois(volume, anchors, plan)
+    return SearchArea(volume=volume, anchors=anchors, plan=plan, own=plan.anchors if own is None else own, rois=rois)
+
+
+def propose(
+    area: SearchArea,
+    segmenter: Segmenter,
+    *,
+    parts: Parts = WHOLE_METHOD,
+    gates: GateSettings | None = None,
+    progress: Progress = silent,
+) -> Proposals:
+    """What the frozen model marks in the ROIs of `area`, as candidates with their features.
+
+    `parts.regions` False keeps connected pieces of the model's mask as they are. Of `gates` the presence thresholds
+    (L1) are read.
+    """
+    regions, volume, box = parts.regions, area.volume, area.box
+    probabilities = segment_rois(segmenter, volume, area.anchors, area.plan, area.own, area.rois, progress)
+    progress("candidates", 0, 2, "components")
+    found = find_candidates(
+        probabilities, volume.geometry, cut=regions, max_candidates=MAX_CANDIDATES if regions else MAX_PIECES
+    )
+    outermost = next((p for p in probabilities if p.box == box), None)
+    presence = presence_gates(volume, probabilities if outermost is None else [outermost], area.mask, box, gates)
+    probabilities.clear()
+    progress("candidates", 1, 2, f"describe {len(found.regions)}")
+    mask = area.mask_on_grid
+    statistics = anchor_statistics(volume, mask)
+    edge_mm = segmenter.info.edge_mm if regions else 0.0
+    features = tuple(describe(region, volume, mask, statistics, edge_mm=edge_mm) for region in found.regions)
+    return Proposals(
+        box=box,
+        regions=tuple(found.regions),
+        features=features,
+        presence=presence,
+        n_small=found.n_small,
+        n_thin=found.n_thin,
+        n_over_limit=found.n_over_limit,
+    )
+
+
+def judge_round(
+    area: SearchArea,
+    proposals: Proposals,
+    *,
+    settings: RejectSettings,
+    seed: int,
+    segmenter: Segmenter,
+    parts: Parts = WHOLE_METHOD,
+    gates: GateSettings | None = None,
+    round_index: int = 1,
+    calibration: Calibration | None = None,
+    identity: CalibrationIdentity | None = None,
+) -> JudgedRound:
+    """Which candidates differ from normal tissue, by the mode of `settings`.
+
+    `gates` apply as far as `parts` lets them take part and the mode reads them (`gates_of_mode`). `round_index` counts
+    from 1. Conformal mode needs `calibration` and the run's `identity`; raises `InputError` where they do not match.
+    """
+    chosen = gates or GateSettings()
+    gated, thresholds = parts.gates != "none", gates_of_mode(settings.mode, chosen)
+    solid = not area.volume.geometry.is_2d
+    features, plan = proposals.features, area.plan
+    whole_case = (*proposals.presence, *case_gates(features, chosen)) if gated else ()
+    evidence = gather_evidence(
+        area.volume,
+        proposals.box,
+        area.mask,
+        proposals.regions,
+        features,
+        settings=settings,
+        seed=seed,
+        gates=[candidate_gates(measured, plan, thresholds, has_volume=solid) for measured in features]
+        if gated
+        else None,
+        case_gates=whole_case,
+        calibration=calibration,
+        round_index=round_index,
+        identity=identity,
+        segmenter=segmenter,
+        window=plan.window,
+    )
+    return JudgedRound(
+        decided=judge(evidence),
+        evidence=evidence,
+        case_gates=whole_case,
+        profile=_profile(area) if round_index == 1 else None,
+    )
+
+
+def _profile(area: SearchArea) -> ScanProfile | None:
+    if area.anchors is None:
+        return None
+    return measure_profile(area.volume.crop(area.box), area.anchors.mask(area.own, area.box))
