@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from r2seg_agent.cautions import Caution
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import Finding, ImageInfo, SearchRound
 from r2seg_agent.method.presets import Preset
 from r2seg_agent.outcomes import DISCLAIMER, OutcomeKind
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
-from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.plan import AnatomyPlan, Choice
 from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.segment.protocol import SegmenterInfo
 
 SCHEMA_VERSION = "2"
+PlannerKind = Literal["offline", "model", "replay"]
+"""`offline`: rules, a stand-in for a language model. `replay`: the record of an earlier run."""
 
 
 class LesionTruth(Frozen):
@@ -85,15 +88,17 @@ class Report(Frozen):
     request: str
     outcome: OutcomeKind
     answer: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     image: ImageInfo | None = None
     planner: str
+    planner_kind: PlannerKind | Literal["plan_file"]
+    """Who planned; `plan_file`: the plans were given."""
     anchor_source: AnchorSourceInfo | None = None
     segmenter: SegmenterInfo | None = None
     reject: RejectInfo | None = None
     targets: tuple[TargetReport, ...] = ()
     question: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
     truth: TruthEvaluation | None = None
     lesions_sha256: str | None = None
     versions: Mapping[str, str] = {}

@@ -14,6 +14,7 @@ from r2seg_agent.errors import BudgetError, InputError, RunFailedError
 from r2seg_agent.files import copy_files
 from r2seg_agent.outcomes import EXIT_STATUS
 from r2seg_agent.progress import Progress, silent
+from r2seg_agent.reason.plan import Choice
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.prepare import prepare
@@ -31,7 +32,7 @@ MAX_QUESTIONS = 5
 
 FindOptions = RunOptions
 
-AskUser = Callable[[str, tuple[str, ...]], str | None]
+AskUser = Callable[[str, tuple[Choice, ...]], str | None]
 """Puts a question with choices to the user; None when they give no answer."""
 
 
@@ -196,21 +197,22 @@ def _finish(
     session: Session, request: str, ask: AskUser | None, opened: Callable[[Session], None] | None
 ) -> FindResult:
     """Drive a single run to its end and write its results."""
-    from r2seg_agent.runs.session_events import Asked
+    from r2seg_agent.runs.session_events import QuestionAsked
 
     if opened is not None:
         opened(session)
     events = session.resume() if session.search.turns else session.say(request)
     questions = 0
     while True:
-        asked = next((event for event in list(events) if isinstance(event, Asked)), None) or session.question
+        asked = next((event for event in list(events) if isinstance(event, QuestionAsked)), None) or session.question
         if asked is None:
             break
         questions += 1
         reply = None if ask is None or questions > MAX_QUESTIONS else ask(asked.question, asked.choices)
         if reply is None:
             raise BudgetError(
-                f"{asked.question} (choices: {', '.join(asked.choices)})", f"Answer with: r2seg resume {session.id}"
+                f"{asked.question} (choices: {', '.join(choice.line for choice in asked.choices)})",
+                f"Answer with: r2seg resume {session.id}",
             )
         events = session.say(reply)
     try:

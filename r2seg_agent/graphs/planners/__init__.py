@@ -1,4 +1,4 @@
-"""Who can sit in the planner's seat: language models by LangChain, and the offline rules.
+"""The planners: language models by LangChain, and the offline rules.
 
 Whoever loads a graph loads this package, and LangSmith's tracing is switched off with it: a graph's state holds a
 patient's findings, whichever planner runs it.
