@@ -28,6 +28,10 @@ class InputError(R2SegError):
     exit_status = 2
 
 
+class EmptyMaskError(InputError):
+    """A mask that holds no voxel; where organs are read, that is an organ which is not in view."""
+
+
 class RunIsOpenError(InputError):
     """Another process works on the same run."""
 

@@ -23,7 +23,7 @@ def print_answer(result: FindResult, *, quiet: bool) -> None:
     console.print(Text(report.answer, style="bold"))
     if report.question is not None:
         for choice in report.choices:
-            console.print(Text(f"  · {choice}"))
+            console.print(Text(f"  · {choice.line}"))
         console.print(Text('Ask again with one of these, e.g. r2seg find "…" --image …', style="dim"))
         return
     if report.findings:
@@ -37,6 +37,6 @@ def print_answer(result: FindResult, *, quiet: bool) -> None:
     if report.reject is not None:
         console.print(Text(f"Reject mode {report.reject.mode}: {report.reject.guarantee}", style="dim"))
     for warning in report.warnings:
-        console.print(Text(f"! {warning}", style="yellow"))
+        console.print(Text(f"! {warning.text}", style="yellow"))
     console.print(Text(f"Files in {result.folder}: {', '.join(result.files)}", style="dim"))
     console.print(Text(DISCLAIMER, style="dim"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from r2seg_agent.reason.language.choices import chosen
+from r2seg_agent.reason.language.choices import chosen, labels
+from r2seg_agent.reason.plan import Choice
 
 
 def can_ask() -> bool:
@@ -12,7 +13,7 @@ def can_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask(question: str, choices: tuple[str, ...]) -> str | None:
+def ask(question: str, choices: tuple[Choice, ...]) -> str | None:
     """Put `question` to the person at the terminal; None when they give no answer (an empty line, Ctrl-D).
 
     Goes to stderr: stdout is for results. A number that is no choice is asked for again.
@@ -23,8 +24,9 @@ def ask(question: str, choices: tuple[str, ...]) -> str | None:
 
     console = Console(stderr=True, highlight=False, markup=False)
     console.print(printable(question), style="bold")
-    for number, choice in enumerate(choices, start=1):
-        console.print(f"  {number}  {printable(choice)}")
+    numbers = labels(choices)
+    for number, offered in zip(numbers, choices, strict=True):
+        console.print(f"  {number}  {printable(offered.text)}")
     hint = "number or words, Enter to leave it: " if choices else "in words, Enter to leave it: "
     while True:
         sys.stderr.write(hint)
@@ -32,8 +34,8 @@ def ask(question: str, choices: tuple[str, ...]) -> str | None:
         line = sys.stdin.readline()
         if not line.strip():
             return None
-        answer = chosen(line, choices)
-        if choices and answer.rstrip(".)").isdecimal():
-            console.print(f"There is no choice {answer}; there are 1 to {len(choices)}.", style="yellow")
+        choice, answer = chosen(line, choices), " ".join(line.split())
+        if choice is None and choices and answer.rstrip(".)").isdecimal():
+            console.print(f"There is no choice {answer}; there are {', '.join(numbers)}.", style="yellow")
             continue
-        return answer
+        return answer if choice is None else choice.line

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from r2seg_agent.progress import Progress
+    from r2seg_agent.reason.plan import Choice
     from r2seg_agent.runs.api import AskUser, FindResult
     from r2seg_agent.runs.session import Session
 
@@ -32,7 +33,7 @@ def run_single(work: Work, *, as_json: bool, quiet: bool) -> None:
         terminal_progress(enabled=not quiet and not as_json) as progress,
     ):
 
-        def ask_between_bars(question: str, choices: tuple[str, ...]) -> str | None:
+        def ask_between_bars(question: str, choices: tuple[Choice, ...]) -> str | None:
             with progress.paused():
                 return ask(question, choices)
 

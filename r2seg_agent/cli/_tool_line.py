@@ -18,7 +18,7 @@ LONGEST = 72
 """Characters of a tool call in its line."""
 MOST_ITEMS = 4
 """Longer lists are left out."""
-_UNTOLD = ("kind",)
+_LEFT_OUT = ("kind",)
 _BARE = ("targets", "organs", "include", "candidate", "plane")
 STDERR = 2
 """The file descriptor."""
@@ -79,8 +79,11 @@ class ToolLine:
             printable(" ".join(part for part in (stage if self._name else "", counts, note) if part)),
         )
 
-    def finish(self, tool: str, error: str) -> None:
-        """The tool is done, or refused its arguments. Its start was not seen where a resumed run begins in it."""
+    def finish(self, tool: str, error: str, line: str = "") -> None:
+        """The tool is done with the result `line`, or refused its arguments (`error`).
+
+        Its start was not seen where a resumed run begins in it.
+        """
         from rich.text import Text
 
         took = f"  {time.monotonic() - self._began:.1f} s" if self._name else ""
@@ -91,7 +94,8 @@ class ToolLine:
         elif error:
             self._console.print(Text(f"  ✗ {name}: refused", style="dim"))  # why: the answer says so
         else:
-            self._console.print(Text(f"  ✓ {name}{took}", style="dim"))
+            done = Text(f"  ✓ {name}{took}{f'  {line}' if line else ''}", style="dim", no_wrap=True)
+            self._console.print(done, overflow="ellipsis")
         self._draw(WAITING, "")
 
     def remark(self, text: str) -> None:
@@ -122,7 +126,7 @@ def describe_call(tool: str, args: Mapping[str, JsonValue]) -> str:
     parts = [tool.replace("_", " ")]
     for name, value in args.items():
         too_long = isinstance(value, list) and not 0 < len(value) <= MOST_ITEMS
-        if name in _UNTOLD or value in (0, None, "") or too_long:
+        if name in _LEFT_OUT or value in (0, None, "") or too_long:
             continue
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         parts.append(shown if name in _BARE else f"{name} {shown}")

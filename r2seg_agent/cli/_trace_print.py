@@ -68,7 +68,7 @@ def print_runs(workspace: Path, *, as_json: bool) -> None:
 def print_run(workspace: Path, name: str, *, step: int | None, as_json: bool) -> None:
     """`show`, of a run or of one of its steps."""
     from r2seg_agent.trace.run import open_run
-    from r2seg_agent.trace.story import step_at, tell
+    from r2seg_agent.trace.story import step_at, turns_of
     from r2seg_agent.trace.tree import pictures_of, run_tree, step_view
 
     run = open_run(workspace, name)
@@ -80,7 +80,7 @@ def print_run(workspace: Path, name: str, *, step: int | None, as_json: bool) ->
         else:
             console.print(run_tree(run))
         return
-    found = step_at(tell(events), step)
+    found = step_at(turns_of(events), step)
     if found is None:
         raise InputError(f"run `{run.id}` has no step {step}", f"Steps are numbered 1 to {len(events)}.")
     if as_json:
@@ -151,11 +151,11 @@ def print_replay(found: Replayed, *, as_json: bool) -> bool:
         _print_json({"same": found.same, **asdict(found)})
         return found.same
     console = _console()
-    for words in found.differences:
-        console.print(Text(f"✗ {printable(words)}", style="red"))
+    for difference in found.differences:
+        console.print(Text(f"✗ {printable(difference)}", style="red"))
     for note in found.notes:
         console.print(Text(f"! {printable(note)}", style="yellow"))
-    if found.differences and found.files and not any("bytes" in words for words in found.differences):
+    if found.differences and found.files and not found.changed_files:
         console.print(Text(f"All {found.files} files are the same byte for byte.", style="dim"))
     if found.same:
         files = f", {found.files} files byte for byte" if found.files else " as far as the run went"

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
@@ -27,20 +27,30 @@ from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolInvocationError
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
+from pydantic import JsonValue
 
+from r2seg_agent.cautions import Caution, CautionKind
 from r2seg_agent.errors import BudgetError
-from r2seg_agent.graphs.ending import close_exhausted, end_turn, tell_targets
+from r2seg_agent.graphs.ending import answer_targets, close_exhausted, end_turn
+from r2seg_agent.graphs.messages import answer_message, call_message, mark_of, problem_messages
 from r2seg_agent.graphs.model_call import model_call_event
 from r2seg_agent.graphs.model_comment import allowed_words
 from r2seg_agent.graphs.planner import Planner, PlannerReply, ReadsState
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
-from r2seg_agent.graphs.prompting import drawn_pictures, load_pictures, planner_messages, with_pictures
+from r2seg_agent.graphs.prompting import (
+    drawn_pictures,
+    load_pictures,
+    planner_messages,
+    planner_prompt,
+    with_pictures,
+)
 from r2seg_agent.graphs.referee import Step, Verdict, verdict
-from r2seg_agent.prompts import prompt_file
+from r2seg_agent.reason.language.choices import chosen
 from r2seg_agent.tools import ALL_TOOLS
 from r2seg_agent.tools._runtime import ToolUseError
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import GraphState, SearchState, dump_search, load_search
+from r2seg_agent.trace.payloads import Question, TakenBy
 from r2seg_agent.trace.redact import redact
 
 SearchGraph = CompiledStateGraph[GraphState, Context, GraphState, GraphState]
@@ -61,7 +71,7 @@ def build_search_graph(
     checkpointer: BaseCheckpointSaver[str] | None = None,
     tools: Sequence[BaseTool] = ALL_TOOLS,
 ) -> SearchGraph:
-    """Compile the search graph with `planner` in the planner's seat."""
+    """Compile the search graph with `planner`."""
     by_name = {tool.name: tool for tool in tools}
     graph: StateGraph[GraphState, Context, GraphState, GraphState] = StateGraph(GraphState, context_schema=Context)
     graph.add_node("referee", _referee_node(planner, by_name), destinations=("planner", "tools", "ask", END))
@@ -80,19 +90,19 @@ def _refusal(error: Exception) -> str:
     raise error
 
 
-def _referee_node(in_seat: Planner, tools: Mapping[str, BaseTool]) -> _Node:
+def _referee_node(given: Planner, tools: Mapping[str, BaseTool]) -> _Node:
     def referee(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
         """Count, close what is finished, then send the run on: to the planner, a tool, the user, or the end."""
         context = runtime.context
         if context.stop.is_set():
             # Nothing was done in this step yet: a resumed run comes here again.
             raise BudgetError("stopped by you after the step that was under way")
-        search = tell_targets(close_exhausted(_count_error(state, context), context))
-        planner = _seat(search, in_seat)
+        search = answer_targets(close_exhausted(_count_error(state, context), context))
+        planner = _planner_of(search, given)
         ruling = _verdict(search, planner, context)
         record = context.recorder.record
         if search.question is not None and context.interactive:
-            record("question", "plan_search", {"question": search.question, "choices": list(search.choices)})
+            record("question", "plan_search", _question(search))
             return _go("ask", search, context)
         if ruling.outcome is not None:
             return _go(END, end_turn(search, ruling, context), context)
@@ -100,7 +110,9 @@ def _referee_node(in_seat: Planner, tools: Mapping[str, BaseTool]) -> _Node:
             return _take(ruling.steps[0].tool, ruling.steps[0].args, ruling.steps[0].why, "referee", search, context)
         spent = _spent(search, context)
         if spent:
-            search = _note(search, f"budget of {spent} used up: the referee goes on without the model")
+            search = _warn(
+                search, context, "budget", f"budget of {spent} used up: the referee goes on without the model"
+            )
             record("budget", spent, {"used": getattr(search, spent), "limit": getattr(context.budget, spent)})
         if planner.kind != "offline" and (spent or search.invalid_calls >= INVALID_CALLS_BEFORE_REFEREE):
             return _take_instead(state, search, ruling, spent, tools, context)
@@ -110,13 +122,13 @@ def _referee_node(in_seat: Planner, tools: Mapping[str, BaseTool]) -> _Node:
     return referee
 
 
-def _planner_node(in_seat: Planner, tools: Mapping[str, BaseTool]) -> _Node:
-    prompt = prompt_file("planner")
+def _planner_node(given: Planner, tools: Mapping[str, BaseTool]) -> _Node:
+    prompt = planner_prompt()
 
     def ask(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
         context = runtime.context
         search = load_search(state)
-        planner = _seat(search, in_seat)
+        planner = _planner_of(search, given)
         ruling = _verdict(search, planner, context)
         offered = [tools[step.tool] for step in ruling.steps]
         messages = planner_messages(search, state["messages"], offered, prompt, context.store)
@@ -144,11 +156,7 @@ def _planner_node(in_seat: Planner, tools: Mapping[str, BaseTool]) -> _Node:
         if ruling.optional or planner.kind == "offline":
             return _go("referee", _last_words(search, planner, reply, state), context)
         search = search.model_copy(update={"invalid_calls": search.invalid_calls + 1})
-        said: list[AnyMessage] = [
-            AIMessage(content=reply.text, id=f"words-{context.recorder.count}"),
-            HumanMessage(content=reply.problem, name="referee", id=f"problem-{context.recorder.count}"),
-        ]
-        return _go("referee", search, context, said)
+        return _go("referee", search, context, problem_messages(reply.text, reply.problem, context.recorder.count))
 
     return ask
 
@@ -156,16 +164,23 @@ def _planner_node(in_seat: Planner, tools: Mapping[str, BaseTool]) -> _Node:
 def _ask(state: GraphState, runtime: Runtime[Context]) -> Command[str]:
     """Put the open question to the user. `interrupt` starts this node again, so nothing stands before it."""
     search = load_search(state)
-    reply = str(interrupt({"question": search.question, "choices": list(search.choices)}))
+    reply = str(interrupt(_question(search)))
     context = runtime.context
-    context.recorder.record("user_answer", "user", {"text": reply})
-    search = search.answered(reply)
-    message = HumanMessage(reply, id=f"answer-{context.recorder.count}")
-    return _go("referee", search, context, [message])
+    choice = chosen(reply, search.choices)
+    dumped = None if choice is None else choice.model_dump()
+    context.recorder.record("user_answer", "user", {"text": reply, "choice": dumped})
+    message = answer_message(reply, choice, context.recorder.count)
+    return _go("referee", search.answered(reply), context, [message])
 
 
-def _seat(search: SearchState, planner: Planner) -> Planner:
-    """Who reads the open turn: a command's words are the rules' own, so no model is asked what they mean."""
+def _question(search: SearchState) -> dict[str, JsonValue]:
+    """The open question, for the trace and for whoever puts it to the user."""
+    assert search.question is not None
+    return Question(question=search.question, choices=search.choices).model_dump(mode="json")
+
+
+def _planner_of(search: SearchState, planner: Planner) -> Planner:
+    """The planner of the open turn: a command's words are the rules' own, so no model is asked what they mean."""
     return OfflinePlanner() if search.turns and search.turns[-1].by_rules and planner.kind == "model" else planner
 
 
@@ -196,7 +211,7 @@ def _take(
     tool: str,
     args: Mapping[str, object],
     why: str,
-    taken_by: str,
+    taken_by: TakenBy,
     search: SearchState,
     context: Context,
     reply: PlannerReply | None = None,
@@ -212,12 +227,9 @@ def _take(
     )
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in args.items()}
     context.recorder.record("tool_call", tool, {"tool": tool, "args": plain, "taken_by": taken_by, "why": why})
-    identity = f"{'referee' if by_referee else 'planner'}-{search.tool_calls}"
-    call = ToolCall(name=tool, args=plain, id=identity)
     text = "" if reply is None else reply.text
     # One step at a time: tools read and write the same search state.
-    message = AIMessage(content=text, name="referee" if by_referee else None, id=identity, tool_calls=[call])
-    return _go("tools", search, context, [message])
+    return _go("tools", search, context, [call_message(tool, plain, taken_by, search.tool_calls, text)])
 
 
 def _take_instead(
@@ -231,7 +243,8 @@ def _take_instead(
     """The step that the offline rules take where the model cannot: only one legal step, or the rules' own choice."""
     reason = f"the budget of {spent} is used up" if spent else "the planner made no valid call"
     if not spent:
-        search = _note(search, "the planner made no valid call twice in a row: the referee took the step")
+        text = "the planner made no valid call twice in a row: the referee took the step"
+        search = _warn(search, context, "no_valid_call", text)
     if search.current is not None and len(ruling.steps) == 1:
         only = ruling.steps[0]
         return _take(only.tool, only.args, f"{reason}; {only.why}", "referee", search, context)
@@ -241,7 +254,7 @@ def _take_instead(
         OfflinePlanner()
         .reading(search, context.store, history)
         .ask(
-            planner_messages(search, history, offered, prompt_file("planner"), context.store),
+            planner_messages(search, history, offered, planner_prompt(), context.store),
             offered,
             optional=ruling.optional,
         )
@@ -249,8 +262,8 @@ def _take_instead(
     if reply.call is not None:
         why = f"{reason}, so the offline rules chose this step"
         return _take(reply.call["name"], reply.call["args"], why, "offline fallback", search, context)
-    if not search.said and reply.text:
-        search = search.model_copy(update={"said": (reply.text,)})
+    if not search.answer_sentences and reply.text:
+        search = search.model_copy(update={"answer_sentences": (reply.text,)})
     return _go(
         END, end_turn(search, Verdict(why=f"{reason}, and the offline rules see nothing to do"), context), context
     )
@@ -261,24 +274,31 @@ def _without_refused(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
     refused = {
         message.tool_call_id
         for message in messages
-        if isinstance(message, ToolMessage)
-        and message.status == "error"
-        and message.name == "plan_search"
-        and message.tool_call_id.startswith("planner-")
+        if isinstance(message, ToolMessage) and message.status == "error" and message.name == "plan_search"
     }
-    return [
-        message
+    calls = {
+        str(call["id"])
         for message in messages
-        if message.id not in refused and not (isinstance(message, ToolMessage) and message.tool_call_id in refused)
-    ]
+        if isinstance(message, AIMessage) and (mark := mark_of(message)) is not None and mark.taken_by == "planner"
+        for call in message.tool_calls
+    }
+    return [message for message in messages if not (_call_ids(message) & refused & calls)]
+
+
+def _call_ids(message: AnyMessage) -> set[str]:
+    """The ids of the calls that a message makes, or of the call that it answers."""
+    if isinstance(message, ToolMessage):
+        return {message.tool_call_id}
+    return {str(call["id"]) for call in message.tool_calls} if isinstance(message, AIMessage) else set()
 
 
 def _last_words(search: SearchState, planner: Planner, reply: PlannerReply, state: GraphState) -> SearchState:
     """No call: the turn is over. The rules' own sentences are an answer; a model's words are only a comment."""
     if planner.kind == "offline":
-        said = (*search.said, reply.text) if reply.text else search.said
-        return search.model_copy(update={"said": said, "turn_open": False})
-    return search.model_copy(update={"words": allowed_words(reply.text, search, state["messages"]), "turn_open": False})
+        sentences = (*search.answer_sentences, reply.text) if reply.text else search.answer_sentences
+        return search.model_copy(update={"answer_sentences": sentences, "turn_open": False})
+    comment = allowed_words(reply.text, search, state["messages"])
+    return search.model_copy(update={"comment": comment, "turn_open": False})
 
 
 def _spent(search: SearchState, context: Context) -> str:
@@ -287,8 +307,12 @@ def _spent(search: SearchState, context: Context) -> str:
     return "tokens" if search.tokens >= context.budget.tokens else ""
 
 
-def _note(search: SearchState, text: str) -> SearchState:
-    return search if text in search.notes else search.model_copy(update={"notes": (*search.notes, text)})
+def _warn(search: SearchState, context: Context, kind: CautionKind, text: str) -> SearchState:
+    caution = Caution(kind=kind, text=text)
+    if caution in search.notes:
+        return search
+    context.recorder.record("warning", "referee", caution.model_dump())
+    return search.with_caution(caution)
 
 
 def _count_error(state: GraphState, context: Context) -> SearchState:

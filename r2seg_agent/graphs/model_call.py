@@ -31,7 +31,7 @@ def model_call_event(
         call = {"tool": reply.call["name"], "args": reply.call["args"]}
     return {
         "planner": planner.name,
-        "road": reply.road,
+        "call_format": reply.call_format,
         "prompt": prompt.name,
         "prompt_sha256": prompt.sha256,
         "messages_sha256": hashlib.sha256(canonical_json([[m.type, str(m.content)] for m in messages])).hexdigest(),

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AnyMessage, ToolMessage
 
+from r2seg_agent.graphs.messages import kind_of
 from r2seg_agent.tools.state import SearchState
 from r2seg_agent.trace.redact import redact
 
@@ -41,7 +42,7 @@ def allowed_words(text: str, search: SearchState, messages: Sequence[AnyMessage]
     words = " ".join(redact(text).split())
     if not words or len(words) > MAX_WORDS or not any(target.findings is not None for target in search.targets):
         return ""
-    given = " ".join((*search.said, search.message, *_tool_texts(messages)))
+    given = " ".join((*search.answer_sentences, search.message, *_tool_texts(messages)))
     if _MORE.search(words) or any(claim.lower() not in given.lower() for claim in _CLAIM.findall(words)):
         return ""
     known = _numbers(given)
@@ -52,7 +53,7 @@ def _tool_texts(messages: Sequence[AnyMessage]) -> list[str]:
     """What the tools of this turn returned: everything after the user's last message."""
     texts: list[str] = []
     for message in reversed(messages):
-        if isinstance(message, HumanMessage) and message.name is None:
+        if kind_of(message) in ("request", "answer"):
             break
         if isinstance(message, ToolMessage) and message.status != "error":
             texts.append(str(message.content))

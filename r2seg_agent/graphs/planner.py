@@ -1,24 +1,23 @@
-"""`Planner`: who sits in the planner's seat, seen from the graph. One question, at most one call as the answer."""
+"""`Planner`: who chooses the next tool, seen from the graph. One question, at most one call as the answer."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from langchain_core.messages import AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
+
+from r2seg_agent.report.models import PlannerKind
+from r2seg_agent.trace.payloads import CallFormat
 
 if TYPE_CHECKING:
     from r2seg_agent.store.artifacts import ArtifactStore
     from r2seg_agent.tools.state import SearchState
 
-Road = Literal["rules", "native", "json_schema", "json_text", "none"]
-"""How a call came: by rules (offline), as a native tool call, as JSON-schema structured output, as JSON written in the
-text; `none` when there was no call."""
-
-PlannerKind = Literal["offline", "model", "replay"]
+__all__ = ["CallFormat", "Planner", "PlannerKind", "PlannerReply", "ReadsState", "Waits"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class PlannerReply:
     call: ToolCall | None
     text: str = ""
     problem: str = ""
-    road: Road = "none"
+    call_format: CallFormat = "none"
     tokens_in: int = 0
     tokens_out: int = 0
     cost_usd: float | None = None

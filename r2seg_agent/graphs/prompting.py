@@ -1,4 +1,4 @@
-"""What a planner is told: its rules, the earlier turns, the state of the search in numbers and names, the user's words.
+"""What a planner is sent: its rules, the earlier turns, the state of the search in numbers and names, the user's words.
 
 Everything that can leave the machine on its way to a language model is put together here and listed field by field in
 docs/guide/privacy.md. Nothing here holds voxels, paths, file names or header texts; the user's words come redacted.
@@ -7,6 +7,7 @@ docs/guide/privacy.md. Nothing here holds voxels, paths, file names or header te
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -18,21 +19,23 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 from langchain_core.tools import BaseTool
 from pydantic import JsonValue
 
+from r2seg_agent.graphs.messages import kind_of, mark_of
 from r2seg_agent.graphs.state_summary import OTHER_ORGAN, foreign_names, state_summary
-from r2seg_agent.prompts import PromptFile
+from r2seg_agent.prompts import PromptFile, prompt_file
 from r2seg_agent.store.artifacts import ArtifactStore
-from r2seg_agent.tools.show_slices import ShowSlicesResult
+from r2seg_agent.tools import CARDS
+from r2seg_agent.tools._runtime import note_of
 from r2seg_agent.tools.state import SearchState, Turn
 from r2seg_agent.trace.redact import plain_text, redact
 
 MAX_EARLIER_TURNS = 6
-"""Earlier turns that are told, the latest ones; undone turns are left out."""
+"""Earlier turns that are sent, the latest ones; undone turns are left out."""
 MAX_EARLIER_CHARS = 600
 """Characters of an earlier turn's text, and of its answer."""
 MAX_USER_CHARS = 4000
 """Characters of the user's current message."""
 MAX_CALLS = 8
-"""Calls of the open turn that are told with their results, the latest ones."""
+"""Calls of the open turn that are sent with their results, the latest ones."""
 MAX_PICTURES = 2
 """Pictures of the open turn that a model is shown with `--share-images`, the latest ones."""
 MAX_RESULT_CHARS = 1500
@@ -46,6 +49,14 @@ _HASH = re.compile(r"\b[0-9a-f]{64}\b")
 _USER = re.compile(rf"<{USER_TAG}>\n(.*?)\n</{USER_TAG}>", re.DOTALL)
 
 
+def planner_prompt() -> PromptFile:
+    """The system prompt: `prompts/planner.md`, and below it which words ask for which tool, from the tools' cards."""
+    rules = prompt_file("planner")
+    guide = "".join(f"- {card.asked_by}: `{name}`{card.note}\n" for name, card in CARDS.items() if card.asked_by)
+    text = rules.text + guide
+    return PromptFile(name=rules.name, text=text, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
 def planner_messages(
     search: SearchState,
     history: Sequence[AnyMessage],
@@ -56,7 +67,7 @@ def planner_messages(
     """The messages for one question to a planner, in order: rules, earlier turns, state and user's words, this turn.
 
     `history` are the graph's messages; of them only the open turn's calls by the planner, their results and the
-    referee's complaints are told, since the referee's own steps stand in the state. `store` gives the findings and
+    referee's complaints are sent, since the referee's own steps stand in the state. `store` gives the findings and
     candidates that `search` refers to; without it the state names neither.
     """
     messages: list[AnyMessage] = [SystemMessage(prompt.text)]
@@ -99,17 +110,17 @@ def with_pictures(messages: Sequence[AnyMessage], pictures: Sequence[Picture]) -
     Only for `--share-images`: pictures show pixels of the scan. They are drawn anew, so that nothing that a file can
     carry beside its pixels (texts, times, previews) goes with them.
     """
-    told = list(messages)
-    last = next((i for i in reversed(range(len(told))) if isinstance(told[i], HumanMessage)), None)
+    sent = list(messages)
+    last = next((i for i in reversed(range(len(sent))) if isinstance(sent[i], HumanMessage)), None)
     if last is None or not pictures:
-        return told
-    blocks: list[str | dict[str, object]] = [{"type": "text", "text": told[last].text}]
+        return sent
+    blocks: list[str | dict[str, object]] = [{"type": "text", "text": sent[last].text}]
     for picture in pictures:
         blocks.append({"type": "text", "text": f"Picture: {redact(picture.caption)}"})
         encoded = base64.b64encode(_pixels_only(picture.png)).decode("ascii")
         blocks.append({"type": "image", "base64": encoded, "mime_type": "image/png"})
-    told[last] = HumanMessage(content=cast("list[str | dict[Any, Any]]", blocks))
-    return told
+    sent[last] = HumanMessage(content=cast("list[str | dict[Any, Any]]", blocks))
+    return sent
 
 
 def without_pictures(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
@@ -120,13 +131,13 @@ def without_pictures(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
 
 
 def drawn_pictures(history: Sequence[AnyMessage]) -> dict[str, str]:
-    """Captions, by hash, of the last `MAX_PICTURES` pictures that `show_slices` drew in the open turn."""
-    start = next((i for i in reversed(range(len(history))) if _is_users(history[i])), -1)
+    """Captions, by hash, of the last `MAX_PICTURES` pictures that tools drew in the open turn."""
+    start = next((i for i in reversed(range(len(history))) if kind_of(history[i]) == "request"), -1)
     drawn: dict[str, str] = {}
     for message in history[start + 1 :]:
-        if isinstance(message, ToolMessage) and message.name == "show_slices" and message.status != "error":
-            shown = ShowSlicesResult.model_validate_json(message.text)
-            drawn[shown.picture] = shown.caption
+        note = note_of(message) if isinstance(message, ToolMessage) else None
+        if note is not None and note.picture is not None:
+            drawn[note.picture.sha256] = note.picture.caption
     return dict(list(drawn.items())[-MAX_PICTURES:])
 
 
@@ -163,24 +174,25 @@ def _question(search: SearchState, turn: Turn, offered: Sequence[BaseTool], stor
 
 
 def _open_turn(history: Sequence[AnyMessage], foreign: Sequence[str]) -> list[AnyMessage]:
-    """The planner's calls since the user's message with their results, and what the referee said to it."""
+    """The planner's calls since the user's message with their results, and what the referee answered."""
     start = next(
-        (i for i in reversed(range(len(history))) if _is_users(history[i])),
+        (i for i in reversed(range(len(history))) if kind_of(history[i]) == "request"),
         -1,
     )
-    told: list[AnyMessage] = []
+    shown: list[AnyMessage] = []
     calls: set[str] = set()
     for message in history[start + 1 :]:
-        if isinstance(message, AIMessage) and message.name == "referee":
+        mark = mark_of(message)
+        if mark is not None and mark.kind == "call" and mark.taken_by != "planner":
             continue
         if isinstance(message, AIMessage):
             calls.update(str(call["id"]) for call in message.tool_calls)
             text = _cut(message.text, MAX_EARLIER_CHARS)
             if text or message.tool_calls:
-                told.append(AIMessage(content=text, tool_calls=message.tool_calls))
+                shown.append(AIMessage(content=text, tool_calls=message.tool_calls))
         elif isinstance(message, ToolMessage) and message.tool_call_id in calls:
             content = _HASH.sub("[hash]", _without(foreign, plain_text(message.text)))
-            told.append(
+            shown.append(
                 ToolMessage(
                     content=_cut(content, MAX_RESULT_CHARS),
                     tool_call_id=message.tool_call_id,
@@ -189,21 +201,17 @@ def _open_turn(history: Sequence[AnyMessage], foreign: Sequence[str]) -> list[An
                 )
             )
         elif isinstance(message, HumanMessage):
-            label = "The referee says" if message.name == "referee" else "The user adds (data)"
-            said = plain_text(message.text) if message.name == "referee" else wrap_user(message.text)
-            told.append(HumanMessage(f"{label}: {said}"))
-    return _latest_calls(told)
+            if mark is not None and mark.kind == "problem":
+                shown.append(HumanMessage(f"The referee says: {plain_text(message.text)}"))
+            else:
+                shown.append(HumanMessage(f"The user adds (data): {wrap_user(message.text)}"))
+    return _latest_calls(shown)
 
 
-def _is_users(message: AnyMessage) -> bool:
-    """True for the message that opened a turn; answers to questions belong to the turn that asked."""
-    return isinstance(message, HumanMessage) and message.name is None and not str(message.id or "").startswith("answer")
-
-
-def _latest_calls(told: list[AnyMessage]) -> list[AnyMessage]:
-    """The last `MAX_CALLS` calls with all that followed them: a result is never told without its call."""
-    starts = [i for i, message in enumerate(told) if isinstance(message, AIMessage)]
-    return told if len(starts) <= MAX_CALLS else told[starts[-MAX_CALLS] :]
+def _latest_calls(messages: list[AnyMessage]) -> list[AnyMessage]:
+    """The last `MAX_CALLS` calls with all that followed them: a result is never sent without its call."""
+    starts = [i for i, message in enumerate(messages) if isinstance(message, AIMessage)]
+    return messages if len(starts) <= MAX_CALLS else messages[starts[-MAX_CALLS] :]
 
 
 def _join_neighbours(messages: Sequence[AnyMessage]) -> list[AnyMessage]:

@@ -6,7 +6,8 @@ remains and its arguments are settled, the referee takes it itself and the trace
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.presets import WHOLE_METHOD, Parts
@@ -77,29 +78,54 @@ def verdict(
     )
     if not converse:
         return Verdict(steps=(plan,))
-    return Verdict(steps=(plan, *conversation_steps(search, budget, parts)), optional=bool(search.said))
+    return Verdict(steps=(plan, *conversation_steps(search, budget, parts)), optional=bool(search.answer_sentences))
+
+
+class Legality(NamedTuple):
+    """When a conversation tool may be called while no search is under way, and the reason that the trace gives."""
+
+    tool: str
+    why: str
+    legal: Callable[[SearchState, Budget, Parts], bool]
+
+
+CONVERSATION: tuple[Legality, ...] = (
+    Legality("describe_findings", "findings have sizes", lambda search, _, __: _found(search)),
+    Legality("locate_finding", "findings have places", lambda search, _, __: _found(search)),
+    Legality("explain_candidate", "candidates were judged", lambda search, _, __: _tested(search)),
+    Legality("show_slices", "there is something to show", lambda search, _, __: _tested(search)),
+    Legality("ask_which", "the words may fit several", lambda search, _, __: _tested(search)),
+    Legality("widen_search", "a wider round is left", lambda search, budget, _: _can_widen(search, budget)),
+    Legality(
+        "include_organs", "the plan can be widened by hand", lambda s, _, parts: bool(s.targets) and parts.regions
+    ),
+    Legality("change_alpha", "the level can be changed", lambda _, __, parts: parts.tests),
+    Legality("undo_turn", "there is a turn to undo", lambda search, _, __: _can_undo(search)),
+    Legality("summarize_session", "what was done can be told", lambda _, __, ___: True),
+)
+"""The conversation tools, in the order in which they are offered."""
 
 
 def conversation_steps(search: SearchState, budget: Budget, parts: Parts) -> tuple[Step, ...]:
     """The conversation tools whose preconditions hold while no search is under way; the planner gives the arguments."""
-    found = any(target.findings is not None for target in search.targets)
-    tested = any(target.rounds for target in search.targets)
-    names: list[tuple[str, str]] = []
-    if found:
-        names += [("describe_findings", "findings have sizes"), ("locate_finding", "findings have places")]
-    if tested:
-        names += [("explain_candidate", "candidates were judged"), ("show_slices", "there is something to show")]
-        names.append(("ask_which", "the words may fit several"))
-    if any(next_round(target, budget.rounds) is not None for target in search.targets if target.rounds):
-        names.append(("widen_search", "a wider round is left"))
-    if search.targets and parts.regions:
-        names.append(("include_organs", "the plan can be widened by hand"))
-    if parts.tests:
-        names.append(("change_alpha", "the level can be changed"))
-    if any(not turn.undone and turn.kind == "message" for turn in search.turns[:-1]):
-        names.append(("undo_turn", "there is a turn to undo"))
-    names.append(("summarize_session", "what was done can be told"))
-    return tuple(Step(tool=name, args={}, why=why, settled=False) for name, why in names)
+    legal = (row for row in CONVERSATION if row.legal(search, budget, parts))
+    return tuple(Step(tool=row.tool, args={}, why=row.why, settled=False) for row in legal)
+
+
+def _found(search: SearchState) -> bool:
+    return any(target.findings is not None for target in search.targets)
+
+
+def _tested(search: SearchState) -> bool:
+    return any(target.rounds for target in search.targets)
+
+
+def _can_widen(search: SearchState, budget: Budget) -> bool:
+    return any(next_round(target, budget.rounds) is not None for target in search.targets if target.rounds)
+
+
+def _can_undo(search: SearchState) -> bool:
+    return any(not turn.undone and turn.kind == "message" for turn in search.turns[:-1])
 
 
 def is_exhausted(target: TargetState, budget: Budget) -> bool:

@@ -35,14 +35,14 @@ def state_summary(search: SearchState, store: ArtifactStore | None = None) -> di
         state["finding_spoken_of"] = search.focus
     if search.question is not None:
         state["open_question"] = search.question
-        state["choices"] = list(search.choices)
+        state["choices"] = [choice.line for choice in search.choices]
     state["targets"] = [_target(number, search, store) for number in range(1, len(search.targets) + 1)]
     return state
 
 
 def _target(number: int, search: SearchState, store: ArtifactStore | None) -> dict[str, JsonValue]:
     target = search.targets[number - 1]
-    told: dict[str, JsonValue] = {
+    summary: dict[str, JsonValue] = {
         "number": number,
         "name": target.plan.target_name,
         "side": target.plan.laterality,
@@ -54,18 +54,18 @@ def _target(number: int, search: SearchState, store: ArtifactStore | None) -> di
     }
     if target.anchors_ml:
         in_view = {name: ml for name, ml in target.anchors_ml.items() if ml > 0 and name in _names(target.anchors_ml)}
-        told["organs_ml"] = {name: round(ml, 1) for name, ml in in_view.items()}
+        summary["organs_ml"] = {name: round(ml, 1) for name, ml in in_view.items()}
     if store is not None and target.findings is not None:
         findings = findings_of(store, target)
-        told["findings"] = [_finding(finding) for finding in findings[:MAX_LISTED]]
-        told["findings_left_out"] = max(0, len(findings) - MAX_LISTED)
+        summary["findings"] = [_finding(finding) for finding in findings[:MAX_LISTED]]
+        summary["findings_left_out"] = max(0, len(findings) - MAX_LISTED)
     if store is not None and target.rounds:
         # Numbered as the user counts them, over all targets: "the second one" is number 2.
         rejected = [(rank, c) for rank, c in enumerate(rejected_in(store, search), start=1) if target_of(c) == number]
-        told["survivors"] = list(target.survivors[:MAX_LISTED])
-        told["rejected"] = [_rejected(rank, candidate) for rank, candidate in rejected[:MAX_LISTED]]
-        told["rejected_left_out"] = max(0, len(rejected) - MAX_LISTED)
-    return told
+        summary["survivors"] = list(target.survivors[:MAX_LISTED])
+        summary["rejected"] = [_rejected(rank, candidate) for rank, candidate in rejected[:MAX_LISTED]]
+        summary["rejected_left_out"] = max(0, len(rejected) - MAX_LISTED)
+    return summary
 
 
 def _finding(finding: Finding) -> dict[str, JsonValue]:
@@ -90,7 +90,7 @@ def _rejected(number: int, candidate: Candidate) -> dict[str, JsonValue]:
 
 
 def foreign_names(search: SearchState) -> tuple[str, ...]:
-    """Labels of the user's own masks that are in no table of ours: free text, which no model is told. Longest first."""
+    """Labels of the user's own masks that are in no table of ours: free text, which no model is sent. Longest first."""
     named = {name for target in search.targets for name in (*target.anchors_ml, *target.plan.anchors)}
     foreign = [name for name in named if name not in organs()]
     spelled = {spelling for name in foreign for spelling in (name, name.replace("_", " ")) if spelling.strip()}
@@ -98,7 +98,7 @@ def foreign_names(search: SearchState) -> tuple[str, ...]:
 
 
 def _names(names: Iterable[str]) -> list[str]:
-    """Names of the organ table. The labels of a user's own masks are free text: others are told as `OTHER_ORGAN`."""
+    """Names of the organ table. The labels of a user's own masks are free text: others are named `OTHER_ORGAN`."""
     known = organs()
     plain = [name if name in known and _PLAIN_NAME.fullmatch(name) else OTHER_ORGAN for name in names]
     return list(dict.fromkeys(plain))[:MAX_LISTED]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.errors import InputError
+from r2seg_agent.errors import EmptyMaskError, InputError
 from r2seg_agent.imaging import dicom, files, picture, rtstruct, seg
 from r2seg_agent.imaging.geometry import GEOMETRY_TOLERANCE_MM, Float3, Geometry, Index3
 from r2seg_agent.imaging.read import read_array
@@ -107,7 +107,7 @@ def to_labels(path: Path, what: str, array: NDArray[Any], *, may_be_empty: bool 
             "Perhaps the image was given where its mask is needed.",
         )
     if highest == 0 and not may_be_empty:
-        raise InputError(
+        raise EmptyMaskError(
             f"The {what} `{path}` is empty: all {array.size:,} voxels are 0.", "Check that it is the right file."
         )
     if highest <= np.iinfo(np.uint8).max:

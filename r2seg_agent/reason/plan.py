@@ -53,11 +53,36 @@ class AnatomyPlan(Frozen):
     rationale: str = ""
 
 
+ChoiceKind = Literal["concept", "keep_image", "finding", "rejected"]
+
+
+class Choice(Frozen):
+    """One choice of a question. Code decides by `kind` and `value`; `text` is for people.
+
+    `concept`: a target of the concept table, `value` its id. `keep_image`: this image is meant although the request
+    names another modality. `finding`, `rejected`: `value` is the number of the finding or of the rejected candidate.
+    """
+
+    kind: ChoiceKind
+    text: str
+    value: str = ""
+
+    @property
+    def number(self) -> str:
+        """The number by which the user knows the choice already; "" where it has none."""
+        return self.value if self.kind in ("finding", "rejected") else ""
+
+    @property
+    def line(self) -> str:
+        """The text with that number in front, for lists without numbers of their own."""
+        return f"{self.number}: {self.text}" if self.number else self.text
+
+
 class Clarification(Frozen):
     """The planner cannot map the request: a question with the nearest legal choices."""
 
     question: str
-    choices: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
 
 class PlanSet(Frozen):

@@ -39,11 +39,11 @@ def report_markdown(report: Report, picture: str | None = "overlay.png") -> str:
     if stand_ins:
         blocks.append(f"**Stand-ins, not trained models:** {', '.join(stand_ins)}.")
     if report.warnings:
-        blocks.append("\n".join(f"- **Warning:** {_plain(warning)}" for warning in report.warnings))
+        blocks.append("\n".join(f"- **Warning:** {_plain(warning.text)}" for warning in report.warnings))
     if report.question is not None:
         blocks += ["## Question", _plain(report.question)]
         if report.choices:
-            blocks.append("\n".join(f"- {_plain(choice)}" for choice in report.choices))
+            blocks.append("\n".join(f"- {_plain(choice.line)}" for choice in report.choices))
     if picture is not None and report.targets:
         blocks.append(f"![Findings on the scan]({picture})")
     if report.findings:
@@ -196,7 +196,7 @@ def _stand_ins(report: Report) -> list[str]:
         named.append(f"segmenter `{report.segmenter.name}`")
     if report.anchor_source is not None and report.anchor_source.stand_in:
         named.append(f"anchors `{report.anchor_source.name}`")
-    if report.planner.startswith("offline"):
+    if report.planner_kind == "offline":
         named.append(f"planner `{report.planner}`")
     return named
 

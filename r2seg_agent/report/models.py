@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr, ValidationError
 
+from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import Finding, FindingSource, ImageInfo, SearchRound
 from r2seg_agent.method.presets import Preset
 from r2seg_agent.outcomes import DISCLAIMER, OutcomeKind
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
-from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.plan import AnatomyPlan, Choice
 from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.report.masks import lesion_labels
 from r2seg_agent.report.notebook import findings_text, report_html
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SCHEMA_VERSION = "2"
+PlannerKind = Literal["offline", "model", "replay"]
+"""`offline`: rules, a stand-in for a language model. `replay`: the record of an earlier run."""
 
 
 class LesionTruth(Frozen):
@@ -98,15 +101,17 @@ class Report(Frozen):
     request: str
     outcome: OutcomeKind
     answer: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     image: ImageInfo | None = None
     planner: str
+    planner_kind: PlannerKind | Literal["plan_file"]
+    """Who planned; `plan_file`: the plans were given."""
     anchor_source: AnchorSourceInfo | None = None
     segmenter: SegmenterInfo | None = None
     reject: RejectInfo | None = None
     targets: tuple[TargetReport, ...] = ()
     question: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
     truth: TruthEvaluation | None = None
     lesions_sha256: str | None = None
     versions: Mapping[str, str] = {}
@@ -168,9 +173,9 @@ class Report(Frozen):
 
     def summary(self) -> str:
         """The answer with its choices, the findings as a Markdown table, the warnings and the disclaimer, as text."""
-        choices = (f"Choices: {', '.join(self.choices)}",) if self.choices else ()
+        choices = (f"Choices: {', '.join(choice.text for choice in self.choices)}",) if self.choices else ()
         table = (findings_text(self.findings),) if self.findings else ()
-        warnings = (str(warning) for warning in self.warnings)
+        warnings = (caution.text for caution in self.warnings)
         return "\n\n".join((self.answer, *choices, *table, *warnings, self.disclaimer))
 
     def __repr__(self) -> str:

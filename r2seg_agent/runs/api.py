@@ -15,6 +15,7 @@ from r2seg_agent.files import copy_files
 from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.outcomes import EXIT_STATUS
 from r2seg_agent.progress import Progress, silent
+from r2seg_agent.reason.plan import Choice
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.prepare import prepare
@@ -32,7 +33,7 @@ MAX_QUESTIONS = 5
 
 FindOptions = RunOptions
 
-AskUser = Callable[[str, tuple[str, ...]], str | None]
+AskUser = Callable[[str, tuple[Choice, ...]], str | None]
 """Puts a question with choices to the user; None when they give no answer."""
 
 
@@ -122,7 +123,7 @@ def reopen(
     folder = run_folder(workspace, name)
     inputs = folder.inputs()
     given = {key: value for key, value in (changes or {}).items() if value is not None}
-    options = options_of(inputs).model_copy(update={"workspace": workspace, **given})
+    options = options_of(inputs).changed({"workspace": workspace, **given})
     used = planner or planner_of(options)
     path = image or file_of_run(inputs, folder.id)
     prepared = prepare(path, options, progress, models)
@@ -188,21 +189,22 @@ def _finish(
     session: Session, request: str, ask: AskUser | None, opened: Callable[[Session], None] | None
 ) -> FindResult:
     """Drive a single run to its end and write its results."""
-    from r2seg_agent.runs.session_events import Asked
+    from r2seg_agent.runs.session_events import QuestionAsked
 
     if opened is not None:
         opened(session)
     events = session.resume() if session.search.turns else session.say(request)
     questions = 0
     while True:
-        asked = next((event for event in list(events) if isinstance(event, Asked)), None) or session.question
+        asked = next((event for event in list(events) if isinstance(event, QuestionAsked)), None) or session.question
         if asked is None:
             break
         questions += 1
         reply = None if ask is None or questions > MAX_QUESTIONS else ask(asked.question, asked.choices)
         if reply is None:
             raise BudgetError(
-                f"{asked.question} (choices: {', '.join(asked.choices)})", f"Answer with: r2seg resume {session.id}"
+                f"{asked.question} (choices: {', '.join(choice.line for choice in asked.choices)})",
+                f"Answer with: r2seg resume {session.id}",
             )
         events = session.say(reply)
     try:

@@ -271,9 +271,9 @@ def _driven(session: Session, text: str, asked: int) -> Report | OpenQuestion:
     if asked >= api.MAX_QUESTIONS:
         raise BudgetError(
             f"{question.question} (asked {asked} times without a usable answer)",
-            f"Choices: {', '.join(question.choices)}. Begin again with a request that names one.",
+            f"Choices: {', '.join(choice.text for choice in question.choices)}. Begin again with a request that names one.",
         )
-    return OpenQuestion(run=session.id, question=question.question, choices=list(question.choices), asked=asked + 1)
+    return OpenQuestion(run=session.id, question=question.question, choices=[choice.text for choice in question.choices], asked=asked + 1)
 
 
 def _for_a_model(message: str, searcher: _Searcher) -> str:

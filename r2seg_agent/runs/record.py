@@ -18,7 +18,7 @@ _JSON: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
 
 
 def inputs_of(kind: RunKind, request: str, image: str, options: RunOptions, parent: str | None) -> RunInputs:
-    """What a run needs to be gone on with."""
+    """Everything needed to resume a run."""
     saved = _JSON.validate_python(options.model_dump(mode="json", exclude=set(NOT_SAVED)))
     return RunInputs(kind=kind, request=redact(request), image=image, options=saved, parent=parent)
 
@@ -39,7 +39,7 @@ def file_of_run(inputs: RunInputs, run_id: str) -> str:
 
 
 def begin_record(folder: RunFolder, kind: RunKind, image: str, request: str, parent: str | None, *, anew: bool) -> None:
-    """Note that the run works: as a new one, or as one that goes on."""
+    """Note that the run works: as a new one, or as one that is resumed."""
     if not anew and folder.exists():
         note(folder, "running", resumed=folder.record().resumed + 1)
         return

@@ -1,6 +1,6 @@
 """`replay_run`: the same run again from its scan and its trace, in a fresh workspace, with no model call.
 
-What the planner said is fed from the trace (`ReplayPlanner`), what the user said too; everything else is computed anew.
+The planner's replies come from the trace (`ReplayPlanner`), the user's messages too; everything else is computed anew.
 The replay is the same when every event but its time is, and every file has the same bytes.
 """
 
@@ -42,7 +42,8 @@ _SHA256 = re.compile(rb"\b[0-9a-f]{64}\b")
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of a replay. `events` and `files` count what was compared; `differences` are in words, first first.
+    """The result of a replay. `events` and `files` count what was compared; `differences` are in words, first first;
+    `changed_files` are the files that were not written again with the same bytes.
 
     `notes` say what makes a difference likely: other versions of libraries, a time budget.
     """
@@ -50,6 +51,7 @@ class Replayed:
     events: int
     files: int
     differences: tuple[str, ...] = ()
+    changed_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -63,7 +65,7 @@ class ReplayPlanner:
 
     def __init__(self, run: TracedRun) -> None:
         self._name, self._kind = run.started.planner, run.started.planner_kind
-        # What the rules said in the turn of a command they say again by themselves.
+        # The rules answer the turn of a command again by themselves.
         own = [event for event in run.events if event.kind == "model_call" and event.step == self._name]
         self._replies = iter([payload(event, ModelCall) for event in own])
 
@@ -79,20 +81,22 @@ class ReplayPlanner:
 
     def ask(self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], *, optional: bool) -> PlannerReply:
         """The next recorded reply; `PlannerUnavailableError` when the record has no more."""
-        said = next(self._replies, None)
-        if said is None:
+        recorded = next(self._replies, None)
+        if recorded is None:
             raise PlannerUnavailableError("the trace holds no further reply of the planner")
-        call = None if said.call is None else ToolCall(name=said.call.tool, args=said.call.args, id="replayed")
+        call = (
+            None if recorded.call is None else ToolCall(name=recorded.call.tool, args=recorded.call.args, id="replayed")
+        )
         return PlannerReply(
             call=call,
-            text=said.text,
-            problem=said.problem,
-            road=said.road,
-            tokens_in=said.tokens_in,
-            tokens_estimated=said.tokens_estimated,
-            tokens_out=said.tokens_out,
-            cost_usd=said.cost_usd,
-            requests=said.requests,
+            text=recorded.text,
+            problem=recorded.problem,
+            call_format=recorded.call_format,
+            tokens_in=recorded.tokens_in,
+            tokens_estimated=recorded.tokens_estimated,
+            tokens_out=recorded.tokens_out,
+            cost_usd=recorded.cost_usd,
+            requests=recorded.requests,
         )
 
 
@@ -147,7 +151,7 @@ def replay_run(run: TracedRun, image: str | ScanInMemory | None = None, progress
 
 
 def _drive(session: Session, run: TracedRun, *, forked: bool) -> None:
-    """Say what the user said and write the results where they were written."""
+    """Send the user's messages and write the results where they were written."""
     waiting = _orders(run.events)
     first = next(waiting, None)
     if forked and (first is None or first[0] == "write"):
@@ -232,12 +236,14 @@ def _compare(run: TracedRun, folder: RunFolder) -> Replayed:
             differences += _words(position + 1, first, second)
             break
     names = list(run.finished.files) if run.finished else []
+    changed: list[str] = []
     for name in names:
-        if not (folder.path / name).is_file():
-            differences.append(f"{name} was not written")
-        elif run.finished and file_sha256(folder.path / name) != run.finished.files[name]:
-            differences.append(f"{name} has other bytes")
-    return Replayed(len(run.events), len(names), tuple(differences), _notes(run, again))
+        written = (folder.path / name).is_file()
+        if written and run.finished and file_sha256(folder.path / name) == run.finished.files[name]:
+            continue
+        changed.append(name)
+        differences.append(f"{name} has other bytes" if written else f"{name} was not written")
+    return Replayed(len(run.events), len(names), tuple(differences), tuple(changed), _notes(run, again))
 
 
 def _timeless(event: Event) -> Event:

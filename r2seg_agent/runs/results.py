@@ -7,8 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from r2seg_agent.cautions import Caution, CautionKind
 from r2seg_agent.files import file_sha256
-from r2seg_agent.graphs.answer import overall_answer, rounds_of
+from r2seg_agent.graphs.ending import overall_answer
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.referee import overall_outcome
 from r2seg_agent.method.presets import LEFT_OUT
@@ -17,7 +18,7 @@ from r2seg_agent.report.models import RejectInfo, Report, TargetReport
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.prepare import Prepared
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.measure_finding import load_findings
+from r2seg_agent.tools.lookup import findings_of, rounds_of
 from r2seg_agent.tools.state import SearchState, TargetState
 from r2seg_agent.version import __version__
 
@@ -37,6 +38,7 @@ def make_report(
     """The report of a search as it stands: every number from the store, none from a model."""
     targets = tuple(_target_report(target, context) for target in search.targets)
     reject = context.reject_for(search)
+    planned_by_file = bool(prepared.plans) and len(search.turns) <= 1
     return Report(
         r2seg_version=__version__,
         run_id=run_id,
@@ -44,9 +46,10 @@ def make_report(
         request=" / ".join(turn.text for turn in search.turns) or search.request,
         outcome=search.outcome or (overall_outcome(search) if search.targets else "failed"),
         answer=overall_answer(search) if targets or search.question else search.answer,
-        warnings=(*prepared.warnings, *search.notes, *_warnings(prepared, reject, targets)),
+        warnings=(*_from_files(prepared), *search.notes, *_cautions(prepared, reject, targets)),
         image=prepared.image,
-        planner="plan file" if prepared.plans and len(search.turns) <= 1 else planner.name,
+        planner="plan file" if planned_by_file else planner.name,
+        planner_kind="plan_file" if planned_by_file else planner.kind,
         anchor_source=prepared.source.info if targets else None,
         segmenter=prepared.segmenter.info,
         reject=_reject_info(prepared, reject, options.seed),
@@ -92,32 +95,40 @@ def _target_report(target: TargetState, context: Context) -> TargetReport:
         answer=target.answer,
         anchors_ml=target.anchors_ml,
         in_view=tuple(sorted(name for name, ml in target.anchors_ml.items() if ml > 0)),
-        rounds=rounds_of(target, context.store),
-        findings=load_findings(context, target),
+        rounds=rounds_of(context.store, target),
+        findings=findings_of(context.store, target),
     )
 
 
-def _warnings(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetReport, ...]) -> tuple[str, ...]:
+def _from_files(prepared: Prepared) -> tuple[Caution, ...]:
+    """What came up while the files were read."""
+    return tuple(Caution(kind="reading", text=text) for text in prepared.warnings)
+
+
+def _cautions(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetReport, ...]) -> tuple[Caution, ...]:
     """What a reader must know before believing the answer."""
-    found = [f"Preset `{prepared.preset}`: {LEFT_OUT[prepared.preset]}"] if prepared.preset in LEFT_OUT else []
+    segmenter, source = prepared.segmenter.info, prepared.source.info
+    found: list[tuple[CautionKind, str]] = []
+    if prepared.preset in LEFT_OUT:
+        found.append(("preset", f"Preset `{prepared.preset}`: {LEFT_OUT[prepared.preset]}"))
     if reject.mode == "score":
-        found.append("Reject mode `score`: nothing was decided, so no candidate can survive. It serves calibrations.")
+        text = "Reject mode `score`: nothing was decided, so no candidate can survive. It serves calibrations."
+        found.append(("nothing_decided", text))
     elif reject.mode != "none" and not describe_mode(reject, prepared.calibration).valid:
-        found.append(
+        text = (
             f"Reject mode `{reject.mode}`: p- and q-values are not FDR-valid; findings may be normal tissue. "
             "Calibrating on lesion-free scans is the cure (`--reject conformal`)."
         )
-    if prepared.segmenter.info.stand_in:
-        found.append(
-            f"Segmenter `{prepared.segmenter.info.name}` is a stand-in without learned weights, not a foundation model."
-        )
-    if targets and prepared.source.info.stand_in:
-        found.append(f"Anchors `{prepared.source.info.name}` are a stand-in for an organ segmentation model.")
+        found.append(("mode_not_valid", text))
+    if segmenter.stand_in:
+        text = f"Segmenter `{segmenter.name}` is a stand-in without learned weights, not a foundation model."
+        found.append(("stand_in_segmenter", text))
+    if targets and source.stand_in:
+        found.append(("stand_in_anchors", f"Anchors `{source.name}` are a stand-in for an organ segmentation model."))
     if prepared.image.synthetic:
-        found.append(
-            "This scan holds SYNTHETIC content: results show that the method runs, not how it does on patients."
-        )
-    return tuple(found)
+        text = "This scan holds SYNTHETIC content: results show that the method runs, not how it does on patients."
+        found.append(("synthetic", text))
+    return tuple(Caution(kind=kind, text=text) for kind, text in found)
 
 
 def _reject_info(prepared: Prepared, reject: RejectSettings, seed: int) -> RejectInfo:

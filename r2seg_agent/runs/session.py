@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, cast
 
-from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.messages import AnyMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
 from pydantic import ValidationError
 
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
 from r2seg_agent.graphs.graph import RECURSION_LIMIT, build_search_graph
+from r2seg_agent.graphs.messages import mark_of, request_message
 from r2seg_agent.graphs.planner import Planner, Waits
 from r2seg_agent.graphs.planners.telemetry import untraced, untraced_steps
 from r2seg_agent.imaging.in_memory import ScanInMemory
@@ -26,7 +27,7 @@ from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.prepare import Prepared, without_paths
 from r2seg_agent.runs.record import begin_record, inputs_of, note, started
 from r2seg_agent.runs.results import Written, make_report, write_run
-from r2seg_agent.runs.session_events import Asked, SessionEvent, TurnEnded, Words, happenings
+from r2seg_agent.runs.session_events import ModelComment, QuestionAsked, SessionEvent, TurnEnded, events_of, question_of
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.runs import RunFolder, RunKind
 from r2seg_agent.tools.context import Budget, Context
@@ -59,7 +60,7 @@ class Session:
         history: Sequence[AnyMessage] = (),
         progress: Progress = silent,
     ) -> None:
-        """Open the run in `folder`: `anew` forgets what an earlier run of the same id did, else it goes on from there.
+        """Open the run in `folder`: `anew` forgets what an earlier run of the same id did, else it is resumed.
 
         `look`: only to read or to fork from it; the run's record and trace stay untouched. `start` and `history` are
         what a fork begins with. Raises `InputError` when another process holds the run.
@@ -130,14 +131,14 @@ class Session:
         return bool(tasks) and not any(task.interrupts for task in tasks)
 
     @property
-    def question(self) -> Asked | None:
+    def question(self) -> QuestionAsked | None:
         """The question that waits for the user, if one does."""
         search = self.search
         waiting = any(task.interrupts for task in self._snapshot().tasks)
-        return Asked(search.question or "", search.choices) if waiting else None
+        return QuestionAsked(search.question or "", search.choices) if waiting else None
 
     def say(self, text: str, *, by_rules: bool = False) -> Iterator[SessionEvent]:
-        """One message of the user: a new turn, or the answer to an open question. Yields what happens as it happens.
+        """One message of the user: a new turn, or the answer to an open question. Yields the events as they happen.
 
         `by_rules`: a command in the rules' own words ("undo that"), for which no model is asked.
         Raises `BudgetError` (resumable) when it was stopped or the planner's server is gone, `InputError` for an empty
@@ -158,7 +159,7 @@ class Session:
             raise InputError("the last request is not finished", "Resume it first.")
         self._rewind()
         search = self._new_turn(clean, by_rules)
-        messages: list[AnyMessage] = [HumanMessage(clean, id=f"user-{len(search.turns)}")]
+        messages: list[AnyMessage] = [request_message(clean, len(search.turns))]
         if not self._snapshot().values:
             messages = [*self._history, *messages]
         yield from self._drive(GraphState(messages=messages, search=dump_search(search), events=self._events))
@@ -176,10 +177,12 @@ class Session:
             yield from self._drive(given)
             return
         if search.outcome == "budget_exhausted":
-            again = search.model_copy(update={"outcome": None, "turn_open": True, "said": (), "tool_calls": 0})
+            again = search.model_copy(
+                update={"outcome": None, "turn_open": True, "answer_sentences": (), "tool_calls": 0}
+            )
             for index, target in enumerate(search.targets):
                 if target.outcome == "budget_exhausted":
-                    again = again.with_target(index, outcome=None, answer="", told=False)
+                    again = again.with_target(index, outcome=None, answer="", answer_shown=False)
             yield from self._drive(GraphState(messages=[], search=dump_search(again), events=self._events))
 
     def findings(self) -> tuple[Finding, ...]:
@@ -213,14 +216,15 @@ class Session:
         search = self.search
         history = cast(list[AnyMessage], self._snapshot().values.get("messages", []))
         if turn is not None:
-            known = {one.index: one for one in search.turns}
+            known = {earlier.index: earlier for earlier in search.turns}
             if turn not in known:
                 raise InputError(f"there is no turn {turn}", f"Turns: {', '.join(map(str, known)) or 'none yet'}.")
             before = known[turn].before
             assert before is not None
             search = SearchState.model_validate_json(self.context.store.json(before))
-            cut = next((i for i, message in enumerate(history) if message.id == f"user-{turn}"), len(history))
-            history = history[:cut]
+            marks = [mark_of(message) for message in history]
+            opens = (i for i, mark in enumerate(marks) if mark is not None and mark.turn == turn)
+            history = history[: next(opens, len(history))]
         return self._branch(run_id or new_chat_id(), search, history, progress)
 
     def fork_at(self, step: int, plans: Sequence[AnatomyPlan], run_id: str, progress: Progress = silent) -> Session:
@@ -236,7 +240,7 @@ class Session:
         if plans:
             targets = tuple(TargetState(plan=plan, original_plan=plan) for plan in plans)
             search = search.model_copy(update={"targets": targets, "question": None, "choices": ()})
-        search = search.model_copy(update={"turn_open": True, "outcome": None, "said": (), "words": ""})
+        search = search.model_copy(update={"turn_open": True, "outcome": None, "answer_sentences": (), "comment": ""})
         return self._branch(run_id, search, cast(list[AnyMessage], chosen["messages"]), progress)
 
     def _branch(self, run_id: str, search: SearchState, history: Sequence[AnyMessage], progress: Progress) -> Session:
@@ -263,7 +267,7 @@ class Session:
             words = without_paths(error.message, str(self.image), self.options)
         elif isinstance(error, MemoryError):
             words = "out of memory"
-        # Where the disk is full, the first error is the one to tell.
+        # Where the disk is full, the first error is the one to report.
         with suppress(R2SegError, OSError):
             if isinstance(error, BudgetError | KeyboardInterrupt):
                 note(self.folder, "stopped")
@@ -333,8 +337,8 @@ class Session:
         search = self.search
         before = self.context.store.put_json(dump_search(search))
         turn = Turn(index=len(search.turns) + 1, text=text, before=before, by_rules=by_rules)
-        said: dict[str, object] = {"turn": turn.index, "text": text, **({"by_rules": True} if by_rules else {})}
-        self.context.recorder.record("user_message", f"turn {turn.index}", said)
+        message: dict[str, object] = {"turn": turn.index, "text": text, **({"by_rules": True} if by_rules else {})}
+        self.context.recorder.record("user_message", f"turn {turn.index}", message)
         if not search.turns:
             for plan in self.prepared.plans:
                 self.context.recorder.record("plan", "plan file", plan.model_dump(mode="json"))
@@ -344,8 +348,8 @@ class Session:
                 "turns": (*search.turns, turn),
                 "turn_open": True,
                 "turn_calls": 0,
-                "said": (),
-                "words": "",
+                "answer_sentences": (),
+                "comment": "",
                 "outcome": None,
                 "invalid_calls": 0,
             }
@@ -354,7 +358,7 @@ class Session:
     def _drive(self, given: GraphState | Command[Any] | None) -> Iterator[SessionEvent]:
         """Run the graph to the turn's end or to a question."""
         self._ended = False
-        told = 0 if isinstance(given, dict) else len(self.search.said)
+        n_shown = 0 if isinstance(given, dict) else len(self.search.answer_sentences)
         try:
             for update in untraced_steps(
                 lambda: self._graph.stream(
@@ -363,13 +367,12 @@ class Session:
             ):
                 for node, change in cast(dict[str, Any], update).items():
                     if node == "__interrupt__":
-                        asked = change[0].value
-                        yield Asked(str(asked["question"]), tuple(asked["choices"]))
+                        yield question_of(change[0].value)
                         continue
-                    for one in change if isinstance(change, list) else [change]:
-                        yield from happenings(one, told, self.context.store)
-                        if one and "search" in one:
-                            told = max(told, len(one["search"]["said"]))
+                    for node_change in change if isinstance(change, list) else [change]:
+                        yield from events_of(node_change, n_shown, self.context.store)
+                        if node_change and "search" in node_change:
+                            n_shown = max(n_shown, len(node_change["search"]["answer_sentences"]))
         except BudgetError as error:
             error.hint = error.hint.replace("`r2seg resume RUN`", f"`r2seg resume {self.id}`")
             error.hint = error.hint or f"r2seg resume {self.id}"
@@ -386,8 +389,8 @@ class Session:
             raise
         search = self.search
         if self.question is None and search.outcome is not None:
-            if search.words:
-                yield Words(search.words)
+            if search.comment:
+                yield ModelComment(search.comment)
             yield TurnEnded(search.outcome, search.answer)
 
 

@@ -23,7 +23,7 @@ from r2seg_agent.segment.protocol import (
     ShowsProgress,
 )
 from r2seg_agent.segment.smoothing import pool, unpooled
-from r2seg_agent.segment.wrapper import HandingOn
+from r2seg_agent.segment.wrapper import SegmenterWrapper
 
 AXES: Final[tuple[tuple[int, int, int], ...]] = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
 """Which array axes (0 = z, 1 = y, 2 = x) become slices, rows and columns: axial, coronal, sagittal as stored."""
@@ -42,7 +42,7 @@ class EncodedVolume:
     volume: Volume
 
 
-class ThreeOrientations(HandingOn):
+class ThreeOrientations(SegmenterWrapper):
     """A lifted 2D `Segmenter` asked in axial, coronal and sagittal slices; the median of its three probabilities.
 
     The median is a majority: p ≥ 0.5 where at least two of the three orientations say so. A coronal or sagittal view of

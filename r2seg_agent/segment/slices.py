@@ -18,7 +18,7 @@ from r2seg_agent.segment.protocol import (
     Segmenter,
     SegmenterInfo,
 )
-from r2seg_agent.segment.wrapper import HandingOn
+from r2seg_agent.segment.wrapper import SegmenterWrapper
 
 
 @runtime_checkable
@@ -43,7 +43,7 @@ class EncodedSlices:
     slices: tuple[Encoded, ...]
 
 
-class SliceBySlice(HandingOn):
+class SliceBySlice(SegmenterWrapper):
     """A 2D `Segmenter` as a 3D one: every axial slice of the ROI is encoded and asked alone, in order.
 
     A segmenter that takes several slices at once (`ManySlices`) is given as many as it wants; the answers are the same.

@@ -1,4 +1,4 @@
-"""`HandingOn`: what a segmenter around another one hands on to it unchanged."""
+"""`SegmenterWrapper`: what a segmenter around another one takes from it unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r2seg_agent.reason.plan import AnatomyPlan, Window
 from r2seg_agent.segment.protocol import HasFeatures, KnowsTargets, NeedsChannels, Segmenter
 
 
-class HandingOn:
+class SegmenterWrapper:
     """Checks, channels and maps are those of `segmenter`, the one inside."""
 
     segmenter: Segmenter

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from langchain_core.tools import BaseTool
 
+from r2seg_agent.tools._runtime import ToolCard, card_of
 from r2seg_agent.tools.ask_which import ask_which
 from r2seg_agent.tools.build_rois import build_rois_tool
 from r2seg_agent.tools.change_alpha import change_alpha
@@ -27,16 +31,20 @@ ALL_TOOLS: tuple[BaseTool, ...] = (
     build_rois_tool,
     segment_lesions,
     reject_candidates,
-    widen_search,
     measure_finding,
     describe_findings,
     locate_finding,
     explain_candidate,
     show_slices,
     ask_which,
+    widen_search,
     include_organs,
     change_alpha,
     undo_turn,
     summarize_session,
 )
-"""All tools of the search graph; the referee offers only those whose preconditions the state meets."""
+"""All tools of the search graph; the referee offers only those whose preconditions the state meets. The prompt of a
+language model lists them in this order."""
+
+CARDS: Mapping[str, ToolCard] = MappingProxyType({tool.name: card_of(tool) for tool in ALL_TOOLS})
+"""What planners must know of each tool, by name."""

@@ -4,25 +4,47 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 from pydantic import Field
 
-from r2seg_agent.frozen import Frozen
-from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.reason.plan import Choice
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    ToolUseError,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+)
 from r2seg_agent.tools.referents import choice_of, table_of
 
 MAX_CHOICES = 12
 
 
-class AskWhichResult(Frozen):
-    """The question and its choices; each begins with the number that it stands for."""
+class AskWhichResult(ToolResult):
+    """The question and its choices."""
 
     question: str
-    choices: tuple[str, ...]
+    choices: tuple[Choice, ...]
+
+    def line(self) -> str:
+        """See `ToolResult`."""
+        return f"asks: {self.question}"
+
+    def points(self) -> tuple[str, ...]:
+        """The choices."""
+        return tuple(choice.line for choice in self.choices)
 
 
-@tool("ask_which")
+@search_tool(
+    "ask_which",
+    ToolCard(
+        asked_by="the words fit several findings and none was spoken of last",
+        note=", never a guess",
+    ),
+)
 def ask_which(
     kind: Literal["finding", "rejected"],
     numbers: Annotated[list[int], Field(min_length=2, max_length=200, description="Those that may be meant.")],

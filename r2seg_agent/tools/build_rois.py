@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.round import search_rois
 from r2seg_agent.reason.roi import ROI
-from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.report.format import plural
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+    target_at,
+)
 from r2seg_agent.tools.state import Stage
 
 
-class BuildRoisResult(Frozen):
+class BuildRoisResult(ToolResult):
     """The ROIs of this round, smallest scale first."""
 
     round: int
     rois: tuple[ROI, ...]
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        scales = ", ".join(f"{roi.scale:g}" for roi in self.rois)
+        return f"round {self.round}: {plural(len(self.rois), 'region')} at scale {scales}"
 
-@tool("build_rois")
+
+@search_tool("build_rois", ToolCard(part_of_search=True))
 def build_rois_tool(target: int, runtime: Runtime) -> Command[str]:
     """Build the multi-scale regions of interest of a target (1-based number) around its located organs."""
     search, context = search_of(runtime), context_of(runtime)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.reject.alpha import ALPHA_RANGE, is_alpha
 from r2seg_agent.reject.calibration import Calibration, cases_needed, smallest_p
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.format import plural
-from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    ToolUseError,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+)
 
 
-class ChangeAlphaResult(Frozen):
+class ChangeAlphaResult(ToolResult):
     """The level before and now, what it guarantees, and which targets are judged again."""
 
     before: float
@@ -22,8 +29,20 @@ class ChangeAlphaResult(Frozen):
     guarantee: str
     judged_again: tuple[int, ...]
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        valid = "" if self.valid else " (a threshold, no error rate in this mode)"
+        again = plural(len(self.judged_again), "target")
+        return f"from {self.before:g} to {self.alpha:g}{valid}; {again} judged again"
 
-@tool("change_alpha")
+
+@search_tool(
+    "change_alpha",
+    ToolCard(
+        asked_by='"use alpha …", "be stricter"',
+        set_by_user="alpha",
+    ),
+)
 def change_alpha(alpha: float, runtime: Runtime) -> Command[str]:
     """Judge every target again by another level `alpha`, above 0 and below 1; smaller is stricter."""
     search, context = search_of(runtime), context_of(runtime)

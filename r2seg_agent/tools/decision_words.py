@@ -16,7 +16,7 @@ def kept_because(candidate: Candidate, mode: ModeGuarantee, alpha: float, site: 
     return f"{gates}{_against_normal(candidate, mode, alpha, site)} {_promise(mode)}"
 
 
-def rejected_because(candidate: Candidate, one: SearchRound, mode: ModeGuarantee, alpha: float, site: str) -> str:
+def rejected_because(candidate: Candidate, round_: SearchRound, mode: ModeGuarantee, alpha: float, site: str) -> str:
     """Why a candidate was rejected: the first thing that it failed, then what else speaks against it."""
     failed = [gate for gate in candidate.gates if not gate.passed]
     if failed:
@@ -25,7 +25,7 @@ def rejected_because(candidate: Candidate, one: SearchRound, mode: ModeGuarantee
         also = f"; also {', '.join(others)}" if others else ""
         return f"{first}{also}."
     if candidate.cause != "test":
-        return f"{full_reason(candidate, one)}."
+        return f"{full_reason(candidate, round_)}."
     return f"{_against_normal(candidate, mode, alpha, site)} {_promise(mode)}"
 
 

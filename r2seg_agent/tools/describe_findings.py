@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 from pydantic import Field
 
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import Finding
 from r2seg_agent.report.format import (
     format_diameters,
@@ -18,36 +16,55 @@ from r2seg_agent.report.format import (
     format_size,
     plural,
 )
-from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import (
+    NO_FINDING,
+    Runtime,
+    ToolCard,
+    ToolResult,
+    ToolUseError,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+)
+from r2seg_agent.tools._words import MeasuredFinding, rounded_sizes
 from r2seg_agent.tools.lookup import all_findings, finding_by_number, rejected_candidates
 
 MAX_DESCRIBED = 10
-"""Findings that are told in one answer; the table of findings has them all."""
+"""Findings that one answer describes; the table of findings has them all."""
 
 
-class DescribedFinding(Frozen):
-    """One finding in numbers. Lengths are in `length_unit`."""
+class DescribedFinding(MeasuredFinding):
+    """One finding in numbers, with its grey value."""
 
-    number: int
-    target: str
-    volume_ml: float
-    longest_diameter: float
-    perpendicular_diameter: float
-    length_unit: str
     mean_intensity: float
     intensity_unit: str
-    place: str
 
 
-class DescribeFindingsResult(Frozen):
+class DescribeFindingsResult(ToolResult):
     """The findings asked for, and how many there are in all."""
 
     findings: tuple[DescribedFinding, ...]
     total: int
     rejected: int
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        shown = len(self.findings)
+        return f"{shown} of {plural(self.total, 'finding')} described, {self.rejected} rejected"
 
-@tool("describe_findings")
+    def points(self) -> tuple[str, ...]:
+        """The findings, one a line."""
+        return tuple(finding.line() for finding in self.findings)
+
+
+@search_tool(
+    "describe_findings",
+    ToolCard(
+        asked_by='"how big?", "what did you find?"',
+        unavailable=NO_FINDING,
+    ),
+)
 def describe_findings(
     runtime: Runtime,
     findings: Annotated[
@@ -65,7 +82,7 @@ def describe_findings(
     result = DescribeFindingsResult(
         findings=tuple(_row(finding) for finding in chosen), total=len(known), rejected=rejected
     )
-    say = _told(chosen) if findings else _told_all(chosen, rejected)
+    say = _sentences(chosen) if findings else _all_sentences(chosen, rejected)
     return answer(runtime, search.model_copy(update={"focus": focus}), result, "describe_findings", say=say)
 
 
@@ -74,9 +91,7 @@ def _row(finding: Finding) -> DescribedFinding:
     return DescribedFinding(
         number=finding.number,
         target=finding.target_name,
-        volume_ml=round(m.volume_ml, 3),
-        longest_diameter=round(m.longest_diameter, 1),
-        perpendicular_diameter=round(m.perpendicular_diameter, 1),
+        **rounded_sizes(m),
         length_unit=m.length_unit,
         mean_intensity=round(m.mean_intensity, 1),
         intensity_unit=m.intensity_unit,
@@ -84,20 +99,20 @@ def _row(finding: Finding) -> DescribedFinding:
     )
 
 
-def _told(chosen: Sequence[Finding]) -> str:
+def _sentences(chosen: Sequence[Finding]) -> str:
     shown = " ".join(_sentence(finding) for finding in chosen[:MAX_DESCRIBED])
     more = len(chosen) - MAX_DESCRIBED
     return f"{shown} {plural(more, 'more finding')} in the table." if more > 0 else shown
 
 
-def _told_all(known: Sequence[Finding], rejected: int) -> str:
+def _all_sentences(known: Sequence[Finding], rejected: int) -> str:
     """All findings; says whether there is anything besides them."""
     head = f"There {'is' if len(known) == 1 else 'are'} {plural(len(known), 'finding')}."
     together = ""
     if len(known) > 1 and all(f.measurements.area is None for f in known):
         together = f" Together they hold {format_ml(sum(f.measurements.volume_ml for f in known))}."
     left = f" {plural(rejected, 'other candidate')} {'was' if rejected == 1 else 'were'} rejected." if rejected else ""
-    return f"{head} {_told(known)}{together}{left or ' Nothing else was proposed.'}"
+    return f"{head} {_sentences(known)}{together}{left or ' Nothing else was proposed.'}"
 
 
 def _sentence(finding: Finding) -> str:

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 from pydantic import Field
 
 from r2seg_agent.errors import R2SegError
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason import anatomy
 from r2seg_agent.segment.rois import NEAR_MM
-from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    ToolUseError,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+)
+from r2seg_agent.tools._words import organ_names
 from r2seg_agent.tools.context import Context
 
 MAX_LISTED = 15
 """Organs of an anchor source that an error lists."""
 
 
-class IncludeOrgansResult(Frozen):
+class IncludeOrgansResult(ToolResult):
     """The organs that were added and all that the target is now searched in and around."""
 
     target: int
     added: tuple[str, ...]
     anchors: tuple[str, ...]
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        return f"target {self.target}: {organ_names(self.added)} added; now in {organ_names(self.anchors)}"
 
-@tool("include_organs")
+
+@search_tool("include_organs", ToolCard(asked_by='"include the …"'))
 def include_organs(
     target: int,
     organs: Annotated[
@@ -71,16 +83,16 @@ def _resolved(text: str, context: Context) -> tuple[str, ...]:
     """Canonical names that the anchor source can find; `ToolUseError` with the nearest or legal ones."""
     name = anatomy.canonical_organ(text)
     if name is None:
-        near = ", ".join(anatomy.organ(one).display for one in anatomy.nearest_organs(text))
+        near = ", ".join(anatomy.organ(near_name).display for near_name in anatomy.nearest_organs(text))
         raise ToolUseError(f"`{text[:40]}` is no organ that I know; nearest names: {near}")
     source = context.anchor_source
     available = source.organs(context.volume.modality)
     parts = anatomy.expand(name)
     for names in ((name,) if name in available else (), parts):
-        if names and all(one in available for one in names):
+        if names and all(part in available for part in names):
             return names
     in_reach = sorted(available & anatomy.organs().keys())
-    shown = ", ".join(anatomy.organ(one).display for one in in_reach[:MAX_LISTED])
+    shown = ", ".join(anatomy.organ(organ).display for organ in in_reach[:MAX_LISTED])
     more = f" and {len(in_reach) - MAX_LISTED} more" if len(in_reach) > MAX_LISTED else ""
     display = anatomy.organ(name).display
     raise ToolUseError(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import Finding
 from r2seg_agent.report.planes import axial_axis, is_picture
-from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of
+from r2seg_agent.tools._runtime import (
+    NO_FINDING,
+    Runtime,
+    ToolCard,
+    ToolResult,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+)
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.lookup import finding_by_number
 
 
-class LocateFindingResult(Frozen):
+class LocateFindingResult(ToolResult):
     """Position of a finding. LPS: +x to the patient's left, +y to the back, +z to the head, in mm."""
 
     finding: int
@@ -21,8 +28,18 @@ class LocateFindingResult(Frozen):
     centroid_lps_mm: tuple[float, float, float]
     slice: int
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        return f"finding {self.finding}: {self.place}"
 
-@tool("locate_finding")
+
+@search_tool(
+    "locate_finding",
+    ToolCard(
+        asked_by='"where?"',
+        unavailable=NO_FINDING,
+    ),
+)
 def locate_finding(finding: int, runtime: Runtime) -> Command[str]:
     """Say where a finding (by its number) lies: organ, side, third, distance to the surface, position in mm."""
     search, context = search_of(runtime), context_of(runtime)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.report.format import format_ml
+from r2seg_agent.report.place import organ_name
 from r2seg_agent.store.refs import ArtifactRef
-from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+    target_at,
+)
 from r2seg_agent.tools.context import Context
 from r2seg_agent.version import __version__
 
 
-class LocateOrgansResult(Frozen):
+class LocateOrgansResult(ToolResult):
     """Volumes in ml of the plan's organs (0: not in view) and what else is in view."""
 
     source: str
@@ -24,6 +34,12 @@ class LocateOrgansResult(Frozen):
     in_view: tuple[str, ...]
     artifact: str
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        volumes = self.anchors_ml.items()
+        seen = [f"{organ_name(name)} {format_ml(ml) if ml > 0 else 'not in view'}" for name, ml in volumes]
+        return f"{', '.join(seen)}, by {self.source}{' (a stand-in)' if self.stand_in else ''}"
+
 
 class _StoredAnchors(Frozen):
     labels: ArtifactRef
@@ -31,7 +47,7 @@ class _StoredAnchors(Frozen):
     volumes_ml: dict[str, float]
 
 
-@tool("locate_organs")
+@search_tool("locate_organs", ToolCard(part_of_search=True))
 def locate_organs(target: int, runtime: Runtime) -> Command[str]:
     """Locate the anchor organs of a target (1-based number) with the anchor source of this run."""
     search = search_of(runtime)

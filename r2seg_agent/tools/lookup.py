@@ -54,10 +54,10 @@ def place_of_candidate(
     """The target, the round and the candidate with this id; `ToolUseError` lists the legal ones."""
     known: list[str] = []
     for target in search.targets:
-        for one in rounds_in(context.store, target):
-            for candidate in one.candidates:
+        for round_ in rounds_of(context.store, target):
+            for candidate in round_.candidates:
                 if candidate.id == candidate_id:
-                    return target, one, candidate
+                    return target, round_, candidate
                 known.append(candidate.id)
     raise ToolUseError(f"there is no candidate `{candidate_id}`; candidates: {', '.join(known) or 'none yet'}")
 
@@ -72,12 +72,12 @@ def rejected_candidates(context: Context, search: SearchState) -> tuple[Candidat
 
 def rejected_in(store: ArtifactStore, search: SearchState) -> tuple[Candidate, ...]:
     """`rejected_candidates` of what `store` holds."""
-    last = [rounds_in(store, target)[-1] for target in search.targets if target.rounds]
-    rejected = (c for one in last for c in one.candidates if c.decision == "rejected")
+    last = [rounds_of(store, target)[-1] for target in search.targets if target.rounds]
+    rejected = (c for round_ in last for c in round_.candidates if c.decision == "rejected")
     return tuple(sorted(rejected, key=lambda c: (-prominence(c.features), c.id)))
 
 
-def rounds_in(store: ArtifactStore, target: TargetState) -> tuple[SearchRound, ...]:
+def rounds_of(store: ArtifactStore, target: TargetState) -> tuple[SearchRound, ...]:
     """The stored rounds of one target, in order."""
     return tuple(_parsed_round(store, ref) for ref in target.rounds)
 

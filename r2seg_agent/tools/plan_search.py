@@ -4,31 +4,52 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 from pydantic import Field
 
+from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import R2SegError
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.language.grounding import not_said
 from r2seg_agent.reason.language.plan_request import plan_request
-from r2seg_agent.reason.plan import AnatomyPlan, PlanSet
+from r2seg_agent.reason.plan import AnatomyPlan, Choice, PlanSet
+from r2seg_agent.report.format import plural
+from r2seg_agent.report.plans import plan_line
 from r2seg_agent.segment.checks import check_plan
-from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    ToolUseError,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+)
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.state import KEEP_IMAGE, SearchState, TargetState
+from r2seg_agent.tools.state import SearchState, TargetState
 
 
-class PlanSearchResult(Frozen):
+class PlanSearchResult(ToolResult):
     """The plans, or a question with the nearest legal choices."""
 
     plans: tuple[AnatomyPlan, ...] = ()
     excluded: tuple[str, ...] = ()
     question: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
+
+    def line(self) -> str:
+        """See `ToolResult`."""
+        if self.question is not None:
+            return f"asks: {self.question}"
+        left_out = f"; left out: {', '.join(self.excluded)}" if self.excluded else ""
+        return f"{plural(len(self.plans), 'target')} planned{left_out}"
+
+    def points(self) -> tuple[str, ...]:
+        """The plans, or the choices of the question."""
+        return (*(plan_line(plan) for plan in self.plans), *(choice.line for choice in self.choices))
 
 
-@tool("plan_search")
+@search_tool("plan_search", ToolCard(asked_by='"find …", "what about …", "any … in the …?"'))
 def plan_search(
     targets: Annotated[
         list[str],
@@ -69,8 +90,8 @@ def plan_search(
         excluded = dict.fromkeys((*search.excluded, *merged.excluded))
         search = search.model_copy(update={"excluded": tuple(excluded), "any_modality": False})
         if not context.interactive and (named := _other_modality(targets, context, available)):
-            note = f"{named} The image was searched all the same: nobody could be asked."
-            search = search.model_copy(update={"notes": (*search.notes, note)})
+            text = f"{named} The image was searched all the same: nobody could be asked."
+            search = search.with_caution(Caution(kind="other_modality", text=text))
     return answer(runtime, search, merged, "plan_search", say=_understood(merged) if context.converse else "")
 
 
@@ -91,16 +112,16 @@ def _understood(planned: PlanSearchResult) -> str:
     """How the user's words were read, for a conversation."""
     if not planned.plans:
         return ""
-    told = [f"{plan.target_name}{f' ({plan.laterality})' if plan.laterality else ''}" for plan in planned.plans]
+    names = [f"{plan.target_name}{f' ({plan.laterality})' if plan.laterality else ''}" for plan in planned.plans]
     left_out = f", leaving out: {', '.join(planned.excluded)}" if planned.excluded else ""
-    return f"I search for: {', '.join(told)}{left_out}."
+    return f"I search for: {', '.join(names)}{left_out}."
 
 
 def _other_modality(targets: list[str], context: Context, available: frozenset[str]) -> str:
     """The question about the modality that `targets` raise, "" when they raise none."""
     for phrase in targets:
         asked = plan_request(phrase, context.volume.modality, anchors_available=available).clarification
-        if asked is not None and asked.choices[:1] and asked.choices[0].startswith(KEEP_IMAGE):
+        if asked is not None and any(choice.kind == "keep_image" for choice in asked.choices):
             return asked.question
     return ""
 
@@ -121,13 +142,14 @@ def _with_plan(search: SearchState, plan: AnatomyPlan) -> SearchState:
 
 
 def _merge(planned: list[PlanSet]) -> PlanSearchResult:
-    for one in planned:
-        if one.clarification is not None:
-            return PlanSearchResult(question=one.clarification.question, choices=one.clarification.choices)
+    for planset in planned:
+        if planset.clarification is not None:
+            return PlanSearchResult(question=planset.clarification.question, choices=planset.clarification.choices)
     plans: dict[tuple[str, str | None, tuple[str, ...]], AnatomyPlan] = {}
-    for one in planned:
-        for plan in one.plans:
+    for planset in planned:
+        for plan in planset.plans:
             plans.setdefault((plan.target, plan.laterality, plan.anchors), plan)
     return PlanSearchResult(
-        plans=tuple(plans.values()), excluded=tuple(dict.fromkeys(name for one in planned for name in one.excluded))
+        plans=tuple(plans.values()),
+        excluded=tuple(dict.fromkeys(name for planset in planned for name in planset.excluded)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.reason.language.dialogue import FindingRow, RejectedRow, Table, TargetRow
+from r2seg_agent.reason.plan import Choice
 from r2seg_agent.report.decisions import reason
 from r2seg_agent.report.format import format_size
 from r2seg_agent.store.artifacts import ArtifactStore
@@ -29,7 +30,7 @@ def table_of(search: SearchState, store: ArtifactStore) -> Table:
             for number, target in enumerate(search.targets, start=1)
         ),
         findings=tuple(_finding_row(finding) for finding in findings),
-        rejected=tuple(_rejected_row(number, one) for number, one in enumerate(rejected, start=1)),
+        rejected=tuple(_rejected_row(number, candidate) for number, candidate in enumerate(rejected, start=1)),
         focus=search.focus if search.focus in numbers else None,
     )
 
@@ -39,11 +40,11 @@ def target_of(candidate: Candidate) -> int:
     return int(candidate.id[1:].partition("r")[0])
 
 
-def choice_of(row: FindingRow | RejectedRow) -> str:
-    """A row as a choice of a question; its number stands first."""
+def choice_of(row: FindingRow | RejectedRow) -> Choice:
+    """A row as a choice of a question."""
     if isinstance(row, FindingRow):
-        return f"{row.number}: {row.name}, {row.place}, {row.size}"
-    return f"{row.number}: {row.volume_ml:.2f} ml, {row.why}"
+        return Choice(kind="finding", value=str(row.number), text=f"{row.name}, {row.place}, {row.size}")
+    return Choice(kind="rejected", value=str(row.number), text=f"{row.volume_ml:.2f} ml, {row.why}")
 
 
 def _finding_row(finding: Finding) -> FindingRow:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from langchain_core.tools import tool
+from collections import Counter
+
 from langgraph.types import Command
 
-from r2seg_agent.frozen import Frozen
+from r2seg_agent.cautions import Caution
 from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.method.round import judge_round
 from r2seg_agent.reject.decide import Decided, Rejection
 from r2seg_agent.reject.profile import profile_warnings
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
-from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.report.decisions import brief_reason
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+    target_at,
+)
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import TargetState
 from r2seg_agent.tools.stored_proposals import StoredProposals, load_proposals
 from r2seg_agent.trace.evidence import store_evidence
 
+MAX_NAMED = 6
+"""Survivors that the line of the result names."""
 
-class RejectCandidatesResult(Frozen):
+
+class RejectCandidatesResult(ToolResult):
     """What survived and what did not, with the mode's guarantee; `warnings` say where the scan is unlike those that
     the guarantee speaks of."""
 
@@ -26,10 +40,21 @@ class RejectCandidatesResult(Frozen):
     valid: bool
     survivors: tuple[str, ...]
     rejected: dict[str, Rejection]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
+
+    def line(self) -> str:
+        """See `ToolResult`."""
+        shown = ", ".join(self.survivors[:MAX_NAMED]) + (" …" if len(self.survivors) > MAX_NAMED else "")
+        kept = f"{len(self.survivors)} survived ({shown})" if self.survivors else "none survived"
+        return f"{kept}, {len(self.rejected)} rejected ({self.mode} mode{'' if self.valid else ', not FDR-valid'})"
+
+    def points(self) -> tuple[str, ...]:
+        """How many fell for which reason, the commonest first."""
+        counted = Counter(brief_reason(why.cause, why.failed_gate) for why in self.rejected.values())
+        return tuple(f"{n} × {why}" for why, n in sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
-@tool("reject_candidates")
+@search_tool("reject_candidates", ToolCard(part_of_search=True))
 def reject_candidates(target: int, runtime: Runtime) -> Command[str]:
     """Test every candidate of a target (1-based number) against normal tissue and reject what does not differ."""
     search = search_of(runtime)
@@ -41,8 +66,7 @@ def reject_candidates(target: int, runtime: Runtime) -> Command[str]:
     search = search.with_target(index, stage="rejected", rounds=(*state.rounds, ref), survivors=round_.survivors)
     mode = describe_mode(settings, context.calibration)
     warnings = _unlike_the_calibration(context, round_, settings)
-    if new := [text for text in warnings if text not in search.notes]:
-        search = search.model_copy(update={"notes": (*search.notes, *new)})
+    search = search.with_caution(*warnings)
     result = RejectCandidatesResult(
         mode=mode.mode,
         valid=mode.valid,
@@ -101,10 +125,11 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
     )
 
 
-def _unlike_the_calibration(context: Context, round_: SearchRound, settings: RejectSettings) -> tuple[str, ...]:
+def _unlike_the_calibration(context: Context, round_: SearchRound, settings: RejectSettings) -> tuple[Caution, ...]:
     if settings.mode != "conformal" or context.calibration is None or round_.profile is None:
         return ()
-    return profile_warnings(context.calibration.profiles, round_.profile)
+    texts = profile_warnings(context.calibration.profiles, round_.profile)
+    return tuple(Caution(kind="unlike_calibration", text=text) for text in texts)
 
 
 def _candidates(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.round import propose
+from r2seg_agent.report.format import plural
 from r2seg_agent.store.refs import ArtifactRef
-from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of, target_at
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+    target_at,
+)
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.state import TargetState
 from r2seg_agent.tools.stored_proposals import StoredProposals, store_proposals
@@ -18,7 +26,7 @@ PRESENCE_THRESHOLDS = {"p_max", "positive_ratio", "p_ks"}
 """The gate settings that the stored candidates depend on (L1)."""
 
 
-class SegmentLesionsResult(Frozen):
+class SegmentLesionsResult(ToolResult):
     """How many candidates the model proposed, how large they are, and what was too small or too thin to be one."""
 
     segmenter: str
@@ -30,8 +38,15 @@ class SegmentLesionsResult(Frozen):
     over_limit: int
     artifact: str
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        counts = ((self.too_small, "too small"), (self.too_thin, "too thin"), (self.over_limit, "beyond the limit"))
+        dropped = ", ".join(f"{n} {why}" for n, why in counts if n)
+        by = f"{self.segmenter}{' (a stand-in)' if self.stand_in else ''}"
+        return f"{plural(self.candidates, 'candidate')} by {by}{f'; left out: {dropped}' if dropped else ''}"
 
-@tool("segment_lesions")
+
+@search_tool("segment_lesions", ToolCard(part_of_search=True))
 def segment_lesions(target: int, runtime: Runtime) -> Command[str]:
     """Segment the lesions of a target (1-based number) in its regions of interest with this run's frozen model."""
     search = search_of(runtime)
@@ -43,7 +58,7 @@ def segment_lesions(target: int, runtime: Runtime) -> Command[str]:
         segmenter=info.name,
         stand_in=info.stand_in,
         candidates=len(stored.regions),
-        volumes_ml=tuple(round(one.features.volume_mm3 / 1000.0, 3) for one in stored.regions),
+        volumes_ml=tuple(round(region.features.volume_mm3 / 1000.0, 3) for region in stored.regions),
         too_small=stored.n_small,
         too_thin=stored.n_thin,
         over_limit=stored.n_over_limit,

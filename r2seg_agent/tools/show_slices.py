@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 from pydantic import Field
 
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.report.canvas import Outline
 from r2seg_agent.report.decisions import reason
@@ -18,14 +16,24 @@ from r2seg_agent.report.overlay import draw_slice
 from r2seg_agent.report.planes import Plane, planes
 from r2seg_agent.report.scene import Scene, display_window, middle_of, rejected_outline
 from r2seg_agent.store.refs import ArtifactRef
-from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ShownPicture,
+    ToolCard,
+    ToolResult,
+    ToolUseError,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+)
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.lookup import all_findings, finding_by_number, rejected_candidates
 from r2seg_agent.tools.referents import target_of
 from r2seg_agent.tools.state import SearchState, TargetState
 
 
-class ShowSlicesResult(Frozen):
+class ShowSlicesResult(ToolResult):
     """The artifact id of the picture and what it shows; the pixels themselves never go to a model.
 
     `finding` and `rejected` are 0 where the picture is of the searched region.
@@ -37,6 +45,14 @@ class ShowSlicesResult(Frozen):
     plane: str
     slice: int
     caption: str = ""
+
+    def line(self) -> str:
+        """See `ToolResult`."""
+        return self.caption or f"finding {self.finding}, {self.plane}"
+
+    def shown_picture(self) -> ShownPicture:
+        """The slice that was drawn."""
+        return ShownPicture(sha256=self.picture, caption=self.caption)
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,7 @@ class _Subject:
     rejected: Candidate | None = None
 
 
-@tool("show_slices")
+@search_tool("show_slices", ToolCard(asked_by='"show me"'))
 def show_slices(
     runtime: Runtime,
     finding: Annotated[int, Field(ge=0, description="Number of a finding; 0: the middle of the searched region.")] = 0,
@@ -119,8 +135,9 @@ def _subject(context: Context, search: SearchState, finding: int, rejected: int,
         if rejected > len(known):
             legal = f"there are 1 to {len(known)}" if known else "nothing was rejected"
             raise ToolUseError(f"there is no rejected candidate {rejected}; {legal}")
-        one = known[rejected - 1]
-        return _Subject(f"rejected candidate {rejected}", reason(one), search.targets[target_of(one) - 1], rejected=one)
+        candidate = known[rejected - 1]
+        target = search.targets[target_of(candidate) - 1]
+        return _Subject(f"rejected candidate {rejected}", reason(candidate), target, rejected=candidate)
     searched = {n: target for n, target in enumerate(search.targets, start=1) if target.anchors or target.rounds}
     if not searched:
         raise ToolUseError("nothing was searched yet; plan a search with `plan_search` first")

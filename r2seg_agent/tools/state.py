@@ -11,22 +11,20 @@ from langgraph.graph.message import add_messages
 from pydantic import JsonValue
 from typing_extensions import TypedDict
 
+from r2seg_agent.cautions import Caution, with_cautions
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import ImageInfo
 from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.reason.language.choices import chosen
-from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.plan import AnatomyPlan, Choice
 from r2seg_agent.reason.roi import ROI, WidenStep, widen
 from r2seg_agent.store.refs import ArtifactRef
-
-KEEP_IMAGE = "search this"
-"""How the one choice begins when the request names another modality than the image has."""
 
 Stage = Literal["planned", "anchored", "roi_built", "segmented", "rejected", "measured"]
 
 
 class TargetState(Frozen):
-    """How far the search for one target has come. `told`: its answer was given to the user.
+    """How far the search for one target has come. `answer_shown`: the user was given its answer.
 
     `plan` is the plan as it stands in this round (widening changes its padding and anchors); `why` says what the
     current round does differently. `included` are organs that the user wants searched too: as those that widening
@@ -50,7 +48,7 @@ class TargetState(Frozen):
     findings: ArtifactRef | None = None
     outcome: OutcomeKind | None = None
     answer: str = ""
-    told: bool = False
+    answer_shown: bool = False
 
 
 class Turn(Frozen):
@@ -58,7 +56,7 @@ class Turn(Frozen):
 
     `reading` is what it means after the user answered a question. `answer` is filled when the turn ends;
     `undone` turns and the `undo` turns themselves cannot be undone. `by_rules`: a slash command's sentence, read by the
-    offline rules whatever model has the seat, since it leaves nothing to choose.
+    offline rules whatever the planner is, since it leaves nothing to choose.
     """
 
     index: int
@@ -87,8 +85,8 @@ def with_organs(plan: AnatomyPlan, organs: tuple[str, ...]) -> AnatomyPlan:
 class SearchState(Frozen):
     """A whole conversation over one scan: its targets, worked off in order, and its turns.
 
-    `said` are the sentences of the open turn's answer, written by code; `turn_calls` counts its tools; `words` is what
-    a model added to it, checked and never more than a comment. `notes` are warnings for the report. `any_modality`:
+    `answer_sentences` are those of the open turn, written by code; `turn_calls` counts its tools; `comment` is what a
+    model added, checked and never a result. `notes` are warnings for the report. `any_modality`:
     the user confirmed that this image is meant although the request named another modality. `focus` is the finding
     that was spoken of last ("it"). `alpha` overrides the run's level after the user asked for another.
     """
@@ -100,14 +98,14 @@ class SearchState(Frozen):
     turns: tuple[Turn, ...] = ()
     turn_open: bool = True
     turn_calls: int = 0
-    said: tuple[str, ...] = ()
-    words: str = ""
-    notes: tuple[str, ...] = ()
+    answer_sentences: tuple[str, ...] = ()
+    comment: str = ""
+    notes: tuple[Caution, ...] = ()
     any_modality: bool = False
     focus: int | None = None
     alpha: float | None = None
     question: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
     outcome: OutcomeKind | None = None
     answer: str = ""
     tool_calls: int = 0
@@ -123,7 +121,7 @@ class SearchState(Frozen):
 
     @property
     def message(self) -> str:
-        """What the user said last, as it is to be read after their answer to a question."""
+        """The user's last message, as it is to be read after their answer to a question."""
         if not self.turns:
             return self.request
         return self.turns[-1].reading or self.turns[-1].text
@@ -131,14 +129,19 @@ class SearchState(Frozen):
     def answered(self, reply: str) -> SearchState:
         """A copy in which the open question has the user's `reply`: a choice, its number, "yes" to a single one, or
         other words. A side that the message named and the reply does not is kept."""
-        said = chosen(reply, self.choices)
+        picked = chosen(reply, self.choices)
         closed: dict[str, object] = {"question": None, "choices": ()}
-        if said.startswith(KEEP_IMAGE):
+        if picked is not None and picked.kind == "keep_image":
             return self.model_copy(update={**closed, "any_modality": True})
+        reading = " ".join(reply.split()) if picked is None else picked.line
         sides = {side for side in ("left", "right") if re.search(rf"\b{side}\b", self.message, re.IGNORECASE)}
-        if len(sides) == 1 and not re.search(r"\b(left|right|both)\b", said, re.IGNORECASE):
-            said = f"{sides.pop()} {said}"
-        return self.model_copy(update=closed).with_turn(reading=said)
+        if len(sides) == 1 and not re.search(r"\b(left|right|both)\b", reading, re.IGNORECASE):
+            reading = f"{sides.pop()} {reading}"
+        return self.model_copy(update=closed).with_turn(reading=reading)
+
+    def with_caution(self, *cautions: Caution) -> SearchState:
+        """A copy whose report warns of `cautions` too, of each once."""
+        return self.model_copy(update={"notes": with_cautions(self.notes, *cautions)})
 
     def with_target(self, index: int, **changes: object) -> SearchState:
         """A copy in which target `index` has `changes`."""

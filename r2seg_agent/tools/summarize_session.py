@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import SearchRound
-from r2seg_agent.reason import anatomy
 from r2seg_agent.reject.settings import describe_mode
 from r2seg_agent.report.format import format_size, plural
-from r2seg_agent.tools._runtime import Runtime, answer, context_of, search_of
+from r2seg_agent.tools._runtime import Runtime, ToolCard, ToolResult, answer, context_of, search_of, search_tool
+from r2seg_agent.tools._words import cut, organ_names
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.lookup import findings_of, rounds_in
+from r2seg_agent.tools.lookup import findings_of, rounds_of
 from r2seg_agent.tools.state import SearchState, TargetState
 
 MAX_TURNS = 8
-"""Turns that are told, the latest ones."""
+"""Turns that are quoted, the latest ones."""
 MAX_QUOTED = 60
 MAX_FINDINGS = 5
 
 
 class SummarizedTarget(Frozen):
-    """One target: where it was searched in which rounds, and what came of it."""
+    """One target: where it was searched in which rounds, and with which outcome."""
 
     target: str
     organs: tuple[str, ...]
@@ -33,7 +32,7 @@ class SummarizedTarget(Frozen):
     outcome: str
 
 
-class SummarizeSessionResult(Frozen):
+class SummarizeSessionResult(ToolResult):
     """What was done so far; the trace of the run holds every step with its time."""
 
     turns: int
@@ -45,8 +44,12 @@ class SummarizeSessionResult(Frozen):
     valid: bool
     targets: tuple[SummarizedTarget, ...]
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        return f"{plural(self.turns, 'turn')}, {plural(self.tool_calls, 'tool call')} so far"
 
-@tool("summarize_session")
+
+@search_tool("summarize_session", ToolCard(asked_by='"what did you do so far?"'))
 def summarize_session(runtime: Runtime) -> Command[str]:
     """Tell what was asked, planned, tried, found and rejected so far, round by round."""
     search, context = search_of(runtime), context_of(runtime)
@@ -68,30 +71,30 @@ def summarize_session(runtime: Runtime) -> Command[str]:
         f"{plural(search.tool_calls, 'step')} so far, {search.referee_steps} of them taken by the referee; "
         "the trace of the run holds each with its time."
     )
-    told = [_asked(search), *(_told(n, t, context) for n, t in enumerate(search.targets, start=1)), level, steps]
-    return answer(runtime, search, result, "summarize_session", say=" ".join(part for part in told if part))
+    parts = [_asked(search), *(_target(n, t, context) for n, t in enumerate(search.targets, start=1)), level, steps]
+    return answer(runtime, search, result, "summarize_session", say=" ".join(part for part in parts if part))
 
 
 def _asked(search: SearchState) -> str:
-    """What the user said before this turn."""
+    """The user's earlier messages."""
     earlier = search.turns[:-1]
     if not earlier:
         return "Nothing was asked before this." if not search.targets else ""
-    quoted = [f"“{_cut(turn.text)}”{' (undone)' if turn.undone else ''}" for turn in earlier[-MAX_TURNS:]]
+    quoted = [f"“{cut(turn.text, MAX_QUOTED)}”{' (undone)' if turn.undone else ''}" for turn in earlier[-MAX_TURNS:]]
     skipped = len(earlier) - len(quoted)
     head = f"You asked ({skipped} before these): " if skipped else "You asked: "
     return f"{head}{', '.join(quoted)}."
 
 
-def _told(number: int, target: TargetState, context: Context) -> str:
-    plan, rounds = target.original_plan, rounds_in(context.store, target)
+def _target(number: int, target: TargetState, context: Context) -> str:
+    plan, rounds = target.original_plan, rounds_of(context.store, target)
     head = f"Target {number}, {plan.target_name}"
     if not rounds:
         return f"{head}: {_sentence(target.answer) or 'planned, not searched yet.'}"
-    tried = "; ".join(_round(one) for one in rounds)
+    tried = "; ".join(_round(round_) for round_ in rounds)
     findings = findings_of(context.store, target)
-    where = f"searched in and around the {_organs(plan.anchors)}"
-    where += f", and the {_organs(target.included)} beside it" if target.included else ""
+    where = f"searched in and around the {organ_names(plan.anchors)}"
+    where += f", and the {organ_names(target.included)} beside it" if target.included else ""
     if not findings:
         ended = (target.outcome or f"stands at {target.stage}").replace("_", " ")
         return f"{head}, {where}: {tried}. Outcome: {ended}."
@@ -103,16 +106,16 @@ def _told(number: int, target: TargetState, context: Context) -> str:
     return f"{head}, {where}: {tried}. Kept as {noun} {shown}{more}."
 
 
-def _round(one: SearchRound) -> str:
-    rejected = sum(candidate.decision == "rejected" for candidate in one.candidates)
+def _round(round_: SearchRound) -> str:
+    rejected = sum(candidate.decision == "rejected" for candidate in round_.candidates)
     return (
-        f"round {one.index} with a margin of {one.padding_mm:g} mm proposed "
-        f"{plural(len(one.candidates), 'candidate')}, {rejected} rejected"
+        f"round {round_.index} with a margin of {round_.padding_mm:g} mm proposed "
+        f"{plural(len(round_.candidates), 'candidate')}, {rejected} rejected"
     )
 
 
 def _summary(target: TargetState, context: Context) -> SummarizedTarget:
-    rounds = rounds_in(context.store, target)
+    rounds = rounds_of(context.store, target)
     last = rounds[-1].candidates if rounds else ()
     return SummarizedTarget(
         target=target.original_plan.target_name,
@@ -125,14 +128,5 @@ def _summary(target: TargetState, context: Context) -> SummarizedTarget:
     )
 
 
-def _organs(names: tuple[str, ...]) -> str:
-    known = anatomy.organs()
-    return ", ".join(known[name].display if name in known else name.replace("_", " ") for name in names)
-
-
 def _sentence(text: str) -> str:
     return text if not text else f"{text[0].upper()}{text[1:]}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 1]}…"

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 
-from r2seg_agent.frozen import Frozen
 from r2seg_agent.report.format import plural
-from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    ToolUseError,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+)
+from r2seg_agent.tools._words import cut
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.lookup import findings_of
 from r2seg_agent.tools.state import SearchState, Turn
 
 RESTORED = ("targets", "excluded", "question", "choices", "focus", "alpha")
 """What a turn can change and undoing gives back. Counters and the history of turns stay."""
-TELLING = ("targets", "excluded", "alpha")
+CHANGING = ("targets", "excluded", "alpha")
 """A turn that changed none of these only talked: there is nothing in it to undo."""
 MAX_QUOTED = 80
 
 
-class UndoTurnResult(Frozen):
+class UndoTurnResult(ToolResult):
     """The turn that was undone, and what there is now."""
 
     turn: int
@@ -29,8 +37,20 @@ class UndoTurnResult(Frozen):
     targets: int
     findings: int
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        now = f"{plural(self.targets, 'target')}, {plural(self.findings, 'finding')}"
+        return f"turn {self.turn} (“{self.text}”) undone: {now} again"
 
-@tool("undo_turn")
+
+@search_tool(
+    "undo_turn",
+    ToolCard(
+        asked_by='"undo that"',
+        unavailable="There is nothing to undo.",
+        before_search=True,
+    ),
+)
 def undo_turn(runtime: Runtime) -> Command[str]:
     """Take back the last turn of the user that changed the search; turns that only asked something are passed over."""
     search, context = search_of(runtime), context_of(runtime)
@@ -47,7 +67,7 @@ def undo_turn(runtime: Runtime) -> Command[str]:
     result = UndoTurnResult(
         turn=undone.index, text=undone.text[:MAX_QUOTED], targets=len(search.targets), findings=n_findings
     )
-    say = f"Undone: “{_cut(undone.text)}”. {_now(search, context)}"
+    say = f"Undone: “{cut(undone.text, MAX_QUOTED)}”. {_now(search, context)}"
     return answer(runtime, search, result, "undo_turn", say=say)
 
 
@@ -58,7 +78,7 @@ def _last_change(search: SearchState, context: Context) -> tuple[Turn, SearchSta
             continue
         before = _stored(turn, context)
         after = search if following.before is None else _stored(following, context)
-        if any(getattr(before, name) != getattr(after, name) for name in TELLING):
+        if any(getattr(before, name) != getattr(after, name) for name in CHANGING):
             return turn, before
     return None
 
@@ -79,7 +99,3 @@ def _now(search: SearchState, context: Context) -> str:
         states.append(f"{target.original_plan.target_name} ({state})")
     level = f"; alpha {context.reject_for(search).alpha:g}"
     return f"Now there {'is' if len(states) == 1 else 'are'}: {', '.join(states)}{level}."
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 1]}…"

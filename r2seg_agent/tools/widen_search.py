@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from langchain_core.tools import tool
 from langgraph.types import Command
 from pydantic import Field
 
-from r2seg_agent.frozen import Frozen
-from r2seg_agent.tools._runtime import Runtime, ToolUseError, answer, context_of, search_of, target_at
+from r2seg_agent.tools._runtime import (
+    Runtime,
+    ToolCard,
+    ToolResult,
+    ToolUseError,
+    answer,
+    context_of,
+    search_of,
+    search_tool,
+    target_at,
+)
+from r2seg_agent.tools._words import organ_names
 from r2seg_agent.tools.state import next_round
 
 
-class WidenSearchResult(Frozen):
+class WidenSearchResult(ToolResult):
     """What the next round does differently."""
 
     round: int
@@ -21,8 +30,20 @@ class WidenSearchResult(Frozen):
     anchors: tuple[str, ...]
     why: str
 
+    def line(self) -> str:
+        """See `ToolResult`."""
+        around = organ_names(self.anchors)
+        return f"round {self.round}: {self.why}; margin {self.padding_mm:g} mm around {around}"
 
-@tool("widen_search")
+
+@search_tool(
+    "widen_search",
+    ToolCard(
+        asked_by='"look wider", "search further"',
+        unavailable="The search cannot go further by itself: its rounds are used up. You can add an organ to it, for "
+        "example “include the stomach”.",
+    ),
+)
 def widen_search(
     target: int,
     runtime: Runtime,
@@ -55,7 +76,7 @@ def widen_search(
         findings=None,
         outcome=None,
         answer="",
-        told=False,
+        answer_shown=False,
     ).model_copy(update={"outcome": None})
     result = WidenSearchResult(round=step.round, padding_mm=plan.padding_mm, anchors=plan.anchors, why=step.why)
     return answer(runtime, search, result, "widen_search")

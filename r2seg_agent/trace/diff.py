@@ -106,8 +106,8 @@ def flat(value: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:
         key = f"{prefix}{name}"
         if isinstance(inner, dict) and inner:
             found |= flat(inner, f"{key}.")
-        elif isinstance(inner, list) and any(isinstance(one, dict) for one in inner):
-            found |= flat({str(i + 1): one for i, one in enumerate(inner)}, f"{key}.")
+        elif isinstance(inner, list) and any(isinstance(item, dict) for item in inner):
+            found |= flat({str(i + 1): item for i, item in enumerate(inner)}, f"{key}.")
         else:
             found[key] = "none" if inner is None else str(inner)
     return found
@@ -131,7 +131,7 @@ def _decisions(report: Report | None) -> dict[str, str]:
         return {}
     found = {"outcome": report.outcome.replace("_", " ")}
     for target in report.targets:
-        found |= {candidate.id: _verdict(candidate) for one in target.rounds for candidate in one.candidates}
+        found |= {candidate.id: _verdict(candidate) for round_ in target.rounds for candidate in round_.candidates}
     for finding in report.findings:
         found[f"finding {finding.number}"] = f"{finding.candidate.id}, {finding.measurements.volume_ml:.3f} ml"
     return found

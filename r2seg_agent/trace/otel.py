@@ -26,7 +26,7 @@ from r2seg_agent.files import write_text_atomic
 from r2seg_agent.trace.payloads import ModelCall, payload
 from r2seg_agent.trace.run import TracedRun
 from r2seg_agent.trace.sentences import sentence
-from r2seg_agent.trace.story import Step, Turn, tell
+from r2seg_agent.trace.story import Step, Turn, turns_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -106,7 +106,7 @@ class _Spans:
         )
 
     def all(self) -> Iterator[ReadableSpan]:
-        turns = [turn for turn in tell(self._run.events) if turn.index > 0]
+        turns = [turn for turn in turns_of(self._run.events) if turn.index > 0]
         yield self._root(turns)
         for turn in turns:
             yield self._turn(turn)
@@ -156,16 +156,23 @@ class _Spans:
         )
 
     def _model_call(self, step: Step, turn: Turn) -> ReadableSpan:
-        said = payload(step.head, ModelCall)
+        reply = payload(step.head, ModelCall)
         offline = self._run.started.planner_kind == "offline"
-        attributes: Attributes = {"metadata": _json({"road": said.road, "offered": list(said.offered)})}
-        attributes |= _texts("\n".join(m.text for m in said.messages), sentence(step))
+        attributes: Attributes = {"metadata": _json({"call_format": reply.call_format, "offered": list(reply.offered)})}
+        attributes |= _texts("\n".join(m.text for m in reply.messages), sentence(step))
         if not offline:
-            attributes |= _llm(said)
-        name = "offline rules" if offline else said.planner
+            attributes |= _llm(reply)
+        name = "offline rules" if offline else reply.planner
         kind = "CHAIN" if offline else "LLM"
         return self._span(
-            name, kind, step.number, turn.steps[0].number, step.began, step.ended, attributes, failed=bool(said.problem)
+            name,
+            kind,
+            step.number,
+            turn.steps[0].number,
+            step.began,
+            step.ended,
+            attributes,
+            failed=bool(reply.problem),
         )
 
     def _span(
@@ -218,28 +225,28 @@ class _Spans:
         return self._start_ns + round(seconds * 1000) * 1_000_000
 
 
-def _llm(said: ModelCall) -> Attributes:
-    provider, _, model = said.planner.rpartition(":")
+def _llm(reply: ModelCall) -> Attributes:
+    provider, _, model = reply.planner.rpartition(":")
     found: Attributes = {
         "llm.model_name": model,
-        "llm.token_count.prompt": said.tokens_in,
-        "llm.token_count.completion": said.tokens_out,
-        "llm.token_count.total": said.tokens_in + said.tokens_out,
-        "llm.prompt_template.version": said.prompt_sha256,
+        "llm.token_count.prompt": reply.tokens_in,
+        "llm.token_count.completion": reply.tokens_out,
+        "llm.token_count.total": reply.tokens_in + reply.tokens_out,
+        "llm.prompt_template.version": reply.prompt_sha256,
         "llm.output_messages.0.message.role": "assistant",
-        "llm.output_messages.0.message.content": said.text,
+        "llm.output_messages.0.message.content": reply.text,
     }
     if provider:
         found["llm.provider"] = provider
-    if said.cost_usd is not None:
-        found["llm.cost.total"] = said.cost_usd
-    for i, message in enumerate(said.messages):
+    if reply.cost_usd is not None:
+        found["llm.cost.total"] = reply.cost_usd
+    for i, message in enumerate(reply.messages):
         found[f"llm.input_messages.{i}.message.role"] = _ROLES.get(message.role, message.role)
         found[f"llm.input_messages.{i}.message.content"] = message.text
-    if said.call is not None:
+    if reply.call is not None:
         call = "llm.output_messages.0.message.tool_calls.0.tool_call.function"
-        found[f"{call}.name"] = said.call.tool
-        found[f"{call}.arguments"] = _json(said.call.args)
+        found[f"{call}.name"] = reply.call.tool
+        found[f"{call}.arguments"] = _json(reply.call.args)
     return found
 
 
@@ -277,4 +284,4 @@ def _hex_ids(value: Any) -> Any:
             key: base64.b64decode(inner).hex() if key in ("traceId", "spanId", "parentSpanId") else _hex_ids(inner)
             for key, inner in value.items()
         }
-    return [_hex_ids(one) for one in value] if isinstance(value, list) else value
+    return [_hex_ids(inner) for inner in value] if isinstance(value, list) else value

@@ -7,18 +7,23 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
+from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import RunFailedError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.models import ImageInfo
 from r2seg_agent.outcomes import OutcomeKind
-from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.plan import AnatomyPlan, Choice
+from r2seg_agent.report.models import PlannerKind
 from r2seg_agent.store.refs import ArtifactKind
 from r2seg_agent.trace.events import Event, EventKind
 
 _Model = TypeVar("_Model", bound=Frozen)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Road = Literal["rules", "native", "json_schema", "json_text", "none"]
-"""How a call came from the planner (`graphs/planner.py`)."""
+CallFormat = Literal["rules", "native", "json_schema", "json_text", "none"]
+"""How a call came from the planner: by rules (offline), as a native tool call, as JSON-schema structured output, as
+JSON in the text; `none` when there was no call."""
+TakenBy = Literal["planner", "referee", "offline fallback"]
+"""Who took a step; `offline fallback`: the offline rules, because the model could not."""
 
 
 class RunStarted(Frozen):
@@ -30,7 +35,7 @@ class RunStarted(Frozen):
     request: str
     image: ImageInfo
     planner: str
-    planner_kind: Literal["offline", "model", "replay"]
+    planner_kind: PlannerKind
     settings: dict[str, JsonValue]
     seed: int
     versions: Mapping[str, str]
@@ -50,13 +55,14 @@ class Question(Frozen):
     """A question to the user."""
 
     question: str
-    choices: tuple[str, ...]
+    choices: tuple[Choice, ...]
 
 
 class UserAnswer(Frozen):
-    """What the user answered to a question, redacted."""
+    """What the user answered to a question, redacted; the `choice` that the words name, None for other words."""
 
     text: str
+    choice: Choice | None = None
 
 
 class Spoken(Frozen):
@@ -80,7 +86,7 @@ class ModelCall(Frozen):
     """
 
     planner: str
-    road: Road
+    call_format: CallFormat
     prompt: str
     prompt_sha256: Sha256
     messages_sha256: Sha256
@@ -100,12 +106,20 @@ class ModelCall(Frozen):
 class ToolCall(Call):
     """A tool is about to run; `why` says for what."""
 
-    taken_by: Literal["planner", "referee", "offline fallback"]
+    taken_by: TakenBy
     why: str
 
 
+class ToolResult(Frozen):
+    """What a tool returned: its own result model as JSON, and that result in words (`tools/_runtime.ToolResult`)."""
+
+    result: dict[str, JsonValue]
+    line: str
+    points: tuple[str, ...] = ()
+
+
 class ToolError(Frozen):
-    """A tool refused its arguments; the words went back to whoever called."""
+    """A tool refused its arguments; the text went back to whoever called."""
 
     error: str
 
@@ -131,18 +145,12 @@ class Referee(Frozen):
 
 
 class Answer(Frozen):
-    """The end of a turn. `answer` is written by code from numbers; `words` are the model's checked comment."""
+    """The end of a turn. `answer` is written by code from numbers; `comment` is the model's, checked."""
 
     turn: int
     outcome: OutcomeKind
     answer: str
-    words: str = ""
-
-
-class Warned(Frozen):
-    """Something a reader should know."""
-
-    text: str
+    comment: str = ""
 
 
 class BudgetUsed(Frozen):
@@ -169,15 +177,16 @@ PAYLOADS: Mapping[EventKind, type[Frozen]] = {
     "plan": AnatomyPlan,
     "model_call": ModelCall,
     "tool_call": ToolCall,
+    "tool_result": ToolResult,
     "tool_error": ToolError,
     "artifact": Artifact,
     "referee": Referee,
     "answer": Answer,
-    "warning": Warned,
+    "warning": Caution,
     "budget": BudgetUsed,
     "run_finished": RunFinished,
 }
-"""`tool_result` is missing: each tool's result model is its own (`r2seg_agent/tools`), any JSON object here."""
+"""The contents of every kind of event."""
 
 _DATA: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
 

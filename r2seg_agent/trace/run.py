@@ -35,6 +35,11 @@ class TracedRun:
         return ArtifactStore(self.folder.workspace / "artifacts")
 
     @property
+    def version(self) -> str:
+        """The schema version of its first event."""
+        return self.events[0].schema_version if self.events else TRACE_SCHEMA_VERSION
+
+    @property
     def old(self) -> bool:
         """True for a trace of an earlier version."""
         return any(event.schema_version != TRACE_SCHEMA_VERSION for event in self.events)
@@ -68,8 +73,8 @@ class TracedRun:
         """Raise `InputError` where `what` needs more than a trace of an earlier version holds."""
         if self.old or self.record is None:
             raise InputError(
-                f"run `{self.id}` has a trace of version 1, written by an earlier r2seg: `{what}` needs version "
-                f"{TRACE_SCHEMA_VERSION}",
+                f"run `{self.id}` has a trace of version {self.version}, written by an earlier r2seg: `{what}` needs "
+                f"version {TRACE_SCHEMA_VERSION}",
                 "`r2seg trace show` can read it; run the same command again for a new trace.",
             )
 
@@ -96,8 +101,8 @@ def glance(workspace: Path, record: RunRecord) -> tuple[str, float]:
         events = read_trace(RunFolder(workspace, record.id).trace)
     except RunFailedError:
         return record.request, 0.0
-    said = next((str(event.data.get("text", "")) for event in events if event.kind == "user_message"), "")
-    return record.request or said, events[-1].seconds if events else 0.0
+    asked = next((str(event.data.get("text", "")) for event in events if event.kind == "user_message"), "")
+    return record.request or asked, events[-1].seconds if events else 0.0
 
 
 def _old_run(workspace: Path, name: str) -> RunFolder | None:

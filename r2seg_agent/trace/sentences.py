@@ -1,30 +1,38 @@
-"""One sentence for a step of a trace, and the points below it: what a reader wants to know first."""
+"""One sentence for a step of a trace, and the points below it: what a reader wants to know first.
+
+A tool's sentence was written by the tool and stands in the trace; here are those of the other events.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from r2seg_agent.reject.decide import Rejection
-from r2seg_agent.report.decisions import brief_reason
-from r2seg_agent.trace.story import Step
-from r2seg_agent.trace.tool_sentences import (
-    TOOL_SENTENCES,
-    Data,
-    dicts,
-    finding_line,
-    g,
-    integer,
-    plain,
-    plan_line,
-    strings,
+from r2seg_agent.cautions import Caution
+from r2seg_agent.errors import RunFailedError
+from r2seg_agent.frozen import Frozen
+from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.report.plans import plan_line
+from r2seg_agent.trace.payloads import (
+    PAYLOADS,
+    Answer,
+    BudgetUsed,
+    ModelCall,
+    Question,
+    Referee,
+    RunFinished,
+    RunStarted,
+    UserAnswer,
+    UserMessage,
+    payload,
 )
+from r2seg_agent.trace.story import Step
 
 MAX_POINTS = 8
 """Points below one step; the rest is counted."""
+MAX_PLAIN = 6
+"""Entries of an object that are written out where nothing better is known."""
 
 
 def sentence(step: Step) -> str:
@@ -34,17 +42,16 @@ def sentence(step: Step) -> str:
             return f"refused: {step.error}"
         if step.result is None:
             return "did not end: the run was stopped here"
-        told = TOOL_SENTENCES.get(step.head.step)
-        return told(step.result) if told else plain(step.result)
-    told = _KINDS.get(step.head.kind)
-    return told(step.head.data) if told else plain(step.head.data)
+        return step.line or plain(step.result)
+    typed = _typed(step)
+    return plain(step.head.data) if typed is None else _sentence(typed)
 
 
 def points(step: Step) -> tuple[str, ...]:
     """Further lines: reasons, findings, plans. At most `MAX_POINTS`, then how many more there are."""
-    found = _points(step)
+    found = step.points if step.is_tool else _points(_typed(step))
     if len(found) <= MAX_POINTS:
-        return tuple(found)
+        return found
     return (*found[:MAX_POINTS], f"and {len(found) - MAX_POINTS} more")
 
 
@@ -54,86 +61,82 @@ def who(step: Step) -> str:
     return ": ".join(str(part) for part in (taken, why) if part) if step.is_tool else ""
 
 
-def _points(step: Step) -> list[str]:
-    result = step.result or {}
-    match step.head.step if step.is_tool else step.head.kind:
-        case "plan_search":
-            return [plan_line(plan) for plan in dicts(result.get("plans"))] + strings(result.get("choices"))
-        case "reject_candidates":
-            rejected = result.get("rejected")
-            facts = list(rejected.values()) if isinstance(rejected, dict) else []
-            counted = Counter(_rejection(fact) for fact in facts if isinstance(fact, dict))
-            return [f"{n} × {why}" for why, n in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
-        case "measure_finding" | "describe_findings":
-            return [finding_line(finding) for finding in dicts(result.get("findings"))]
-        case "model_call":
-            data = step.head.data
-            return [text for text in (str(data.get("problem", "")), str(data.get("text", ""))) if text]
-        case "question":
-            return strings(step.head.data.get("choices"))
-        case "answer":
-            words = str(step.head.data.get("words", ""))
-            return [f"the model's comment: {words}"] if words else []
+def plain(data: Mapping[str, JsonValue]) -> str:
+    """Any JSON object, shortly: scalars as they are, small objects written out, the rest by size."""
+    return "; ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in data.items())
+
+
+def _short(value: JsonValue) -> str:
+    if isinstance(value, dict) and 0 < len(value) <= MAX_PLAIN:
+        inner = {name: part for name, part in value.items() if not isinstance(part, dict | list)}
+        if len(inner) == len(value):
+            return ", ".join(f"{name.replace('_', ' ')} {_short(part)}" for name, part in inner.items())
+    if isinstance(value, dict | list):
+        return f"{len(value)} entries" if value else "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _typed(step: Step) -> Frozen | None:
+    """The contents of the step's first event; None where an earlier version, or a forger, wrote them otherwise."""
+    try:
+        return payload(step.head, PAYLOADS[step.head.kind])
+    except RunFailedError:
+        return None
+
+
+def _sentence(data: Frozen) -> str:
+    match data:
+        case RunStarted():
+            fork = f", forked from {data.parent}" if data.parent else ""
+            return f"r2seg {data.r2seg} on {data.image.name} ({data.image.modality}), planner {data.planner}{fork}"
+        case UserMessage() | UserAnswer() | Caution():
+            return data.text
+        case Question():
+            return data.question
+        case AnatomyPlan():
+            return plan_line(data)
+        case ModelCall():
+            return _model_call(data)
+        case Referee():
+            return _referee(data)
+        case Answer():
+            return data.answer
+        case BudgetUsed():
+            return data.why or f"{_number(data.used)} used of {_number(data.limit)}"
+        case RunFinished():
+            error = f": {data.error}" if data.error else ""
+            files = f"; files: {', '.join(data.files)}" if data.files else ""
+            return f"{data.outcome.replace('_', ' ')}{error}{files}"
         case _:
-            return []
+            return plain(data.model_dump(mode="json"))
 
 
-def _rejection(fact: dict[str, JsonValue]) -> str:
-    rejection = Rejection.model_validate(fact)
-    return brief_reason(rejection.cause, rejection.failed_gate)
+def _points(data: Frozen | None) -> tuple[str, ...]:
+    match data:
+        case ModelCall():
+            return tuple(text for text in (data.problem, data.text) if text)
+        case Question():
+            return tuple(choice.line for choice in data.choices)
+        case Answer() if data.comment:
+            return (f"the model's comment: {data.comment}",)
+        case _:
+            return ()
 
 
-def _model_call(data: Data) -> str:
-    call = data.get("call")
-    tokens = integer(data.get("tokens_in")) + integer(data.get("tokens_out"))
-    cost = data.get("cost_usd")
-    spent = f" ({tokens} tokens{f', {cost:.4f} USD' if isinstance(cost, float) else ''})" if tokens else ""
-    if not isinstance(call, dict):
-        return f"{data.get('planner')}: no call{spent}"
-    return f"{data.get('planner')} chose {call.get('tool')}{spent}"
+def _model_call(data: ModelCall) -> str:
+    tokens = data.tokens_in + data.tokens_out
+    cost = "" if data.cost_usd is None else f", {data.cost_usd:.4f} USD"
+    spent = f" ({tokens} tokens{cost})" if tokens else ""
+    return f"{data.planner}: no call{spent}" if data.call is None else f"{data.planner} chose {data.call.tool}{spent}"
 
 
-def _referee(data: Data) -> str:
-    offered = strings(data.get("offered"))
-    if offered:
-        return f"offers {', '.join(offered)}" + (", or nothing" if data.get("optional") else "")
-    target = f"target {data['target']}: " if data.get("target") else ""
-    outcome = str(data.get("outcome") or "").replace("_", " ")
-    return target + "; ".join(part for part in (outcome, str(data.get("why", ""))) if part)
+def _referee(data: Referee) -> str:
+    if data.offered:
+        return f"offers {', '.join(data.offered)}" + (", or nothing" if data.optional else "")
+    target = f"target {data.target}: " if data.target else ""
+    outcome = (data.outcome or "").replace("_", " ")
+    return target + "; ".join(part for part in (outcome, data.why) if part)
 
 
-def _budget(data: Data) -> str:
-    if data.get("why"):
-        return str(data["why"])
-    return f"{g(data.get('used'))} used of {g(data.get('limit'))}"
-
-
-def _started(data: Data) -> str:
-    image = data.get("image")
-    scan = f" on {image.get('name')} ({image.get('modality')})" if isinstance(image, dict) else ""
-    fork = f", forked from {data['parent']}" if data.get("parent") else ""
-    return f"r2seg {data.get('r2seg')}{scan}, planner {data.get('planner', 'of an earlier version')}{fork}"
-
-
-def _finished(data: Data) -> str:
-    files = data.get("files")
-    named = ", ".join(files) if isinstance(files, dict) else ", ".join(strings(files))
-    error = f": {data['error']}" if data.get("error") else ""
-    return f"{str(data.get('outcome')).replace('_', ' ')}{error}" + (f"; files: {named}" if named else "")
-
-
-_KINDS: Mapping[str, Callable[[Data], str]] = MappingProxyType(
-    {
-        "run_started": _started,
-        "user_message": lambda data: str(data.get("text", "")),
-        "question": lambda data: str(data.get("question", "")),
-        "user_answer": lambda data: str(data.get("text", "")),
-        "plan": plan_line,
-        "model_call": _model_call,
-        "referee": _referee,
-        "answer": lambda data: str(data.get("answer", "")),
-        "warning": lambda data: str(data.get("text", "")),
-        "budget": _budget,
-        "run_finished": _finished,
-    }
-)
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:g}"

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from r2seg_agent.trace.events import Event
+from r2seg_agent.trace.payloads import ToolResult, payload
 
+BARE_RESULTS = ("1", "2")
+"""Versions of a trace whose `tool_result` holds the bare result, without a line for the reader."""
 _AFTER_A_CALL = {"tool_result", "tool_error", "artifact"}
 
 
@@ -34,7 +37,7 @@ class Step:
 
     @property
     def is_tool(self) -> bool:
-        """True for a tool call with what came of it."""
+        """True for a tool call with its result."""
         return is_call(self.head)
 
     @property
@@ -49,8 +52,29 @@ class Step:
 
     @property
     def result(self) -> Mapping[str, JsonValue] | None:
-        """What the tool returned; None for other steps and where it refused or was killed."""
-        return next((event.data for event in self.events if event.kind == "tool_result"), None)
+        """The tool's result as JSON; None for other steps and where it refused or was killed."""
+        event = self._returned
+        if event is None:
+            return None
+        inner = event.data.get("result")
+        # Traces of version 1 and 2 hold the bare result.
+        return inner if isinstance(inner, dict) and event.schema_version not in BARE_RESULTS else event.data
+
+    @property
+    def line(self) -> str:
+        """The tool's result in one sentence; "" where there is none, and in a trace of version 1 or 2."""
+        event = self._returned
+        return "" if event is None or event.schema_version in BARE_RESULTS else payload(event, ToolResult).line
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The lines below it."""
+        event = self._returned
+        return () if event is None or event.schema_version in BARE_RESULTS else payload(event, ToolResult).points
+
+    @property
+    def _returned(self) -> Event | None:
+        return next((event for event in self.events if event.kind == "tool_result"), None)
 
     @property
     def error(self) -> str:
@@ -78,7 +102,7 @@ def is_call(event: Event) -> bool:
     return event.kind == "tool_call" or (event.kind == "referee" and "taken_by" in event.data)
 
 
-def tell(events: Iterable[Event]) -> list[Turn]:
+def turns_of(events: Iterable[Event]) -> list[Turn]:
     """The turns of a trace. A trace without user messages (version 1) is one turn."""
     turns: list[Turn] = [Turn(0, "")]
     before = 0.0

@@ -15,7 +15,7 @@ from r2seg_agent.report.format import format_ml, format_p, format_score, plural
 from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.trace.run import TracedRun
 from r2seg_agent.trace.sentences import points, sentence, who
-from r2seg_agent.trace.story import Step, Turn, tell
+from r2seg_agent.trace.story import Step, Turn, turns_of
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -38,10 +38,15 @@ def run_tree(run: TracedRun) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
-    turns = tell(run.events)
+    turns = turns_of(run.events)
     tree = Tree(_headline(run))
     if run.old:
-        tree.add(Text("trace of version 1, written by an earlier r2seg: shown as it is", style="yellow"))
+        tree.add(
+            Text(
+                f"trace of version {run.version}, written by an earlier r2seg: shown as it is",
+                style="yellow",
+            )
+        )
     for turn in turns:
         branch = tree if turn.index == 0 else tree.add(Text(f"turn {turn.index}: {clean(turn.text)}", style="bold"))
         for step in turn.steps:
@@ -56,7 +61,7 @@ def run_tree(run: TracedRun) -> Tree:
 
 
 def step_line(step: Step) -> Text:
-    """One line: number, what, who and why, how long, what came of it."""
+    """One line: number, what, who and why, how long, the result."""
     from rich.text import Text
 
     kind = step.head.kind
@@ -81,9 +86,9 @@ def step_view(run: TracedRun, step: Step) -> Group:
 
     parts: list[Text | JSON | Table] = [step_line(step)]
     parts += [Text(f"      {clean(point)}", style="dim") for point in points(step)]
-    one = round_of(run, step)
-    if one is not None:
-        parts.append(candidates_table(one))
+    round_ = round_of(run, step)
+    if round_ is not None:
+        parts.append(candidates_table(round_))
     for event in step.events:
         parts.append(Text(f"\n{event.seq} {event.kind} {event.step}  at {format_seconds(event.seconds)}", style="bold"))
         parts.append(JSON(json.dumps(event.data, ensure_ascii=False)))
@@ -102,7 +107,7 @@ def round_of(run: TracedRun, step: Step) -> SearchRound | None:
         return None
 
 
-def candidates_table(one: SearchRound) -> Table:
+def candidates_table(round_: SearchRound) -> Table:
     """Every candidate of a round with its numbers and the reason."""
     from rich.table import Table
 
@@ -111,14 +116,14 @@ def candidates_table(one: SearchRound) -> Table:
     for heading in ("volume", "score", "p", "q"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
-    for candidate in one.candidates:
+    for candidate in round_.candidates:
         table.add_row(
             candidate.id,
             format_ml(candidate.features.volume_mm3 / 1000.0),
             format_score(candidate.score),
             format_p(candidate.p),
             format_p(candidate.q),
-            f"{candidate.decision}: {full_reason(candidate, one)}",
+            f"{candidate.decision}: {full_reason(candidate, round_)}",
             style="bold green" if candidate.decision == "survived" else "",
         )
     return table
@@ -153,7 +158,7 @@ def _headline(run: TracedRun) -> Text:
     outcome = (
         finished.outcome.replace("_", " ") if finished else (run.record.status if run.record else "earlier version")
     )
-    turns: list[Turn] = tell(run.events)
+    turns: list[Turn] = turns_of(run.events)
     steps = sum(step.is_tool for turn in turns for step in turn.steps)
     seconds = run.events[-1].seconds if run.events else 0.0
     kind = run.record.kind if run.record else "find"

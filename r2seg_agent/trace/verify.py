@@ -26,7 +26,7 @@ from r2seg_agent.trace.artifacts_check import artifact_problem, references
 from r2seg_agent.trace.evidence import read_evidence
 from r2seg_agent.trace.payloads import Artifact, check_payload, payload
 from r2seg_agent.trace.run import TracedRun
-from r2seg_agent.trace.story import Step, tell
+from r2seg_agent.trace.story import Step, turns_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def verify_run(run: TracedRun) -> tuple[Check, ...]:
     if not trace.passed:
         # What else could be read from it means nothing.
         return (trace,)
-    steps = [step for turn in tell(run.events) for step in turn.steps]
+    steps = [step for turn in turns_of(run.events) for step in turn.steps]
     return (trace, _check_artifacts(run), _check_files(run), _check_values(run, steps), _check_report(run))
 
 
@@ -126,22 +126,22 @@ def _check_values(run: TracedRun, steps: list[Step]) -> Check:
         if found is None:
             continue
         try:
-            one = SearchRound.model_validate_json(run.store.json(ArtifactRef(sha256=found, kind="json")))
-            verdicts = _derived(run.store, one)
+            round_ = SearchRound.model_validate_json(run.store.json(ArtifactRef(sha256=found, kind="json")))
+            verdicts = _derived(run.store, round_)
         except (R2SegError, ValidationError) as error:
             words = error.message if isinstance(error, R2SegError) else "it is no search round"
             problems.append(f"event {step.number}: cannot be derived again: {words}")
             continue
         judged += len(verdicts)
-        problems += [f"event {step.number}: {words}" for words in _differences(one.candidates, verdicts)]
-        problems += [f"event {step.number}: {words}" for words in _against_result(one, verdicts, step)]
+        problems += [f"event {step.number}: {words}" for words in _differences(round_.candidates, verdicts)]
+        problems += [f"event {step.number}: {words}" for words in _against_result(round_, verdicts, step)]
     return Check("p and q from evidence", judged, tuple(problems))
 
 
-def _derived(store: ArtifactStore, one: SearchRound) -> tuple[Decided, ...]:
-    if one.evidence is None:
-        raise RunFailedError(f"round {one.index} names no evidence")
-    _, evidence = read_evidence(store, one.evidence)
+def _derived(store: ArtifactStore, round_: SearchRound) -> tuple[Decided, ...]:
+    if round_.evidence is None:
+        raise RunFailedError(f"round {round_.index} names no evidence")
+    _, evidence = read_evidence(store, round_.evidence)
     return judge(evidence)
 
 
@@ -165,12 +165,12 @@ def _differences(candidates: tuple[Candidate, ...], verdicts: tuple[Decided, ...
                 yield f"candidate {candidate.id}: {name} is {_short(recorded)}, the evidence gives {_short(derived)}"
 
 
-def _against_result(one: SearchRound, verdicts: tuple[Decided, ...], step: Step) -> Iterator[str]:
+def _against_result(round_: SearchRound, verdicts: tuple[Decided, ...], step: Step) -> Iterator[str]:
     result = step.result or {}
-    survivors = [c.id for c, v in zip(one.candidates, verdicts, strict=False) if v.survived]
+    survivors = [c.id for c, v in zip(round_.candidates, verdicts, strict=False) if v.survived]
     rejected = {
         c.id: {"cause": v.cause, "failed_gate": v.failed_gate}
-        for c, v in zip(one.candidates, verdicts, strict=False)
+        for c, v in zip(round_.candidates, verdicts, strict=False)
         if not v.survived
     }
     if result.get("survivors") != survivors:
@@ -194,13 +194,15 @@ def _check_report(run: TracedRun) -> Check:
         problems.append(f"report.json is of run `{report.run_id}`")
     if run.finished is not None and report.outcome != run.finished.outcome:
         problems.append(f"report.json says {report.outcome}, the trace {run.finished.outcome}")
-    rounds = [one for target in report.targets for one in target.rounds]
-    for one in rounds:
+    rounds = [round_ for target in report.targets for round_ in target.rounds]
+    for round_ in rounds:
         try:
-            problems += [f"report.json: {words}" for words in _differences(one.candidates, _derived(run.store, one))]
+            problems += [
+                f"report.json: {words}" for words in _differences(round_.candidates, _derived(run.store, round_))
+            ]
         except R2SegError as error:
-            problems.append(f"report.json: round {one.index} cannot be derived again: {error.message}")
-    known = {candidate.id: candidate for one in rounds for candidate in one.candidates}
+            problems.append(f"report.json: round {round_.index} cannot be derived again: {error.message}")
+    known = {candidate.id: candidate for round_ in rounds for candidate in round_.candidates}
     problems += [
         f"report.json: finding {finding.number} and candidate {finding.candidate.id} differ"
         for finding in report.findings

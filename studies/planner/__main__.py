@@ -74,12 +74,12 @@ def _effort(verdicts: Sequence[Verdict]) -> str:
     """What a model took, and what the user gets where the referee stepped in."""
     answers = [v.answer for v in verdicts]
     served = Rate(sum(v.served for v in verdicts), len(verdicts))
-    roads = Counter(a.road for a in answers).most_common()
+    call_formats = Counter(a.call_format for a in answers).most_common()
     seconds, tokens = median(a.seconds for a in answers), median(a.tokens for a in answers)
     return (
         f"Right for the user, the referee's plans included: {served.right} of {served.n}: {served}. "
         f"No valid call in two: {sum(a.referee for a in answers)}. Calls came as: "
-        f"{', '.join(f'{road} {n}' for road, n in roads)}. "
+        f"{', '.join(f'{call_format} {n}' for call_format, n in call_formats)}. "
         f"Median {seconds:.1f} s and {tokens:.0f} tokens a request."
     )
 

@@ -26,7 +26,7 @@ class Answer(Frozen):
     calls: int = 0
     """Model calls; 0 for a planner without a model."""
     tokens: int = 0
-    road: str = "rules"
+    call_format: str = "rules"
     """How the model's call came (`graphs.planner.Road`)."""
     phrases: tuple[str, ...] = ()
     """What the model handed to `plan_search`."""

@@ -10,17 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AnyMessage
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.graphs.graph import INVALID_CALLS_BEFORE_REFEREE
+from r2seg_agent.graphs.messages import problem_messages
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.planners.choose import choose_planner
-from r2seg_agent.graphs.prompting import planner_messages
+from r2seg_agent.graphs.prompting import planner_messages, planner_prompt
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Unit
 from r2seg_agent.method.models import ImageInfo
-from r2seg_agent.prompts import prompt_file
 from r2seg_agent.reason.language.grounding import not_said
 from r2seg_agent.reason.language.plan_request import plan_request
 from r2seg_agent.tools.plan_search import plan_search
@@ -42,11 +42,11 @@ def answer_from_seat(planner: Planner, case: Case) -> Answer:
     unit: Unit = "HU" if case.modality == "CT" else "arbitrary"
     image = ImageInfo(name="scan", sha256="0" * 64, geometry=grid, modality=case.modality, unit=unit)
     search = SearchState(request=case.request, image=image, turns=(Turn(index=1, text=case.request),))
-    prompt = prompt_file("planner")
-    said: list[AnyMessage] = []
+    prompt = planner_prompt()
+    messages: list[AnyMessage] = []
     tokens = 0
     for calls in range(1, INVALID_CALLS_BEFORE_REFEREE + 1):
-        reply = planner.ask(planner_messages(search, said, [plan_search], prompt), [plan_search], optional=False)
+        reply = planner.ask(planner_messages(search, messages, [plan_search], prompt), [plan_search], optional=False)
         tokens += reply.tokens_in + reply.tokens_out
         problem = reply.problem
         if reply.call is not None:
@@ -58,10 +58,10 @@ def answer_from_seat(planner: Planner, case: Case) -> Answer:
                 problem, planned = error.message, None
             if planned is not None:
                 spent = {"seconds": time.perf_counter() - started, "calls": calls, "tokens": tokens}
-                return planned.model_copy(update=spent | {"road": reply.road})
-        said += [AIMessage(content=reply.text), HumanMessage(content=problem, name="referee")]
+                return planned.model_copy(update=spent | {"call_format": reply.call_format})
+        messages += problem_messages(reply.text, problem, calls)
     spent = {"seconds": time.perf_counter() - started, "calls": INVALID_CALLS_BEFORE_REFEREE, "tokens": tokens}
-    return _planned(case, (case.request,)).model_copy(update=spent | {"road": "none", "referee": True})
+    return _planned(case, (case.request,)).model_copy(update=spent | {"call_format": "none", "referee": True})
 
 
 def _refused(case: Case, phrases: tuple[str, ...]) -> str:

@@ -12,10 +12,13 @@ from helpers.phantoms import liver_phantom
 from r2seg_agent.cli._ask import ask
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.reason.language.choices import chosen
+from r2seg_agent.reason.language.choices import chosen, labels
+from r2seg_agent.reason.plan import Choice
 from r2seg_agent.runs.api import RunOptions, run_find
 
-CHOICES = ("liver", "left kidney", "right kidney")
+CHOICES = tuple(Choice(kind="concept", text=text) for text in ("liver", "left kidney", "right kidney"))
+NUMBERED = tuple(Choice(kind="finding", text=f"lesion {n}", value=str(n)) for n in (2, 5))
+KEEP = Choice(kind="keep_image", text="search this CT image")
 
 
 @pytest.mark.parametrize(
@@ -25,18 +28,34 @@ CHOICES = ("liver", "left kidney", "right kidney")
         (" 3. ", "right kidney"),
         ("2)", "left kidney"),
         ("LIVER", "liver"),
-        ("the  left one", "the left one"),
-        ("4", "4"),
-        ("0", "0"),
+        ("the  left one", None),
+        ("4", None),
+        ("0", None),
     ],
 )
-def test_an_answer_is_a_number_a_choice_or_words(answer: str, meaning: str) -> None:
-    assert chosen(answer, CHOICES) == meaning
+def test_an_answer_is_a_number_a_choice_or_words(answer: str, meaning: str | None) -> None:
+    choice = chosen(answer, CHOICES)
+    assert (choice and choice.text) == meaning
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"), [("2", "2"), ("5.", "5"), ("5: lesion 5", "5"), ("LESION 2", "2"), ("1", None)]
+)
+def test_a_finding_is_chosen_by_its_own_number(answer: str, value: str | None) -> None:
+    assert labels(NUMBERED) == ("2", "5")
+    choice = chosen(answer, NUMBERED)
+    assert (choice and choice.value) == value
 
 
 def test_yes_means_the_only_choice() -> None:
-    assert chosen("yes", ("liver",)) == "liver"
-    assert chosen("yes", CHOICES) == "yes"
+    assert chosen("yes", CHOICES[:1]) == CHOICES[0]
+    assert chosen("yes", CHOICES) is None
+
+
+def test_the_image_is_confirmed_in_the_users_own_words() -> None:
+    assert chosen("search this one please", (KEEP,)) == KEEP
+    assert chosen("no", (KEEP,)) is None
+    assert chosen("search this one please", CHOICES) is None
 
 
 @pytest.mark.parametrize(
@@ -64,9 +83,9 @@ def test_find_goes_on_with_the_answer(tmp_path: Path) -> None:
     )
     asked: list[str] = []
 
-    def answer(question: str, choices: tuple[str, ...]) -> str:
+    def answer(question: str, choices: tuple[Choice, ...]) -> str:
         asked.append(question)
-        return choices[0]
+        return choices[0].text
 
     report = run_find("find it", str(tmp_path / "ct.nrrd"), options, ask=answer).report
     assert len(asked) == 1

@@ -31,7 +31,7 @@ from r2seg_agent.graphs.planners.settings import PlannerSettings
 from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.runs.api import open_chat, reopen
 from r2seg_agent.runs.session import Session
-from r2seg_agent.runs.session_events import Words
+from r2seg_agent.runs.session_events import ModelComment
 from r2seg_agent.tools import ALL_TOOLS
 from r2seg_agent.tools.measure_finding import FINDINGS
 from r2seg_agent.trace.events import Event
@@ -204,7 +204,7 @@ def _talk(session: Session, says: Sequence[str]) -> tuple[str, list[str]]:
     words: list[str] = []
     try:
         for text in says:
-            words += [event.text for event in session.say(text) if isinstance(event, Words)]
+            words += [event.text for event in session.say(text) if isinstance(event, ModelComment)]
     except R2SegError as error:
         return type(error).__name__, words
     if session.question is not None:

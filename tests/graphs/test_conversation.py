@@ -16,7 +16,14 @@ from r2seg_agent.reason.plan_file import dump_plan
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.runs.api import reopen
 from r2seg_agent.runs.session import Session
-from r2seg_agent.runs.session_events import Asked, Pictured, Said, SessionEvent, ToolStarted, TurnEnded
+from r2seg_agent.runs.session_events import (
+    AnswerSentence,
+    PictureDrawn,
+    QuestionAsked,
+    SessionEvent,
+    ToolStarted,
+    TurnEnded,
+)
 from r2seg_agent.trace.recorder import read_trace
 
 NOTHING_PASSES = GateSettings(max_elongation=1.0, max_flatness=1.0)
@@ -47,11 +54,11 @@ def _calls(events: Sequence[SessionEvent]) -> list[tuple[str, dict[str, object]]
 
 
 def _said(events: Sequence[SessionEvent]) -> str:
-    return " ".join(e.text for e in events if isinstance(e, Said))
+    return " ".join(e.text for e in events if isinstance(e, AnswerSentence))
 
 
-def _asked(events: Sequence[SessionEvent]) -> Asked | None:
-    return next((e for e in events if isinstance(e, Asked)), None)
+def _asked(events: Sequence[SessionEvent]) -> QuestionAsked | None:
+    return next((e for e in events if isinstance(e, QuestionAsked)), None)
 
 
 def test_the_conversation_that_the_documentation_shows(empty_handed: Session) -> None:
@@ -77,7 +84,7 @@ def test_several_asks_of_one_message_are_done_in_their_order(chat: Session) -> N
     events = _events(chat, "Find the liver lesion, show me the first one and tell me where the second one is.")
     assert [tool for tool, _ in _calls(events)] == ["plan_search", "show_slices", "locate_finding"]
     assert _calls(events)[2][1] == {"finding": 2}
-    pictured = next(e for e in events if isinstance(e, Pictured))
+    pictured = next(e for e in events if isinstance(e, PictureDrawn))
     assert pictured.path.read_bytes().startswith(b"\x89PNG")
     assert isinstance(events[-1], TurnEnded)
 
@@ -95,7 +102,7 @@ def test_what_fits_several_findings_is_asked_back_and_the_answer_is_used(chat: S
     _events(chat, "find the liver lesion")
     asked = _asked(_events(chat, "show me the coronal slice and tell me where it is"))
     assert asked is not None
-    assert [choice[:2] for choice in asked.choices] == ["1:", "2:"]
+    assert [choice.line[:2] for choice in asked.choices] == ["1:", "2:"]
     events = _events(chat, "the smaller one")
     assert _calls(events) == [("show_slices", {"finding": 2, "plane": "coronal"}), ("locate_finding", {"finding": 2})]
 
@@ -130,7 +137,7 @@ def test_a_question_survives_the_end_of_the_process(tmp_path: Path) -> None:
 def test_the_answer_to_a_question_about_the_target_is_searched_for_and_the_rest_goes_on(chat: Session) -> None:
     asked = _asked(_events(chat, "find the lesion and show me the first one"))
     assert asked is not None
-    assert "lesion of liver" in asked.choices
+    assert "lesion of liver" in [choice.text for choice in asked.choices]
     assert [tool for tool, _ in _calls(_events(chat, "in the liver"))] == ["plan_search", "show_slices"]
 
 

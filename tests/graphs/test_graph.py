@@ -69,7 +69,7 @@ def test_a_model_that_makes_no_valid_call_is_overruled_after_two_tries(
     assert result.report.outcome == "lesions_found"
     assert len(model.seen) == 2
     assert _calls(events)[0][:2] == ("plan_search", "offline fallback")
-    assert any("no valid call" in warning for warning in result.report.warnings)
+    assert any("no valid call" in warning.text for warning in result.report.warnings)
 
 
 def test_malformed_arguments_go_back_to_the_model_with_what_is_wrong(case: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_used_up_model_budget_leaves_the_run_to_the_rules(
     result, events = _run(case, tmp_path, planner_of(model), **{budget: value})
     assert result.report.outcome == "lesions_found"
     assert [event.step for event in events if event.kind == "budget"] == [budget]
-    assert any(budget in warning for warning in result.report.warnings)
+    assert any(budget in warning.text for warning in result.report.warnings)
 
 
 def test_no_time_left_is_an_outcome_of_its_own(case: Path, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
+from r2seg_agent.graphs.messages import request_message
 from r2seg_agent.graphs.model_comment import MAX_WORDS, allowed_words
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.method.models import ImageInfo
@@ -28,7 +29,7 @@ IMAGE = ImageInfo(
     unit="HU",
 )
 HISTORY: list[AnyMessage] = [
-    HumanMessage("how big is it? is it a metastasis?", id="user-1"),
+    request_message("how big is it? is it a metastasis?", 1),
     AIMessage("", tool_calls=[{"name": "describe_findings", "args": {}, "id": "1"}]),
     ToolMessage('{"volume_ml": 5.784, "longest_diameter": 25.3}', tool_call_id="1", name="describe_findings"),
     ToolMessage("999 is refused", tool_call_id="2", name="locate_finding", status="error"),

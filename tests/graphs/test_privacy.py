@@ -18,8 +18,7 @@ from r2seg_agent.errors import R2SegError
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
 from r2seg_agent.graphs.planners.choose import choose_planner
 from r2seg_agent.graphs.planners.settings import PlannerSettings
-from r2seg_agent.graphs.prompting import STATE_TAG, Picture, planner_messages, with_pictures
-from r2seg_agent.prompts import prompt_file
+from r2seg_agent.graphs.prompting import STATE_TAG, Picture, planner_messages, planner_prompt, with_pictures
 from r2seg_agent.runs.api import open_chat
 
 DOCS = (Path(__file__).parents[2] / "docs" / "guide" / "privacy.md").read_text(encoding="utf-8")
@@ -180,7 +179,7 @@ def test_a_picture_goes_only_when_it_is_handed_over(folder: Path) -> None:
         planner = choose_planner("openai:scripted", base_url=server.url)
         assert isinstance(planner, ChatModelPlanner)
         with open_chat(str(folder / "image.nii.gz"), small_options(folder, modality="CT"), planner=planner) as session:
-            messages = planner_messages(session.search, [], [], prompt_file("planner"))
+            messages = planner_messages(session.search, [], [], planner_prompt())
         planner.ask(with_pictures(messages, [Picture("finding 1", buffer.getvalue())]), [], optional=True)
         planner.ask(messages, [], optional=True)
     first, second = (request.body["messages"][-1]["content"] for request in server.requests)

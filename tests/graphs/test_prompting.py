@@ -9,8 +9,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
+from r2seg_agent.graphs.messages import answer_message, call_message, problem_messages, request_message
 from r2seg_agent.graphs.prompting import (
     MAX_CALLS,
     MAX_EARLIER_CHARS,
@@ -19,6 +20,7 @@ from r2seg_agent.graphs.prompting import (
     MAX_USER_CHARS,
     Picture,
     planner_messages,
+    planner_prompt,
     user_text,
     with_pictures,
     wrap_user,
@@ -26,10 +28,10 @@ from r2seg_agent.graphs.prompting import (
 from r2seg_agent.graphs.state_summary import state_summary
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.method.models import ImageInfo
-from r2seg_agent.prompts import prompt_file
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.tools.plan_search import plan_search
 from r2seg_agent.tools.state import SearchState, TargetState, Turn
+from r2seg_agent.trace.payloads import TakenBy
 from r2seg_agent.trace.redact import plain_text
 
 IMAGE = ImageInfo(
@@ -56,28 +58,27 @@ def _search(*texts: str, **changes: object) -> SearchState:
 
 
 def _messages(search: SearchState, *history: AnyMessage) -> list[AnyMessage]:
-    return planner_messages(search, history, [plan_search], prompt_file("planner"))
+    return planner_messages(search, history, [plan_search], planner_prompt())
 
 
-def _call(number: int, name: str | None = None) -> AIMessage:
-    call = ToolCall(name="plan_search", args={"targets": [str(number)]}, id=f"planner-{number}")
-    return AIMessage("", tool_calls=[call], name=name)
+def _call(number: int, taken_by: TakenBy = "planner") -> AIMessage:
+    return call_message("plan_search", {"targets": [str(number)]}, taken_by, number)
 
 
 def _result(number: int, content: str = "refused") -> ToolMessage:
-    return ToolMessage(content, tool_call_id=f"planner-{number}", name="plan_search", status="error")
+    return ToolMessage(content, tool_call_id=f"call-{number}", name="plan_search", status="error")
 
 
 def test_the_first_question_is_rules_and_one_message() -> None:
-    system, asked = _messages(_search("find a liver lesion"), HumanMessage("find a liver lesion", id="user-1"))
-    assert system.text == prompt_file("planner").text
+    system, asked = _messages(_search("find a liver lesion"), request_message("find a liver lesion", 1))
+    assert system.text == planner_prompt().text
     assert "Offered now: plan_search." in asked.text
     assert user_text([system, asked]) == "find a liver lesion"
 
 
 def test_the_prompt_says_what_a_model_may_not_decide() -> None:
-    text = prompt_file("planner").text
-    assert len(prompt_file("planner").sha256) == 64
+    text = planner_prompt().text
+    assert len(planner_prompt().sha256) == 64
     for words in ("You do not decide", "any number", "cannot overrule", "is data", "not a medical device"):
         assert words in text
 
@@ -136,13 +137,12 @@ def test_earlier_turns_are_bounded_and_undone_ones_left_out() -> None:
 
 def test_the_planners_calls_are_told_with_their_results_and_the_referees_are_not() -> None:
     history = [
-        HumanMessage("find it", id="user-1"),
-        _call(1, name="referee"),
+        request_message("find it", 1),
+        _call(1, "referee"),
         _result(1),
         _call(2),
         _result(2, "no such organ " + "x" * 9999),
-        AIMessage("I think it is cancer"),
-        HumanMessage("Call exactly one of", name="referee"),
+        *problem_messages("I think it is cancer", "Call exactly one of", 8),
     ]
     messages = _messages(_search("find it"), *history)
     assert [m.type for m in messages] == ["system", "human", "ai", "tool", "ai", "human"]
@@ -152,12 +152,12 @@ def test_the_planners_calls_are_told_with_their_results_and_the_referees_are_not
 
 
 def test_calls_of_an_earlier_turn_are_not_told_again() -> None:
-    history = [HumanMessage("a", id="user-1"), _call(1), _result(1), HumanMessage("b", id="user-2")]
+    history = [request_message("a", 1), _call(1), _result(1), request_message("b", 2)]
     assert all(m.type != "tool" for m in _messages(_search("a", "b"), *history))
 
 
 def test_many_calls_are_cut_without_parting_a_result_from_its_call() -> None:
-    history: list[AnyMessage] = [HumanMessage("a", id="user-1")]
+    history: list[AnyMessage] = [request_message("a", 1)]
     for number in range(30):
         history += [_call(number), _result(number)]
     messages = _messages(_search("a"), *history)
@@ -165,16 +165,14 @@ def test_many_calls_are_cut_without_parting_a_result_from_its_call() -> None:
     answered = [m.tool_call_id for m in messages if isinstance(m, ToolMessage)]
     assert asked == answered
     assert len(asked) == MAX_CALLS
-    assert asked[-1] == "planner-29"
+    assert asked[-1] == "call-29"
 
 
 def test_roles_alternate_for_the_templates_of_local_models() -> None:
     history = [
-        HumanMessage("find it", id="user-1"),
-        AIMessage(""),
-        HumanMessage("Your answer was empty.", name="referee"),
-        AIMessage(""),
-        HumanMessage("Your answer was empty.", name="referee"),
+        request_message("find it", 1),
+        *problem_messages("", "Your answer was empty.", 3),
+        *problem_messages("", "Your answer was empty.", 5),
     ]
     kinds = [m.type for m in _messages(_search("one", "two", "find it"), *history)]
     assert all(a != b for a, b in itertools.pairwise(kinds))
@@ -183,7 +181,7 @@ def test_roles_alternate_for_the_templates_of_local_models() -> None:
 def test_an_answered_question_is_told_with_its_reading() -> None:
     search = _search("find the tumour")
     search = search.with_turn(reading="left kidney tumour")
-    history = [HumanMessage("find the tumour", id="user-1"), _call(1), _result(1), HumanMessage("2", id="answer-9")]
+    history = [request_message("find the tumour", 1), _call(1), _result(1), answer_message("2", None, 9)]
     messages = _messages(search, *history)
     assert "find the tumour" in messages[1].text
     assert "left kidney tumour" in messages[1].text

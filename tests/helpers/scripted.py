@@ -27,7 +27,7 @@ class ScriptedChatModel(BaseChatModel):
     """Says the script's lines in order, the last one again and again.
 
     `native` and `structured` say whether it has tool calls and structured output. `offered`, `seen`, `schemas` and
-    `roads` note, question by question, the tools' names, the messages, the schema and how it was asked.
+    `call_formats` note, question by question, the tools' names, the messages, the schema and how it was asked.
     """
 
     script: tuple[Any, ...]
@@ -36,7 +36,7 @@ class ScriptedChatModel(BaseChatModel):
     offered: list[tuple[str, ...]] = Field(default_factory=list)
     seen: list[list[AnyMessage]] = Field(default_factory=list)
     schemas: list[dict[str, Any]] = Field(default_factory=list)
-    roads: list[str] = Field(default_factory=list)
+    call_formats: list[str] = Field(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
@@ -47,7 +47,7 @@ class ScriptedChatModel(BaseChatModel):
     ) -> Runnable[LanguageModelInput, AIMessage]:
         if not self.native:
             raise NotImplementedError
-        return self.bind(offered=tuple(tool.name for tool in tools if isinstance(tool, BaseTool)), road="native")
+        return self.bind(offered=tuple(tool.name for tool in tools if isinstance(tool, BaseTool)), call_format="native")
 
     def with_structured_output(  # type: ignore[override]
         self, schema: dict[str, Any], *, method: str = "json_schema", include_raw: bool = False, **kwargs: Any
@@ -57,7 +57,7 @@ class ScriptedChatModel(BaseChatModel):
         assert method == "json_schema"
         assert include_raw
         self.schemas.append(schema)
-        bound = self.bind(offered=tools_of_schema(schema), road="json_schema")
+        bound = self.bind(offered=tools_of_schema(schema), call_format="json_schema")
         return bound | RunnableLambda(lambda message: {"raw": message, "parsed": None, "parsing_error": None})
 
     def _generate(
@@ -66,12 +66,12 @@ class ScriptedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         run_manager: Any = None,
         offered: tuple[str, ...] = (),
-        road: str = "json_text",
+        call_format: str = "json_text",
         **kwargs: Any,
     ) -> ChatResult:
         self.offered.append(offered)
         self.seen.append(list(messages))  # type: ignore[arg-type]
-        self.roads.append(road)
+        self.call_formats.append(call_format)
         line = self.script[min(len(self.seen), len(self.script)) - 1]
         while callable(line):
             line = line(messages)
@@ -112,10 +112,12 @@ def no_sleep(_: float) -> None:
     """Back-off without waiting."""
 
 
-def planner_of(model: BaseChatModel, *, road: Way | None = None, attempts: int = 3, **more: Any) -> ChatModelPlanner:
+def planner_of(
+    model: BaseChatModel, *, call_format: Way | None = None, attempts: int = 3, **more: Any
+) -> ChatModelPlanner:
     """`model` in the planner's seat, with retries that do not wait."""
     retrier = Retrier(name="scripted", backoff=Backoff(attempts=attempts), sleep=no_sleep, timeout_s=20.0)
-    return ChatModelPlanner(model=model, name="scripted", retrier=retrier, road=road, **more)
+    return ChatModelPlanner(model=model, name="scripted", retrier=retrier, call_format=call_format, **more)
 
 
 def scripted_planner(*script: Line, **more: Any) -> ChatModelPlanner:

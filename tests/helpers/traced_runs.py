@@ -45,12 +45,14 @@ class ScriptedPlanner:
                 call=None,
                 text="On 2024-03-01 Mr. Doe had a lesion of 99 mm",
                 problem="no call",
-                road="none",
+                call_format="none",
                 tokens_in=11,
                 tokens_out=5,
             )
         call = ToolCall(name="plan_search", args={"targets": ["liver lesion"]}, id="x")
-        return PlannerReply(call=call, text="", road="native", tokens_in=21, tokens_out=7, cost_usd=0.0004, requests=1)
+        return PlannerReply(
+            call=call, text="", call_format="native", tokens_in=21, tokens_out=7, cost_usd=0.0004, requests=1
+        )
 
 
 class Case:

@@ -105,7 +105,7 @@ def test_the_papers_gates_are_applied_without_ours(runs: dict[Preset, FindResult
 def test_what_was_left_out_is_said(runs: dict[Preset, FindResult], preset: Preset) -> None:
     result = runs[preset]
     assert result.report.preset == preset
-    assert any(LEFT_OUT[preset] in warning for warning in result.report.warnings)
+    assert any(LEFT_OUT[preset] in warning.text for warning in result.report.warnings)
     text = (result.folder / "report.md").read_text(encoding="utf-8")
     assert LEFT_OUT[preset] in text
     assert ("## Nothing was tested" in text) == (preset in ("baseline", "+roi"))
@@ -174,12 +174,12 @@ def test_a_conversation_offers_no_tool_for_what_was_left_out(case: Path, tmp_pat
     with open_chat(str(case / "image.nii.gz"), options) as session:
         list(session.say(REQUEST))
         search, parts = session.search, session.context.parts
-        assert any("findings for" in said for said in search.said)
+        assert any("findings for" in sentence for sentence in search.answer_sentences)
         names = {step.tool for step in conversation_steps(search, session.context.budget, parts)}
         assert not names & {"include_organs", "change_alpha", "widen_search"}
         assert {"describe_findings", "explain_candidate", "show_slices"} <= names
         list(session.say("why did you keep the first one?"))
-        assert "Nothing was tested" in " ".join(session.search.said)
+        assert "Nothing was tested" in " ".join(session.search.answer_sentences)
         list(session.say("show me the first one"))
         assert not session.unfinished
 

@@ -77,7 +77,7 @@ def test_a_scan_unlike_the_calibrations_is_told_everywhere(
     finer = scans_like(profile, smoother=0.5)
     result = case.find_by_calibration(tmp_path / "ws", found, tmp_path / "c.json", finer)
     assert load_calibration(tmp_path / "c.json").profiles
-    warnings = [text for text in result.report.warnings if "unlike the calibration's" in text]
+    warnings = [warning.text for warning in result.report.warnings if warning.kind == "unlike_calibration"]
     assert ["in the plane" in text for text in warnings] == [True, False]
     assert all("higher than in all 39 lesion-free scans" in text for text in warnings)
     assert all("p-values may be too small" in text for text in warnings)
@@ -98,4 +98,4 @@ def test_a_scan_like_the_calibrations_is_not_warned_about(
 
 def test_a_calibration_from_before_profiles_says_that_nobody_checked(case: Case, found: Report, tmp_path: Path) -> None:
     result = case.find_by_calibration(tmp_path / "ws", found, tmp_path / "c.json")
-    assert any("holds no scan profiles" in text for text in result.report.warnings)
+    assert any("holds no scan profiles" in warning.text for warning in result.report.warnings)

@@ -172,6 +172,7 @@ def build_report(
             unit=volume.unit, synthetic=synthetic,
         ),
         planner="offline",
+        planner_kind="offline",
         anchor_source=SOURCE,
         segmenter=SegmenterInfo(
             name="contrast", version="1", ndim=3, prompt_kinds=("mask",), output_kind="probability",

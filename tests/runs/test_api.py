@@ -234,7 +234,7 @@ def test_conformal_mode_judges_by_a_matching_calibration(
     assert kept.reject.valid
     assert "39 lesion-free" in kept.reject.guarantee
     assert kept.findings[0].candidate.p == pytest.approx(1 / 40)
-    assert not any("not FDR-valid" in warning for warning in kept.warnings)
+    assert not any("not FDR-valid" in warning.text for warning in kept.warnings)
     again = run_find(
         "find a liver lesion", str(with_lesion.image), options.model_copy(update={"calibration": strong})
     ).report

@@ -32,7 +32,7 @@ from r2seg_agent.tools import (
 )
 from r2seg_agent.tools._runtime import ToolUseError
 from r2seg_agent.tools.decision_words import kept_because, rejected_because
-from r2seg_agent.tools.lookup import all_findings, rejected_candidates, rounds_in
+from r2seg_agent.tools.lookup import all_findings, rejected_candidates, rounds_of
 from r2seg_agent.tools.referents import table_of
 from r2seg_agent.tools.state import SearchState, Turn, dump_search, load_search, next_round
 
@@ -79,7 +79,7 @@ def _after(command: Command[Any]) -> SearchState:
 
 
 def _said(command: Command[Any]) -> str:
-    return _after(command).said[-1]
+    return _after(command).answer_sentences[-1]
 
 
 def _content(command: Command[Any]) -> str:
@@ -147,7 +147,7 @@ def test_all_rejected_ones_are_explained_by_their_reasons(rejected: Session) -> 
 
 
 def test_p_is_called_p_only_where_the_mode_is_valid(rejected: Session) -> None:
-    one = rounds_in(rejected.context.store, rejected.search.targets[0])[-1]
+    one = rounds_of(rejected.context.store, rejected.search.targets[0])[-1]
     candidate = one.candidates[0].model_copy(
         update={"gates": (), "cause": "test", "failed_gate": None, "p": 0.1, "q": 0.2, "decision": "rejected"}
     )
@@ -229,7 +229,7 @@ def test_the_session_is_summed_up_round_by_round(rejected: Session) -> None:
     search = rejected.search.model_copy(update={"turns": turns})
     said = _said(summarize_session.func(runtime=_runtime(rejected, search)))
     assert "You asked: “find the liver lesion”." in said
-    for one in rounds_in(rejected.context.store, search.targets[0]):
+    for one in rounds_of(rejected.context.store, search.targets[0]):
         assert f"round {one.index} with a margin of {one.padding_mm:g} mm" in said
     assert "Outcome: no lesion survived." in said
     assert "alpha 0.05, paper mode" in said
@@ -239,7 +239,7 @@ def test_the_session_is_summed_up_round_by_round(rejected: Session) -> None:
 def test_a_question_offers_what_may_be_meant_and_nothing_else(found: Session) -> None:
     after = _after(ask_which.func(kind="finding", numbers=[1, 2], runtime=_runtime(found)))
     assert after.question is not None
-    assert [choice.partition(":")[0] for choice in after.choices] == ["1", "2"]
+    assert [(choice.kind, choice.value) for choice in after.choices] == [("finding", "1"), ("finding", "2")]
 
 
 @pytest.mark.parametrize(

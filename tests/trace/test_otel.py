@@ -21,7 +21,7 @@ from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedErro
 from r2seg_agent.trace import otel
 from r2seg_agent.trace.otel import run_spans, send_spans, write_spans
 from r2seg_agent.trace.run import TracedRun
-from r2seg_agent.trace.story import tell
+from r2seg_agent.trace.story import turns_of
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_spans_form_one_tree_with_known_kinds(runs: dict[str, TracedRun], name: 
         assert parent.start_time <= span.start_time
         assert span.end_time <= parent.end_time
     tools = [span.name for span in spans if span.attributes["openinference.span.kind"] == "TOOL"]
-    assert tools == [step.head.step for turn in tell(run.events) for step in turn.steps if step.is_tool]
+    assert tools == [step.head.step for turn in turns_of(run.events) for step in turn.steps if step.is_tool]
 
 
 def test_a_models_call_carries_tokens_cost_and_call(modelled: TracedRun) -> None:

@@ -44,7 +44,9 @@ def test_every_event_of_real_runs_is_valid_under_the_schema(runs: dict[str, Trac
         ("tool_call", {"tool": "x", "args": {}, "taken_by": "nobody", "why": ""}, "taken_by"),
         ("artifact", {"role": "round", "sha256": "short", "kind": "json"}, "sha256"),
         ("answer", {"turn": 1, "outcome": "cured", "answer": ""}, "outcome"),
-        ("warning", {"text": "", "more": 1}, "more"),
+        ("warning", {"kind": "budget", "text": "", "more": 1}, "more"),
+        ("warning", {"kind": "weather", "text": ""}, "kind"),
+        ("tool_result", {"result": {}}, "line"),
     ],
 )
 def test_an_event_of_another_shape_is_refused(kind: str, data: dict[str, object], where: str) -> None:

@@ -11,7 +11,7 @@ from r2seg_agent.errors import InputError, RunFailedError
 from r2seg_agent.trace.events import Event
 from r2seg_agent.trace.run import TracedRun, glance, old_runs, open_run
 from r2seg_agent.trace.sentences import points, sentence
-from r2seg_agent.trace.story import step_at, tell
+from r2seg_agent.trace.story import step_at, turns_of
 from r2seg_agent.trace.tree import candidates_table, clean, format_seconds, pictures_of, round_of, run_tree, step_view
 
 
@@ -23,7 +23,7 @@ def printed(thing: object) -> str:
 
 def test_every_event_belongs_to_exactly_one_step(runs: dict[str, TracedRun]) -> None:
     for run in runs.values():
-        told = [event.seq for turn in tell(run.events) for step in turn.steps for event in step.events]
+        told = [event.seq for turn in turns_of(run.events) for step in turn.steps for event in step.events]
         assert told == [event.seq for event in run.events]
 
 
@@ -39,7 +39,7 @@ def test_the_tree_says_what_was_asked_planned_tried_rejected_and_why(found: Trac
 
 def test_every_step_of_every_run_has_a_sentence(runs: dict[str, TracedRun]) -> None:
     for run in runs.values():
-        for turn in tell(run.events):
+        for turn in turns_of(run.events):
             for step in turn.steps:
                 if step.head.kind != "answer":
                     assert sentence(step).strip(), (run.id, step.number)
@@ -48,7 +48,7 @@ def test_every_step_of_every_run_has_a_sentence(runs: dict[str, TracedRun]) -> N
 
 
 def test_a_conversation_is_told_turn_by_turn(chat: TracedRun) -> None:
-    turns = [turn for turn in tell(chat.events) if turn.index]
+    turns = [turn for turn in turns_of(chat.events) if turn.index]
     assert [turn.index for turn in turns] == [1, 2, 3, 4, 5]
     assert turns[0].text == "find a liver lesion of [name]"
     tools = {turn.index: [step.head.step for step in turn.steps if step.is_tool] for turn in turns}
@@ -58,7 +58,7 @@ def test_a_conversation_is_told_turn_by_turn(chat: TracedRun) -> None:
 
 
 def test_a_step_shows_its_events_its_candidates_and_its_pictures(chat: TracedRun) -> None:
-    steps = [step for turn in tell(chat.events) for step in turn.steps if step.is_tool]
+    steps = [step for turn in turns_of(chat.events) for step in turn.steps if step.is_tool]
     reject = next(step for step in steps if step.head.step == "reject_candidates")
     one = round_of(chat, reject)
     assert one is not None
@@ -70,8 +70,8 @@ def test_a_step_shows_its_events_its_candidates_and_its_pictures(chat: TracedRun
     (picture,) = pictures_of(chat, shown)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.name in printed(step_view(chat, shown)).replace("\n", "")
-    assert step_at(tell(chat.events), shown.events[-1].seq) is not None
-    assert step_at(tell(chat.events), 10_000) is None
+    assert step_at(turns_of(chat.events), shown.events[-1].seq) is not None
+    assert step_at(turns_of(chat.events), 10_000) is None
 
 
 def test_words_of_others_cannot_steer_the_terminal() -> None:
@@ -122,7 +122,7 @@ def test_a_trace_of_version_1_is_shown_and_what_it_lacks_is_said(tmp_path: Path)
     text = printed(run_tree(run))
     assert "trace of version 1" in text
     assert "turn 1: find the lung nodule" in text
-    assert "left lung 900 ml" in text
+    assert "anchors ml lung left 900" in text
     with pytest.raises(InputError, match="`verify` needs version 3"):
         run.need_current("verify")
 

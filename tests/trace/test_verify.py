@@ -15,7 +15,7 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.trace.run import TracedRun, open_run
-from r2seg_agent.trace.story import Step, tell
+from r2seg_agent.trace.story import Step, turns_of
 from r2seg_agent.trace.verify import verify_run
 
 Rewrite = Callable[[TracedRun, str, str], TracedRun]
@@ -26,7 +26,9 @@ def problems(run: TracedRun) -> dict[str, tuple[str, ...]]:
 
 
 def reject_step(run: TracedRun) -> Step:
-    return next(s for turn in tell(run.events) for s in turn.steps if s.is_tool and s.head.step == "reject_candidates")
+    return next(
+        s for turn in turns_of(run.events) for s in turn.steps if s.is_tool and s.head.step == "reject_candidates"
+    )
 
 
 @pytest.mark.parametrize("name", ["found", "strict", "nothing", "modelled", "conformal", "chat"])
@@ -105,7 +107,7 @@ def test_a_missing_artifact_is_found(found: TracedRun, tmp_path: Path, suffix: s
 
 def test_a_changed_artifact_is_found_wherever_it_is_named(found: TracedRun, tmp_path: Path) -> None:
     run = copied(found, tmp_path / "copy")
-    segment = next(s for t in tell(run.events) for s in t.steps if s.is_tool and s.head.step == "segment_lesions")
+    segment = next(s for t in turns_of(run.events) for s in t.steps if s.is_tool and s.head.step == "segment_lesions")
     regions = json.loads(run.store.path(segment.artifacts["regions"], ".doc.json").read_bytes())
     hidden = regions["probability"]["sha256"]
     assert hidden not in segment.artifacts.values()

@@ -70,7 +70,7 @@ def _show(chat: OpenChat, arguments: tuple[str, ...]) -> None:
     plane, finding, rejected = PLANES[0], 0, 0
     for word in arguments:
         text = word.casefold().lstrip("#")
-        planes = [one for one in PLANES if one.startswith(text)]
+        planes = [name for name in PLANES if name.startswith(text)]
         if planes:
             plane = planes[0]
         elif text.removeprefix("r").isdecimal():

@@ -95,7 +95,7 @@ class Chat:
 
         if self.session.search.turns:
             self.view.past(self.session)
-            self._tell_news()
+            self._show_news()
         self._safely(self.go_on)
         waiting = self.session.question
         if waiting is not None:
@@ -112,7 +112,8 @@ class Chat:
         """One message of the person, or the answer to an open question; `by_rules`: a command's sentence."""
         waiting = self.session.question
         if waiting is not None:
-            text = chosen(text, waiting.choices)
+            choice = chosen(text, waiting.choices)
+            text = text if choice is None else choice.line
         elif self.session.unfinished:
             raise InputError("the last request is not finished")
         self._follow(self.session.say(text, by_rules=by_rules))
@@ -147,7 +148,7 @@ class Chat:
         return Vocabulary(findings, tuple(turn.index for turn in search.turns))
 
     def _begin(self) -> None:
-        """What is known at the start need not be told again."""
+        """What is known at the start need not be shown again."""
         self._shown: tuple[object, ...] = ()
         self._warned = set(self.session.report().warnings)
         self._anchors_named = self.session.prepared.source.info.stand_in
@@ -174,7 +175,7 @@ class Chat:
         finally:
             stop.clear()
         self.in_turn = False
-        self._tell_news()
+        self._show_news()
         if isinstance(last, TurnEnded) and last.outcome == "budget_exhausted":
             self.view.line("/continue goes on with it.", "dim")
 
@@ -182,7 +183,7 @@ class Chat:
         self.view.tools.farewell(f"Left. r2seg chat --resume {self.session.id} goes on.")
         self.session.fail(KeyboardInterrupt())
 
-    def _tell_news(self) -> None:
+    def _show_news(self) -> None:
         """Findings that differ from those shown last, and warnings that were not given yet."""
         from r2seg_agent.cli.conversation.actions import print_findings
 
@@ -190,10 +191,10 @@ class Chat:
         for warning in report.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
-                if warning.startswith("Anchors ") and self._anchors_named:
+                if warning.kind == "stand_in_anchors" and self._anchors_named:
                     continue
-                self.view.line(f"! {warning}", "yellow")
-        shown = tuple((one.number, one.target, one.measurements, one.candidate.q) for one in report.findings)
+                self.view.line(f"! {warning.text}", "yellow")
+        shown = tuple((f.number, f.target, f.measurements, f.candidate.q) for f in report.findings)
         if shown != self._shown:
             self._shown = shown
             if shown:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 12
 """Rejected candidates listed; the report has all."""
 HELP = (
-    'Everything else is said to the planner: "find the lung nodule", "how big is it?", "where exactly?", "why did you '
+    'Everything else goes to the planner: "find the lung nodule", "how big is it?", "where exactly?", "why did you '
     'reject the second one?", "include the duodenum", "what did you do so far?".',
     "Ctrl-C once finishes the step under way, twice leaves at once; Ctrl-D leaves. Either way the session is kept.",
 )

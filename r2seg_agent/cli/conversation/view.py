@@ -1,4 +1,4 @@
-"""How a session looks in the terminal: its banner, what happens in a turn, what was said before."""
+"""How a session looks in the terminal: its banner, the events of a turn, the earlier turns."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 from r2seg_agent.cli._picture import Pictures, print_picture
 from r2seg_agent.cli._text import printable
 from r2seg_agent.cli._tool_line import ToolLine
+from r2seg_agent.reason.language.choices import labels
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from r2seg_agent.reason.plan import Choice
     from r2seg_agent.runs.session import Session
-    from r2seg_agent.runs.session_events import Asked, SessionEvent, TurnEnded
+    from r2seg_agent.runs.session_events import QuestionAsked, SessionEvent, TurnEnded
 
 TURNS_SHOWN = 5
-"""Turns told again by `--resume`."""
+"""Turns that `--resume` shows again."""
 
 
 class ChatView:
@@ -57,43 +59,43 @@ class ChatView:
             if turn.answer:
                 self.line(turn.answer, "dim")
 
-    def question(self, asked: Asked) -> None:
+    def question(self, asked: QuestionAsked) -> None:
         """A question with its choices, numbered."""
         self.line(asked.question, "bold")
         if asked.choices:
             self.console.print(_numbered(asked.choices))
             self.line("Answer with a number or in words.", "dim")
 
-    def follow(self, events: Iterable[SessionEvent]) -> Asked | TurnEnded | None:
+    def follow(self, events: Iterable[SessionEvent]) -> QuestionAsked | TurnEnded | None:
         """Show what happens as it happens; what the turn ended with."""
         from r2seg_agent.runs.session_events import (
-            Asked,
-            Pictured,
-            Said,
+            AnswerSentence,
+            ModelComment,
+            PictureDrawn,
+            QuestionAsked,
             ToolFinished,
             ToolStarted,
             TurnEnded,
-            Words,
         )
 
-        last: Asked | TurnEnded | None = None
+        last: QuestionAsked | TurnEnded | None = None
         self.tools.open()
         try:
             for event in events:
                 match event:
                     case ToolStarted(tool, args, taken_by):
                         self.tools.start(tool, args, taken_by)
-                    case ToolFinished(tool, error):
-                        self.tools.finish(tool, printable(error))
-                    case Said(text):
+                    case ToolFinished(tool, error, line):
+                        self.tools.finish(tool, printable(error), printable(line))
+                    case AnswerSentence(text):
                         self.line(text, "bold")
-                    case Words(text):
+                    case ModelComment(text):
                         self.line(f"the model's own words, not a result: {text}", "dim italic")
-                    case Pictured(path, caption):
+                    case PictureDrawn(path, caption):
                         self.tools.close()
                         self.picture(path, caption)
                         self.tools.open()
-                    case Asked():
+                    case QuestionAsked():
                         self.tools.close()
                         self.question(event)
                         last = event
@@ -104,14 +106,14 @@ class ChatView:
         return last
 
 
-def _numbered(choices: Sequence[str]) -> Table:
-    """Choices with their numbers in front; a number that a choice brings along ("2: left lung") stands only once."""
+def _numbered(choices: Sequence[Choice]) -> Table:
+    """Choices with the numbers that pick them in front."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True, min_width=3)
     table.add_column()
-    for number, choice in enumerate(choices, start=1):
-        table.add_row(str(number), Text(printable(choice.removeprefix(f"{number}: "))))
+    for number, choice in zip(labels(choices), choices, strict=True):
+        table.add_row(number, Text(printable(choice.text)))
     return table

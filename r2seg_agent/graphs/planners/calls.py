@@ -13,12 +13,11 @@ from langchain_core.messages import ToolCall
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, JsonValue
 
+from r2seg_agent.tools._runtime import card_of
+
 MAX_ARGS_CHARS = 4000
 """Characters of one call's arguments as JSON; longer ones are refused before any tool sees them."""
 MAX_NAME_CHARS = 60
-
-ONLY_THE_USERS = {"change_alpha": "alpha"}
-"""Numbers that only the user may set: a model may pass on what stands in the current message, not choose."""
 
 _NUMBER = re.compile(r"(?<![\w.-])-?\d*[.,]?\d+(?:e-?\d+)?\s*%?", re.IGNORECASE)
 
@@ -36,6 +35,7 @@ class Offer:
 
     def __init__(self, tools: Sequence[BaseTool]) -> None:
         self.schemas = {tool.name: args_schema(tool) for tool in tools}
+        self.set_by_user = {tool.name: card_of(tool).set_by_user for tool in tools}
         self.arguments = {name: frozenset(_properties(schema)) for name, schema in self.schemas.items()}
 
     @property
@@ -46,15 +46,15 @@ class Offer:
         signatures = (f"`{name}({', '.join(_properties(self.schemas[name]))})`" for name in self.arguments)
         return f"Call exactly one of: {', '.join(signatures)}."
 
-    def pick(self, calls: Sequence[WrittenCall], said: str = "") -> tuple[ToolCall | None, str]:
+    def pick(self, calls: Sequence[WrittenCall], user_words: str = "") -> tuple[ToolCall | None, str]:
         """The first valid call, or None and what is wrong with the first one, with the legal choices.
 
-        `said` are the user's words in this turn: numbers that only the user may set must stand there.
+        `user_words` are those of the user in this turn: numbers that only the user may set must stand there.
         """
         problems: list[str] = []
         for call in calls:
             checked = self._check(call)
-            if not isinstance(checked, str) and (unsaid := _unsaid(checked, said)):
+            if not isinstance(checked, str) and (unsaid := self._not_the_users(checked, user_words)):
                 checked = unsaid
             if not isinstance(checked, str):
                 return checked, ""
@@ -89,6 +89,18 @@ class Offer:
             return f"The arguments of `{name}` have {size} characters; at most {MAX_ARGS_CHARS} are allowed."
         return ToolCall(name=name, args=cast(dict[str, object], args), id=f"call-{name}")
 
+    def _not_the_users(self, call: ToolCall, user_words: str) -> str:
+        """Why a number that only the user may set is not theirs; "" when they named it, as such or in percent."""
+        argument = self.set_by_user[call["name"]]
+        value = call["args"].get(argument) if argument else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return ""  # The tool itself refuses what is no number.
+        for match in _NUMBER.findall(user_words):
+            number = float(match.rstrip("% ").replace(",", "."))
+            if math.isclose(number / 100 if "%" in match else number, value, rel_tol=1e-9):
+                return ""
+        return f"`{argument}` is for the user to set, and the user's message holds no {value:g}."
+
 
 def _storable(value: object) -> bool:
     """False for whole numbers beyond 53 bits: neither JSON's readers nor the checkpoints keep them."""
@@ -97,19 +109,6 @@ def _storable(value: object) -> bool:
     if isinstance(value, list):
         return all(_storable(inner) for inner in value)
     return not isinstance(value, int) or abs(value) <= 2**53
-
-
-def _unsaid(call: ToolCall, said: str) -> str:
-    """Why a number of `call` is not the model's to set; "" when the user said it, as such or in percent."""
-    argument = ONLY_THE_USERS.get(call["name"])
-    value = call["args"].get(argument) if argument else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return ""  # The tool itself refuses what is no number.
-    for match in _NUMBER.findall(said):
-        number = float(match.rstrip("% ").replace(",", "."))
-        if math.isclose(number / 100 if "%" in match else number, value, rel_tol=1e-9):
-            return ""
-    return f"`{argument}` is for the user to set, and the user's message holds no {value:g}."
 
 
 def args_schema(tool: BaseTool) -> dict[str, JsonValue]:

@@ -1,8 +1,8 @@
-"""`ChatModelPlanner`: any LangChain chat model in the planner's seat.
+"""`ChatModelPlanner`: any LangChain chat model as the planner.
 
-Three roads lead to a call. Native tool calls come first; where the server knows none, or leaves the call unparsed in
-the text, JSON-schema structured output; where it has neither, a JSON object asked for in words. The road that worked is
-remembered, so later questions go straight there.
+A call can come in three formats. Native tool calls come first; where the server knows none, or leaves the call unparsed
+in the text, JSON-schema structured output; where it has neither, a JSON object asked for in words. The format that
+worked is remembered, so later questions use it at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from r2seg_agent.graphs.prompting import user_text, without_pictures
 
 Way = Literal["native", "json_schema", "json_text"]
 WAYS: tuple[Way, ...] = ("native", "json_schema", "json_text")
-"""The roads in the order in which they are tried."""
+"""The formats in the order in which they are tried."""
 
 MAX_WORDS_CHARS = 4000
 """Characters of a model's own words that are kept."""
@@ -41,25 +41,25 @@ _CUT_REASONS = frozenset({"length", "max_tokens", "MAX_TOKENS", "content_filter"
 
 @dataclass
 class ChatModelPlanner:
-    """`model` in the planner's seat; `name` is what reports call it.
+    """`model` as the planner; `name` is what reports call it.
 
-    `road` fixes the way of asking (default: found out). `bind_options` go to `bind_tools`. With `stream` a reply is
-    read as it comes, so that a run-away answer is cut early. `price` is in USD per million tokens (in, out).
+    `call_format` fixes the way of asking (default: found out). `bind_options` go to `bind_tools`. With `stream` a reply
+    is read as it comes, so that a run-away answer is cut early. `price` is in USD per million tokens (in, out).
     """
 
     model: BaseChatModel = field(repr=False)
     name: str
     retrier: Retrier
-    road: Way | None = None
+    call_format: Way | None = None
     stream: bool = False
     bind_options: Mapping[str, bool] = field(default_factory=dict)
     price: tuple[float, float] | None = None
     kind: PlannerKind = "model"
 
     def __post_init__(self) -> None:
-        self._way: Way = self.road or "native"
+        self._way: Way = self.call_format or "native"
         # Once a way has given a call it is settled, and an error is no longer put down to the way of asking.
-        self._settled = self.road is not None
+        self._settled = self.call_format is not None
         self._blind = False
 
     def stop_by(self, stop: threading.Event) -> None:
@@ -105,7 +105,7 @@ class ChatModelPlanner:
     def _send(
         self, way: Way, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], offer: Offer, optional: bool
     ) -> tuple[AIMessage, Usage]:
-        """The model's message by one road, and its tokens."""
+        """The model's message in one format, and its tokens."""
         call: Callable[[], AIMessage]
         if way == "native":
             runnable = self._bound(tools, optional)
@@ -169,7 +169,7 @@ class ChatModelPlanner:
                 return self._reply(None, usage, problem=problem)
             if native:
                 call, problem = offer.pick(native, user_text(messages))
-                return self._reply(call, usage, text=text, problem=problem, road="native")
+                return self._reply(call, usage, text=text, problem=problem, call_format="native")
             return self._no_call(usage, text, offer, optional)
         read = read_text(message.text, offer)
         if optional and any(call.name == NO_TOOL for call in read.calls):
@@ -180,9 +180,9 @@ class ChatModelPlanner:
             if way == "native":
                 # The server leaves calls in the text: its grammar, where it has one, makes the next ones valid.
                 self._try_next(way)
-                return self._reply(call, usage, text=read.words, road="json_text")
+                return self._reply(call, usage, text=read.words, call_format="json_text")
             self._settled = True
-            return self._reply(call, usage, text=read.words, road=way)
+            return self._reply(call, usage, text=read.words, call_format=way)
         if not optional:
             self._try_next(way)
         if calls:
@@ -194,11 +194,11 @@ class ChatModelPlanner:
     def _no_call(self, usage: Usage, text: str, offer: Offer, optional: bool) -> PlannerReply:
         if optional:
             return self._reply(None, usage, text=text)
-        said = "Words alone are no answer." if text else "Your answer was empty."
-        return self._reply(None, usage, text=text, problem=f"{said} {offer.legal}")
+        why = "Words alone are no answer." if text else "Your answer was empty."
+        return self._reply(None, usage, text=text, problem=f"{why} {offer.legal}")
 
     def _try_next(self, way: Way) -> None:
-        """The next question goes by the next road, unless one is settled."""
+        """The next question goes in the next format, unless one is settled."""
         if not self._settled:
             self._way = WAYS[min(WAYS.index(way) + 1, len(WAYS) - 1)]
 
@@ -209,13 +209,13 @@ class ChatModelPlanner:
         *,
         text: str = "",
         problem: str = "",
-        road: Way | Literal["none"] = "none",
+        call_format: Way | Literal["none"] = "none",
     ) -> PlannerReply:
         return PlannerReply(
             call=call,
             text=text[:MAX_WORDS_CHARS],
             problem="" if call is not None else problem,
-            road=road,
+            call_format=call_format,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
             cost_usd=cost_usd(usage, self.price),
@@ -259,5 +259,5 @@ def _finish_reason(message: AIMessage) -> str:
 
 
 def _is_quoted(call: WrittenCall, messages: Sequence[AnyMessage], offer: Offer) -> bool:
-    """True when the very call stands in the user's own words: then the model repeats what it was told to do there."""
+    """True when the very call stands in the user's own words: then the model repeats an order that stands there."""
     return call in read_text(user_text(messages), offer).calls

@@ -114,7 +114,7 @@ def choose_planner(spec: str, *, base_url: str | None = None, settings: PlannerS
         model=_chat_model(name, model, address or provider.home, key, settings, own=own),
         name=shown,
         retrier=Retrier(name=shown, backoff=settings.backoff, secrets=secrets, timeout_s=settings.timeout_s),
-        road=settings.road,
+        call_format=settings.call_format,
         stream=settings.stream,
         # Ollama's client knows no such option.
         bind_options={} if name == "ollama" else {"parallel_tool_calls": False},

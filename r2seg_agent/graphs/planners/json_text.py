@@ -71,7 +71,7 @@ def read_value(value: JsonValue, offer: Offer, depth: int = 0) -> list[WrittenCa
     if depth > 4:
         return []
     if isinstance(value, list):
-        return [call for one in value[:MAX_OBJECTS] for call in read_value(one, offer, depth + 1)]
+        return [call for item in value[:MAX_OBJECTS] for call in read_value(item, offer, depth + 1)]
     if not isinstance(value, dict):
         return []
     for key in _WRAPPER_KEYS:

@@ -1,4 +1,4 @@
-"""The offline planner: rules in the planner's seat, so that the same graph runs with no key and no network.
+"""The offline planner: rules in place of a language model, so that the same graph runs with no key and no network.
 
 It is deterministic. The language work is done by `reason/language`: which asks a message holds (`dialogue/`), what a
 search is for (`plan_request.py`, inside `plan_search`). Here each ask becomes a call, one a time: the planner is
@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from r2seg_agent.graphs.planner import PlannerKind, PlannerReply
 from r2seg_agent.graphs.planners.remarks import refused_text, remark_text, unavailable_text
-from r2seg_agent.graphs.planners.replies import declines, which_of_reply
+from r2seg_agent.graphs.planners.replies import declines, which_of_choice, which_of_reply
 from r2seg_agent.graphs.planners.turn_log import Called, Logged, Replied, last_asked, log_of_turn
 from r2seg_agent.reason.language.dialogue import (
     Ask,
@@ -83,7 +83,7 @@ class OfflinePlanner:
         return OfflinePlanner(search, store, history)
 
     def ask(self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], *, optional: bool) -> PlannerReply:
-        """The next call by rules; with none left, what remains to be said in words (`messages` are not looked at)."""
+        """The next call by rules; with none left, the sentence that is left (`messages` are not looked at)."""
         offered = {tool.name for tool in tools}
         if self._search is None or self._store is None:
             return PlannerReply(call=None)
@@ -94,9 +94,9 @@ class OfflinePlanner:
         else:
             wanted = _Turn(self._search, self._store, self._history, offered).next()
         if isinstance(wanted, str):
-            return PlannerReply(call=None, text=wanted, road="none")
+            return PlannerReply(call=None, text=wanted, call_format="none")
         call = ToolCall(name=wanted.tool, args=dict(wanted.args), id=wanted.tool)
-        return PlannerReply(call=call, road="rules")
+        return PlannerReply(call=call, call_format="rules")
 
 
 class _Turn:
@@ -118,35 +118,35 @@ class _Turn:
         unchanged = before.targets == search.targets and before.focus == search.focus
         asks = read_asks(self._message, self._table if unchanged else table_of(before, store))
         if turn is not None and turn.index == 1 and before.targets:
-            # The search was planned by hand and is done by now: the message only said so.
+            # The search was planned by hand and is finished by now: the message only says so.
             asks = tuple(ask for ask in asks if not isinstance(ask.intent, Find))
         self._asks = deque(asks)
 
     def next(self) -> _Wanted | str:
         """The next call; a sentence (or "") where nothing is left to call."""
-        said: list[str] = []
+        sentences: list[str] = []
         while self._asks:
             ask = self._asks.popleft()
             wanted = self._wanted(self._as_things_stand(ask))
             if isinstance(wanted, str):
-                said.append(wanted)
+                sentences.append(wanted)
                 continue
-            due = self._due(ask, wanted, said)
+            due = self._due(ask, wanted, sentences)
             if due is not None:
                 return due
-        return " ".join(dict.fromkeys(said))
+        return " ".join(dict.fromkeys(sentences))
 
-    def _due(self, ask: Ask, wanted: Sequence[_Wanted], said: list[str]) -> _Wanted | None:
-        """The first call of `ask` that was not made yet; None when it is dealt with."""
-        for one in wanted:
-            called = self._take(one.tool, may_ask=isinstance(ask.intent, _OfWhich))
+    def _due(self, ask: Ask, wanted: Sequence[_Wanted], sentences: list[str]) -> _Wanted | None:
+        """The first call of `ask` that was not made yet; None when all were made."""
+        for call in wanted:
+            called = self._take(call.tool, may_ask=isinstance(ask.intent, _OfWhich))
             if called is None:
-                if one.tool in self._offered:
-                    return one
-                said.append(unavailable_text(one.tool, self._table))
+                if call.tool in self._offered:
+                    return call
+                sentences.append(unavailable_text(call.tool, self._table))
                 return None
             if called.error:
-                said.append(refused_text(called.error))
+                sentences.append(refused_text(called.error))
             while self._log and isinstance(self._log[0], Replied):
                 reply = self._log.popleft()
                 assert isinstance(reply, Replied)
@@ -158,12 +158,12 @@ class _Turn:
         """The next logged call of `tool`, or of the question about whom it means; what was called before it belongs
         to asks that read otherwise by now."""
         fit = (tool, "ask_which") if may_ask else (tool,)
-        if not any(isinstance(one, Called) and one.tool in fit for one in self._log):
+        if not any(isinstance(logged, Called) and logged.tool in fit for logged in self._log):
             return None
         while True:
-            one: Logged = self._log.popleft()
-            if isinstance(one, Called) and one.tool in fit:
-                return one
+            logged: Logged = self._log.popleft()
+            if isinstance(logged, Called) and logged.tool in fit:
+                return logged
 
     def _after_reply(self, ask: Ask, called: Called, reply: Replied) -> list[Ask]:
         """What an ask has become by the user's answer to a question about it."""
@@ -175,14 +175,14 @@ class _Turn:
             reading = self._search.turns[-1].reading if self._search.turns else None
             return [Ask(Find(reading or intent.phrase), "")]
         if isinstance(intent, _OfWhich):
-            which = which_of_reply(reply.text, intent.which, self._table)
+            which = which_of_choice(reply.choice) or which_of_reply(reply.text, intent.which, self._table)
             if which is not None:
                 return [Ask(replace(intent, which=which), "")]
         return list(read_asks(reply.text, self._table))
 
     def _as_things_stand(self, ask: Ask) -> Intent:
         """The ask with what its words refer to now: after "find …", "show it" means what was found."""
-        now = [one.intent for one in read_asks(ask.typed, self._table)] if ask.typed else []
+        now = [again.intent for again in read_asks(ask.typed, self._table)] if ask.typed else []
         return next((intent for intent in now if type(intent) is type(ask.intent)), ask.intent)
 
     def _wanted(self, intent: Intent) -> Sequence[_Wanted] | str:

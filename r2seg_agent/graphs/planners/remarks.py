@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from r2seg_agent.reason.language.dialogue import Remark, Table
 from r2seg_agent.report.format import plural
+from r2seg_agent.tools import CARDS
+from r2seg_agent.tools._runtime import ToolCard
 
 CAN_DO = (
     "You can ask for a lesion in an organ (“find the pancreatic lesion”), then “how big is it?”, “where exactly?”, "
@@ -41,33 +43,23 @@ def remark_text(remark: Remark, table: Table) -> str:
 
 def unavailable_text(tool: str, table: Table) -> str:
     """Why `tool` is not open now, and what is."""
-    if not table.targets and tool != "undo_turn":
+    card = CARDS.get(tool, ToolCard())
+    if not table.targets and not card.before_search:
         return "Nothing was searched yet. Say what to look for, for example “find the lung nodule”."
-    match tool:
-        case "describe_findings" | "locate_finding":
-            return f"Nothing was found so far, so there is no finding to speak of. {_rejected(table)}"
-        case "widen_search":
-            return (
-                "The search cannot go further by itself: its rounds are used up. You can add an organ to it, for "
-                "example “include the stomach”."
-            )
-        case "undo_turn":
-            return "There is nothing to undo."
-        case _:
-            return f"That is not possible now. {_findings(table)}"
+    return card.unavailable.format(findings=_findings(table), rejected=_rejected(table))
 
 
 def refused_text(error: str) -> str:
-    """A tool's refusal, told to the user."""
+    """A tool's refusal, for the user."""
     return f"That is not possible: {error.strip().rstrip('.')}."
 
 
 def _findings(table: Table) -> str:
     if not table.findings:
         return f"Nothing was found so far. {_rejected(table)}"
-    told = "; ".join(f"{row.number}: {row.name}, {row.place}" for row in table.findings[:6])
+    shown = "; ".join(f"{row.number}: {row.name}, {row.place}" for row in table.findings[:6])
     more = f" and {len(table.findings) - 6} more" if len(table.findings) > 6 else ""
-    return f"Findings: {told}{more}."
+    return f"Findings: {shown}{more}."
 
 
 def _rejected(table: Table) -> str:

@@ -7,6 +7,7 @@ import re
 from r2seg_agent.reason.language.dialogue import Find, Remark, Same, Show, Table, Which, read_message
 from r2seg_agent.reason.language.dialogue.references import which_finding
 from r2seg_agent.reason.language.dialogue.spelling import joined, read_tokens
+from r2seg_agent.reason.plan import Choice
 
 _DECLINES = re.compile(
     r"(?:no,? )?(?:none(?: of (?:them|these|those))?|neither|no|never ?mind|cancel|stop|forget it|nothing)[.! ]*",
@@ -19,6 +20,13 @@ _CHOICE = re.compile(r"(?:^|\s)(\d+):")
 def declines(reply: str) -> bool:
     """True when the user wants none of the choices."""
     return _DECLINES.fullmatch(reply.strip()) is not None
+
+
+def which_of_choice(choice: Choice | None) -> Which | None:
+    """The finding or rejected candidate that was chosen; None for a choice of another kind, and for other words."""
+    if choice is None or choice.kind not in ("finding", "rejected"):
+        return None
+    return Which("finding" if choice.kind == "finding" else "rejected", (int(choice.value),))
 
 
 def which_of_reply(reply: str, asked: Which, table: Table) -> Which | None:

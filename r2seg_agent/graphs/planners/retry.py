@@ -1,7 +1,7 @@
 """Retries with back-off for a language model's server, and what its failures mean for the person at the keyboard.
 
-The SDKs' own retries are off, so that requests are counted truly. Errors are told apart by HTTP status and by the names
-of their classes, since every SDK (openai, anthropic, ollama, httpx) has types of its own.
+The SDKs' own retries are off, so that requests are counted truly. Errors are distinguished by HTTP status and by the
+names of their classes, since every SDK (openai, anthropic, ollama, httpx) has types of its own.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Backoff(Frozen):
 
 
 class FormError(Exception):
-    """The server or the client does not understand this way of asking; another road may work."""
+    """The server or the client does not understand this way of asking; another format may work."""
 
 
 class CutError(Exception):
@@ -163,21 +163,21 @@ def judge(error: BaseException, secrets: tuple[str, ...] = (), timeout_s: float 
     """What an exception of a client means; its text is scrubbed of `secrets` and of whatever looks like a key."""
     names = {cls.__name__ for cls in type(error).__mro__}
     status = _status(error)
-    said = scrub(str(error), secrets) or type(error).__name__
+    text = scrub(str(error), secrets) or type(error).__name__
     if "ContextOverflowError" in names:
-        return Failure("refused", said, 413)
+        return Failure("refused", text, 413)
     if status is not None and status >= 300:
-        return Failure(_kind_of_status(status, said), f"HTTP {status}, {said}", status, _retry_after(error))
+        return Failure(_kind_of_status(status, text), f"HTTP {status}, {text}", status, _retry_after(error))
     if names & _CUT_NAMES:
-        return Failure("cut", said)
+        return Failure("cut", text)
     if names & {"TimeoutError", "TimeoutException", "APITimeoutError", "ModelTimeoutError"}:
         limit = "in time" if timeout_s is None else f"within {timeout_s:g} s"
         return Failure("again", f"no whole answer {limit}")
     if names & _CONNECTION_NAMES:
-        return Failure("again", f"no connection ({said})")
+        return Failure("again", f"no connection ({text})")
     if type(error).__name__ in _BROKEN_NAMES or isinstance(error, _BROKEN_TYPES):
-        return Failure("again", f"a reply that is not in the protocol ({type(error).__name__}: {said})")
-    return Failure("unknown", f"{type(error).__name__}: {said}")
+        return Failure("again", f"a reply that is not in the protocol ({type(error).__name__}: {text})")
+    return Failure("unknown", f"{type(error).__name__}: {text}")
 
 
 def scrub(text: str, secrets: tuple[str, ...] = ()) -> str:
@@ -227,8 +227,8 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _kind_of_status(status: int, said: str) -> Kind:
-    if status == 429 and "insufficient_quota" in said:
+def _kind_of_status(status: int, text: str) -> Kind:
+    if status == 429 and "insufficient_quota" in text:
         return "refused"
     if status in (408, 409, 425, 429) or (status >= 500 and status != 501):
         return "again"

@@ -47,7 +47,7 @@ class PlannerSettings(BaseSettings):
     max_tokens: int | None = Field(default=2048, ge=16, le=100_000)
     timeout_s: float = Field(default=120.0, gt=0.0, le=3600.0)
     """For one whole answer."""
-    road: Literal["native", "json_schema", "json_text"] | None = None
+    call_format: Literal["native", "json_schema", "json_text"] | None = None
     """The way of asking for a call; found out by trying when it is not set."""
     stream: bool = False
     base_url: str | None = None
@@ -81,7 +81,9 @@ def load_settings() -> PlannerSettings:
     try:
         return PlannerSettings()
     except ValidationError as error:
-        wrong = "; ".join(f"`{'.'.join(str(part) for part in one['loc'])}`: {one['msg']}" for one in error.errors())
+        wrong = "; ".join(
+            f"`{'.'.join(str(part) for part in problem['loc'])}`: {problem['msg']}" for problem in error.errors()
+        )
         # The values may hold a key, so neither they nor pydantic's own text are shown.
         raise InputError(
             f"the planner's settings cannot be used: {wrong}",

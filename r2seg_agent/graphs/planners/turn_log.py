@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-SEARCH_STEPS = frozenset({"locate_organs", "build_rois", "segment_lesions", "reject_candidates", "measure_finding"})
+from r2seg_agent.graphs.messages import kind_of, mark_of
+from r2seg_agent.reason.plan import Choice
+from r2seg_agent.tools import CARDS
+
+SEARCH_STEPS = frozenset(name for name, card in CARDS.items() if card.part_of_search)
 """Steps that follow from a plan; no message of the user asks for one by itself."""
 
 
@@ -21,9 +25,10 @@ class Called:
 
 @dataclass(frozen=True)
 class Replied:
-    """What the user answered to a question of the turn."""
+    """What the user answered to a question of the turn; `choice` is the one that the words name."""
 
     text: str
+    choice: Choice | None = None
 
 
 Logged = Called | Replied
@@ -34,16 +39,17 @@ def log_of_turn(history: Sequence[AnyMessage]) -> list[Logged]:
 
     The referee's own widening is a step of the search and no call for the message.
     """
-    start = next((i for i in reversed(range(len(history))) if _opens_turn(history[i])), -1)
+    start = next((i for i in reversed(range(len(history))) if kind_of(history[i]) == "request"), -1)
     errors = {m.tool_call_id: m.text for m in history if isinstance(m, ToolMessage) and m.status == "error"}
     log: list[Logged] = []
     for message in history[start + 1 :]:
-        if isinstance(message, HumanMessage) and message.name is None:
-            log.append(Replied(message.text))
+        mark = mark_of(message)
+        if mark is not None and mark.kind == "answer":
+            log.append(Replied(message.text, mark.choice))
         elif isinstance(message, AIMessage):
             for call in message.tool_calls:
-                by_referee = message.name == "referee" and call["name"] == "widen_search"
-                if call["name"] not in SEARCH_STEPS and not by_referee:
+                own_widening = mark is not None and mark.taken_by != "planner" and call["name"] == "widen_search"
+                if call["name"] not in SEARCH_STEPS and not own_widening:
                     log.append(Called(call["name"], errors.get(str(call["id"]), "")))
     return log
 
@@ -52,7 +58,3 @@ def last_asked(history: Sequence[AnyMessage], tools: Sequence[str]) -> str:
     """The tool among `tools` that was called last, in any turn; "" when none was."""
     calls = [call["name"] for m in history if isinstance(m, AIMessage) for call in m.tool_calls]
     return next((name for name in reversed(calls) if name in tools), "")
-
-
-def _opens_turn(message: AnyMessage) -> bool:
-    return isinstance(message, HumanMessage) and message.name is None and not str(message.id or "").startswith("answer")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from r2seg_agent.errors import InputError
+from r2seg_agent.errors import EmptyMaskError, InputError
 from r2seg_agent.files import file_sha256
 from r2seg_agent.imaging import files
 from r2seg_agent.imaging.geometry import Geometry
@@ -335,9 +335,7 @@ def _one_label_map(
 def _read_mask(path: Path, geometry: Geometry) -> Labels:
     try:
         return read_label_map(path, geometry, WHAT)
-    except InputError as error:
-        if "is empty" not in error.message:
-            raise
+    except EmptyMaskError:
         return np.zeros(geometry.shape, dtype=np.uint8)  # an organ that is not in view
 
 

@@ -15,10 +15,17 @@ from r2seg_agent.reason.concepts import GENERIC_KIND
 from r2seg_agent.reason.language.compose import MODALITY_WORDS, compose_plan
 from r2seg_agent.reason.language.lexicon import lexicon, understand
 from r2seg_agent.reason.language.parse import read_request
-from r2seg_agent.reason.language.questions import COMMON_CONCEPTS, MAX_CHOICES, article, only_organ, question_for
+from r2seg_agent.reason.language.questions import (
+    COMMON_CONCEPTS,
+    MAX_CHOICES,
+    article,
+    choices_of,
+    only_organ,
+    question_for,
+)
 from r2seg_agent.reason.language.targets import anchors_of, excluded_names, is_excluded, targets_of
 from r2seg_agent.reason.language.wishes import Wish, concept_of
-from r2seg_agent.reason.plan import Clarification, PlanSet
+from r2seg_agent.reason.plan import Choice, Clarification, PlanSet
 from r2seg_agent.reason.plan_file import dump_plan, load_plan
 
 __all__ = ["MAX_REQUEST_CHARS", "MAX_TARGETS", "dump_plan", "load_plan", "plan_request"]
@@ -51,7 +58,7 @@ def plan_request(
     asked = read_request(items)
     excluded = excluded_names(asked)
 
-    def ask(question: str, choices: Iterable[str]) -> PlanSet:
+    def ask(question: str, choices: Iterable[Choice]) -> PlanSet:
         return PlanSet(
             request=request,
             excluded=excluded,
@@ -64,13 +71,13 @@ def plan_request(
         here = MODALITY_WORDS[modality]
         return ask(
             f"The request speaks of {said}, but the image is {here}. Should this {here} image be searched?",
-            (f"search this {here} image",),
+            (Choice(kind="keep_image", text=f"search this {here} image"),),
         )
     if asked.lost_places:
         return ask(*question_for(asked, anchors_available))
     if asked.doubts:
         question, ids = asked.doubts[0]
-        return ask(question, (concepts.concept(c).name for c in ids))
+        return ask(question, choices_of(concepts.concept(c) for c in ids))
     wishes = asked.wanted or (asked.remarks if not (asked.regions or asked.excluded) else ())
     nothing_left = not wishes and not asked.regions and not asked.kinds and bool(excluded)
     if not wishes and not asked.regions and not asked.unknown:
@@ -88,29 +95,35 @@ def plan_request(
     targets = targets_of(wishes, asked, anchors_available)
     for wish in wishes:
         if wish.kind in lexicon().organ_bound_kinds and (c := concept_of(wish)) and wish.kind not in c.kinds:
-            fit = (c.name, *(other.name for other in concepts.concepts().values() if wish.kind in other.kinds))
+            fit = (c, *(other for other in concepts.concepts().values() if wish.kind in other.kinds))
             place = anatomy.organ(wish.organ).display
-            return ask(f"The concept table has no {wish.kind} of the {place}. Which do you mean?", fit[:MAX_CHOICES])
+            return ask(
+                f"The concept table has no {wish.kind} of the {place}. Which do you mean?",
+                choices_of(fit[:MAX_CHOICES]),
+            )
     bare = all(w.concept is None and w.kind is None for w in wishes) and not (asked.regions and asked.lesions_meant)
     strange = (*asked.unknown, *asked.plain)
     if targets and bare and (asked.outline or strange):
-        names = [c.name for c, _ in targets]
+        near = [c for c, _ in targets]
         what = f"I do not know “{strange[0]}”" if strange else "r2seg outlines lesions, not organs"
-        return ask(f"{what}. Should I search for {' or '.join(article(n) for n in names[:3])}?", names[:MAX_CHOICES])
+        return ask(
+            f"{what}. Should I search for {' or '.join(article(c.name) for c in near[:3])}?",
+            choices_of(near[:MAX_CHOICES]),
+        )
     targets = [
         (c, w) for c, w in targets if not is_excluded(c, w, asked) and anchors_of(c, w, asked, anchors_available)
     ]
     if not targets:
         left_out = ", ".join(excluded) or "everything named"
-        meant = [c.name for c in (concept_of(w) for w in asked.excluded) if c]
+        meant = [c for c in (concept_of(w) for w in asked.excluded) if c]
         return ask(
             f"The request leaves out {left_out}, and nothing remains to search. What should be searched?",
-            meant[:MAX_CHOICES] or [concepts.concept(c).name for c in COMMON_CONCEPTS[:MAX_CHOICES]],
+            choices_of(meant[:MAX_CHOICES] or [concepts.concept(c) for c in COMMON_CONCEPTS[:MAX_CHOICES]]),
         )
     if len(targets) > MAX_TARGETS:
         return ask(
             f"The request names {len(targets)} targets; at most {MAX_TARGETS} are searched at once. Which first?",
-            (c.name for c, _ in targets[:MAX_TARGETS]),
+            choices_of(c for c, _ in targets[:MAX_TARGETS]),
         )
     plans = tuple(
         compose_plan(c, w, asked, modality, corrections=corrections, available=anchors_available) for c, w in targets

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from r2seg_agent.reason import anatomy, concepts
-from r2seg_agent.reason.concepts import GENERIC_KIND
+from r2seg_agent.reason.concepts import GENERIC_KIND, Concept
 from r2seg_agent.reason.language.parse import Request
 from r2seg_agent.reason.language.targets import reachable
+from r2seg_agent.reason.plan import Choice
 
 MAX_CHOICES = 5
 """Concepts offered in a question."""
@@ -28,7 +31,7 @@ def only_organ(asked: Request, available: frozenset[str] | None) -> str | None:
     return fit[0] if len(fit) == 1 else None
 
 
-def question_for(asked: Request, available: frozenset[str] | None) -> tuple[str, tuple[str, ...]]:
+def question_for(asked: Request, available: frozenset[str] | None) -> tuple[str, tuple[Choice, ...]]:
     """What to ask when no target was understood, with the nearest concepts."""
     if asked.kinds and not asked.unknown:
         kind = next((k for k in asked.kinds if k != GENERIC_KIND), GENERIC_KIND)
@@ -38,7 +41,7 @@ def question_for(asked: Request, available: frozenset[str] | None) -> tuple[str,
         if available:
             reach = [c for c in fit if reachable(c, available)]
             fit = reach or fit
-        return f"In which organ should I look for {article(kind)}?", tuple(c.name for c in fit[:MAX_CHOICES])
+        return f"In which organ should I look for {article(kind)}?", choices_of(fit[:MAX_CHOICES])
     unknown = (*asked.lost_places, *asked.unknown)
     near = concepts.nearest_concepts(" ".join(unknown), MAX_CHOICES, NEAR_ENOUGH) if unknown else ()
     if not near:
@@ -46,10 +49,15 @@ def question_for(asked: Request, available: frozenset[str] | None) -> tuple[str,
         near = tuple(c for c in concepts.concepts().values() if special and special[0] in c.kinds)
         near = near or tuple(concepts.concept(c) for c in COMMON_CONCEPTS)
         near = tuple(c for c in near if not available or reachable(c, available)) or near
-    names = tuple(c.name for c in near[:MAX_CHOICES])
+    choices = choices_of(near[:MAX_CHOICES])
     if not unknown:
-        return "What should I look for, and in which organ?", names
-    return f"I do not know “{unknown[0]}”. Which lesion and organ do you mean?", names
+        return "What should I look for, and in which organ?", choices
+    return f"I do not know “{unknown[0]}”. Which lesion and organ do you mean?", choices
+
+
+def choices_of(offered: Iterable[Concept]) -> tuple[Choice, ...]:
+    """The concepts as choices of a question."""
+    return tuple(Choice(kind="concept", text=concept.name, value=concept.id) for concept in offered)
 
 
 def article(noun: str) -> str:

@@ -20,7 +20,7 @@ from r2seg_agent.trace.html.sections import (
 )
 from r2seg_agent.trace.html.text import esc, pill
 from r2seg_agent.trace.run import TracedRun
-from r2seg_agent.trace.story import Turn, tell
+from r2seg_agent.trace.story import Turn, turns_of
 from r2seg_agent.trace.tree import format_seconds
 
 
@@ -35,7 +35,7 @@ def write_page(run: TracedRun, path: Path) -> None:
 
 def page(run: TracedRun) -> str:
     """The page as text."""
-    turns, report = tell(run.events), run.report()
+    turns, report = turns_of(run.events), run.report()
     asked = [turn for turn in turns if turn.index > 0]
     overlay = run.folder.path / "overlay.png"
     shows = report is not None and report.targets
@@ -64,7 +64,7 @@ def _header(run: TracedRun, report: Report | None, asked: list[Turn]) -> str:
     when = run.record.created[:16].replace("T", " ") + " UTC" if run.record else ""
     last = next((step for turn in reversed(asked) for step in turn.steps if step.head.kind == "answer"), None)
     answer = answer_html(last) if last is not None and len(asked) == 1 else ""
-    warnings = "".join(f"<li>{esc(text)}</li>" for text in (report.warnings if report else ()))
+    warnings = "".join(f"<li>{esc(warning.text)}</li>" for warning in (report.warnings if report else ()))
     links = [("findings", "Findings")] if report is not None and report.targets else []
     links += [(f"turn{turn.index}", f"Turn {turn.index}" if len(asked) > 1 else "What was done") for turn in asked]
     links += [("means", "By which means"), ("events", "Every event")]
@@ -83,10 +83,10 @@ def _facts(run: TracedRun, report: Report | None, asked: list[Turn]) -> str:
     steps = [step for turn in asked for step in turn.steps]
     models = [step.head.data for step in steps if step.head.kind == "model_call"]
     tokens = sum(n for data in models for key in ("tokens_in", "tokens_out") if isinstance(n := data.get(key), int))
-    rounds = [one for target in (report.targets if report else ()) for one in target.rounds]
+    rounds = [round_ for target in (report.targets if report else ()) for round_ in target.rounds]
     facts = []
     if report is not None and report.targets:
-        n_findings, n_candidates = len(report.findings), sum(len(one.candidates) for one in rounds)
+        n_findings, n_candidates = len(report.findings), sum(len(round_.candidates) for round_ in rounds)
         facts += [(str(n_findings), "finding" if n_findings == 1 else "findings")]
         facts += [
             (str(n_candidates), "candidates tested"),

@@ -18,12 +18,12 @@ from r2seg_agent.report.format import (
     plural,
 )
 from r2seg_agent.report.models import Report
+from r2seg_agent.report.place import organ_name
 from r2seg_agent.trace.html.text import esc, pairs, picture, pill, table, words
 from r2seg_agent.trace.html.timeline import timeline
 from r2seg_agent.trace.run import TracedRun
 from r2seg_agent.trace.sentences import points, sentence, who
 from r2seg_agent.trace.story import Step, Turn
-from r2seg_agent.trace.tool_sentences import organs
 from r2seg_agent.trace.tree import format_seconds, pictures_of, round_of
 
 OUTCOME_KIND = {
@@ -75,7 +75,7 @@ def turn_section(run: TracedRun, turn: Turn, *, several: bool) -> str:
     """What was asked, when which step ran, and every step with its reasons, tables and pictures."""
     steps = [step for step in turn.steps if step.head.kind != "user_message"]
     title = f"Turn {turn.index}" if several else "What was done"
-    asked = f'<p class="said">{esc(turn.text)}</p>' if turn.text else ""
+    asked = f'<p class="request">{esc(turn.text)}</p>' if turn.text else ""
     if several:
         asked += "".join(answer_html(step) for step in steps if step.head.kind == "answer")
     drawn = timeline(steps)
@@ -89,9 +89,9 @@ def turn_section(run: TracedRun, turn: Turn, *, several: bool) -> str:
 
 def answer_html(step: Step) -> str:
     """The answer of a turn, and the model's comment apart from it."""
-    comment = str(step.head.data.get("words", ""))
-    said = f'<span class="words">The model adds: {esc(comment)}</span>' if comment else ""
-    return f'<p class="answer">{esc(step.head.data.get("answer", ""))}{said}</p>'
+    comment = str(step.head.data.get("comment", ""))
+    added = f'<span class="words">The model adds: {esc(comment)}</span>' if comment else ""
+    return f'<p class="answer">{esc(step.head.data.get("answer", ""))}{added}</p>'
 
 
 def settings_section(run: TracedRun, report: Report | None) -> str:
@@ -139,8 +139,8 @@ def _step(run: TracedRun, step: Step) -> str:
     css = "quiet" if kind == "referee" and not step.is_tool else css
     took = f'<span class="took">{format_seconds(step.seconds)}</span>' if step.seconds >= 0.0005 else ""
     why = f'<span class="why">{esc(who(step))}</span>' if who(step) else ""
-    one = round_of(run, step)
-    below = _round(one) if one is not None else _points(step)
+    round_ = round_of(run, step)
+    below = _round(round_) if round_ is not None else _points(step)
     pictures = "".join(
         f'<div class="picture">{picture(path.read_bytes(), sentence(step))}</div>'
         for path in pictures_of(run, step)
@@ -157,25 +157,26 @@ def _points(step: Step) -> str:
     return '<ul class="points">' + "".join(f"<li>{esc(point)}</li>" for point in found) + "</ul>" if found else ""
 
 
-def _round(one: SearchRound) -> str:
+def _round(round_: SearchRound) -> str:
     """A round: why things were rejected as bars, then every candidate, survivors first."""
-    gone = [c for c in one.candidates if c.decision != "survived"]
+    gone = [c for c in round_.candidates if c.decision != "survived"]
     counted = Counter(brief_reason(c.cause, c.failed_gate) for c in gone)
     most = max(counted.values(), default=1)
     bars = "".join(
         f'<div><b>{n}</b><span><i style="width:{100 * n / most:.0f}%"></i><em>{esc(why)}</em></span></div>'
         for why, n in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
     )
-    kept = [c for c in one.candidates if c.decision == "survived"]
-    about = f"Round {one.index}: {one.why}. Margin {one.padding_mm:g} mm around {organs(list(one.anchors))}."
+    kept = [c for c in round_.candidates if c.decision == "survived"]
+    organs = ", ".join(organ_name(organ) for organ in round_.anchors) or "nothing"
+    about = f"Round {round_.index}: {round_.why}. Margin {round_.padding_mm:g} mm around {organs}."
     closed = "".join(
-        f"<li>{esc(gate.name)}: {esc(gate.note)}{'' if gate.passed else ' (failed)'}</li>" for gate in one.case_gates
+        f"<li>{esc(gate.name)}: {esc(gate.note)}{'' if gate.passed else ' (failed)'}</li>" for gate in round_.case_gates
     )
     gates = f"<h3>Gates on the whole case</h3><ul class='points'>{closed}</ul>" if closed else ""
     candidates = (
-        f"<details><summary>All {plural(len(one.candidates), 'candidate')} with their numbers</summary>"
-        f"{_candidates([*kept, *gone], one)}{gates}</details>"
-        if one.candidates
+        f"<details><summary>All {plural(len(round_.candidates), 'candidate')} with their numbers</summary>"
+        f"{_candidates([*kept, *gone], round_)}{gates}</details>"
+        if round_.candidates
         else ""
     )
     return f'<span class="why">{esc(about)}</span><div class="bars">{bars}</div>{candidates}'

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from r2seg_agent.cautions import Caution
 from r2seg_agent.cli._picture import Pictures
 from r2seg_agent.cli._text import printable
 from r2seg_agent.cli._tool_line import describe_call
@@ -20,7 +21,16 @@ from r2seg_agent.cli.conversation.input import Leave
 from r2seg_agent.cli.conversation.loop import Chat
 from r2seg_agent.cli.conversation.view import ChatView
 from r2seg_agent.errors import BudgetError, InputError
-from r2seg_agent.runs.session_events import Asked, Pictured, Said, ToolFinished, ToolStarted, TurnEnded, Words
+from r2seg_agent.reason.plan import Choice
+from r2seg_agent.runs.session_events import (
+    AnswerSentence,
+    ModelComment,
+    PictureDrawn,
+    QuestionAsked,
+    ToolFinished,
+    ToolStarted,
+    TurnEnded,
+)
 
 
 def make_view(*, terminal: bool = False) -> ChatView:
@@ -40,6 +50,14 @@ def notes(view: ChatView) -> str:
     return file.getvalue()
 
 
+def choices(*texts: str) -> tuple[Choice, ...]:
+    return tuple(Choice(kind="concept", text=text) for text in texts)
+
+
+def finding(number: int, text: str) -> Choice:
+    return Choice(kind="finding", text=text, value=str(number))
+
+
 class PlayedSession:
     """Plays events; keeps what was said to it. Only what the loop uses."""
 
@@ -47,7 +65,7 @@ class PlayedSession:
         self.plays = list(plays)
         self.heard: list[str] = []
         self.by_rules: list[bool] = []
-        self.question: Asked | None = None
+        self.question: QuestionAsked | None = None
         self.unfinished = False
         self.id = "chat-1"
         self.context = SimpleNamespace(stop=threading.Event())
@@ -63,7 +81,7 @@ class PlayedSession:
         image, reject = SimpleNamespace(name="image-1"), SimpleNamespace(alpha=0.05)
         source = SimpleNamespace(info=SimpleNamespace(stand_in=False))
         self.prepared = SimpleNamespace(image=image, segmenter=info, reject=reject, source=source)
-        self.warnings = ["Segmenter `contrast` is a stand-in."]
+        self.warnings = [Caution(kind="stand_in_segmenter", text="Segmenter `contrast` is a stand-in.")]
 
     def report(self) -> SimpleNamespace:
         return SimpleNamespace(findings=(), warnings=tuple(self.warnings))
@@ -87,7 +105,7 @@ class PlayedSession:
             if isinstance(event, Exception):
                 self.unfinished = isinstance(event, BudgetError)
                 raise event
-            if isinstance(event, Asked):
+            if isinstance(event, QuestionAsked):
                 self.question = event
             yield event
 
@@ -120,7 +138,7 @@ def test_sentences_go_to_the_answer_and_tools_to_the_notes() -> None:
     events = [
         ToolStarted("locate_organs", {"target": 1}, "referee"),
         ToolFinished("locate_organs"),
-        Said("Found."),
+        AnswerSentence("Found."),
         END,
     ]
     assert view.follow(events) == END
@@ -176,15 +194,23 @@ def test_a_refused_call_says_why() -> None:
 
 def test_the_models_words_are_labelled() -> None:
     view = make_view()
-    view.follow([Words("It looks benign to me."), END])
+    view.follow([ModelComment("It looks benign to me."), END])
     assert out(view) == "the model's own words, not a result: It looks benign to me.\n"
 
 
 def test_nothing_that_was_written_elsewhere_commands_the_terminal_or_is_read_as_markup() -> None:
     view = make_view(terminal=True)
     evil = "[bold]a[/bold]\x1b[2J\x1b]0;title\x07 12\x08\x083 \u202eabc"
-    question = Asked(evil, (evil,))
-    view.follow([Said(evil), Words(evil), ToolStarted("t", {"x": evil}, "planner"), ToolFinished("t", evil), question])
+    question = QuestionAsked(evil, choices(evil))
+    view.follow(
+        [
+            AnswerSentence(evil),
+            ModelComment(evil),
+            ToolStarted("t", {"x": evil}, "planner"),
+            ToolFinished("t", evil),
+            question,
+        ]
+    )
     shown = out(view)
     assert "[bold]a[/bold] 123 abc" in shown
     assert "\x1b[2J" not in shown
@@ -203,13 +229,13 @@ def test_a_picture_is_shown_with_its_caption(tmp_path: Path) -> None:
     path = tmp_path / "slice.png"
     Image.new("RGB", (8, 8), "red").save(path)
     view = make_view()
-    view.follow([Pictured(path, "finding 1, axial slice 3"), END])
+    view.follow([PictureDrawn(path, "finding 1, axial slice 3"), END])
     assert "finding 1, axial slice 3" in out(view)
     assert "slice.png" in out(view).replace("\n", "")
 
 
 def test_a_number_answers_a_question_and_words_do_too() -> None:
-    asked = Asked("Which one?", ("left kidney", "right kidney"))
+    asked = QuestionAsked("Which one?", choices("left kidney", "right kidney"))
     session = PlayedSession([asked], [asked], [END])
     view, typed = talk(session, "the kidney", "2", "the left one")
     assert session.heard == ["the kidney", "right kidney", "the left one"]
@@ -218,10 +244,10 @@ def test_a_number_answers_a_question_and_words_do_too() -> None:
 
 
 def test_a_warning_that_comes_up_is_given_once() -> None:
-    session = PlayedSession([Said("Found."), END], [END])
+    session = PlayedSession([AnswerSentence("Found."), END], [END])
 
     def played() -> Iterator[object]:
-        session.warnings.append("Anchors `tiny` are a stand-in.")
+        session.warnings.append(Caution(kind="stand_in_anchors", text="Anchors `tiny` are a stand-in."))
         yield END
 
     session.plays[0] = played()  # type: ignore[call-overload]
@@ -232,15 +258,15 @@ def test_a_warning_that_comes_up_is_given_once() -> None:
 
 def test_a_number_that_a_choice_brings_along_stands_once() -> None:
     view = make_view()
-    view.question(Asked("Which?", ("1: left lung " + "far " * 40, "2: right lung")))
+    view.question(QuestionAsked("Which?", (finding(3, "left lung " + "far " * 40), finding(4, "right lung"))))
     lines = out(view).splitlines()
-    assert lines[1].startswith("  1  left lung")
+    assert lines[1].startswith("  3  left lung")
     assert lines[2].startswith("     far"), "a long choice stays in its column"
-    assert lines[3].split() == ["2", "right", "lung"]
+    assert lines[3].split() == ["4", "right", "lung"]
 
 
 def test_a_stopped_turn_is_kept_and_goes_on() -> None:
-    session = PlayedSession([Said("Looking."), BudgetError("stopped by you")], [Said("Done."), END])
+    session = PlayedSession([AnswerSentence("Looking."), BudgetError("stopped by you")], [AnswerSentence("Done."), END])
     view, typed = make_view(), Typed("find it")
     chat = Chat(session, view, interactive=True)  # type: ignore[arg-type]
     session.search.turns.append(SimpleNamespace(index=1, text="find it", answer="", undone=False))
@@ -257,7 +283,7 @@ def test_a_stopped_turn_is_kept_and_goes_on() -> None:
 def test_errors_end_a_script_and_not_a_conversation() -> None:
     def wrong() -> PlayedSession:
         return PlayedSession(
-            [InputError("the level must lie between 0 and 1", "For example 0.01.")], [Said("Fine."), END]
+            [InputError("the level must lie between 0 and 1", "For example 0.01.")], [AnswerSentence("Fine."), END]
         )
 
     session = wrong()
@@ -271,7 +297,7 @@ def test_errors_end_a_script_and_not_a_conversation() -> None:
 
 def test_a_bug_is_told_and_the_conversation_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("R2SEG_DEBUG", raising=False)
-    session = PlayedSession([ZeroDivisionError("division")], [Said("Fine."), END])
+    session = PlayedSession([ZeroDivisionError("division")], [AnswerSentence("Fine."), END])
     view, _ = talk(session, "find it", "go")
     assert "unexpected ZeroDivisionError" in out(view)
     assert "Fine." in out(view)

@@ -1,4 +1,4 @@
-"""`ChatModelPlanner` over a scripted model: the three roads, one call at most, problems that name the legal choices."""
+"""`ChatModelPlanner` over a scripted model: three formats, one call at most, problems that name the legal choices."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_native_call_is_taken_and_counted() -> None:
     planner = scripted_planner(call("plan_search", **LIVER), price=(1.0, 10.0))
     reply = _ask(planner)
     assert reply.call is not None
-    assert (reply.call["name"], reply.call["args"], reply.road) == ("plan_search", LIVER, "native")
+    assert (reply.call["name"], reply.call["args"], reply.call_format) == ("plan_search", LIVER, "native")
     assert (reply.tokens_in, reply.tokens_out, reply.requests, reply.tokens_estimated) == (100, 10, 1, False)
     assert reply.cost_usd == pytest.approx(2e-4)
     assert _model(planner).offered == [("plan_search", "explain_candidate")]
@@ -63,7 +63,7 @@ def test_structured_output_serves_where_the_client_has_no_tool_calls(optional: b
     for _ in range(2):
         reply = _ask(planner, optional)
         assert reply.call is not None
-        assert (reply.call["args"], reply.road, reply.requests) == (LIVER, "json_schema", 1)
+        assert (reply.call["args"], reply.call_format, reply.requests) == (LIVER, "json_schema", 1)
     model = _model(planner)
     assert model.offered == [("plan_search", "explain_candidate", *(["none"] if optional else []))] * 2
     assert "plan_search" in model.seen[0][0].text, "the schema alone does not say what a tool is for"
@@ -73,22 +73,22 @@ def test_words_serve_where_there_is_neither() -> None:
     planner = planner_of(ScriptedChatModel(script=(written("plan_search", **LIVER),), native=False, structured=False))
     reply = _ask(planner)
     assert reply.call is not None
-    assert (reply.call["args"], reply.road) == (LIVER, "json_text")
+    assert (reply.call["args"], reply.call_format) == (LIVER, "json_text")
     _ask(planner)
-    assert _model(planner).roads == ["json_text", "json_text"]
+    assert _model(planner).call_formats == ["json_text", "json_text"]
 
 
 def test_a_call_left_in_the_text_counts_and_structured_output_is_asked_for_next() -> None:
     planner = scripted_planner(written("plan_search", **LIVER), SCHEMA_CALL, SCHEMA_CALL)
-    assert [_ask(planner).road for _ in range(3)] == ["json_text", "json_schema", "json_schema"]
-    assert _model(planner).roads == ["native", "json_schema", "json_schema"]
+    assert [_ask(planner).call_format for _ in range(3)] == ["json_text", "json_schema", "json_schema"]
+    assert _model(planner).call_formats == ["native", "json_schema", "json_schema"]
 
 
 def test_a_server_that_refuses_tools_is_asked_in_another_form_and_that_is_remembered() -> None:
     planner = scripted_planner(NoToolsError("this model does not support tools"), SCHEMA_CALL)
     first, second = _ask(planner), _ask(planner)
-    assert (first.road, first.requests) == ("json_schema", 2)
-    assert (second.road, second.requests) == ("json_schema", 1)
+    assert (first.call_format, first.requests) == ("json_schema", 2)
+    assert (second.call_format, second.requests) == ("json_schema", 1)
 
 
 def test_a_server_that_refuses_every_form_is_named_with_what_to_do() -> None:
@@ -104,13 +104,13 @@ def test_once_a_road_is_settled_a_refusal_is_not_put_down_to_it() -> None:
     _ask(planner)
     with pytest.raises(PlannerRefusedError):
         _ask(planner)
-    assert _model(planner).roads == ["native", "native"]
+    assert _model(planner).call_formats == ["native", "native"]
 
 
 def test_a_fixed_road_is_the_only_one() -> None:
-    planner = scripted_planner(written("plan_search", **LIVER), road="json_text")
-    assert _ask(planner).road == "json_text"
-    assert _model(planner).roads == ["json_text"]
+    planner = scripted_planner(written("plan_search", **LIVER), call_format="json_text")
+    assert _ask(planner).call_format == "json_text"
+    assert _model(planner).call_formats == ["json_text"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_call_cut_off_by_the_token_limit_is_not_taken() -> None:
 def test_prose_instead_of_a_needed_call_leads_to_structured_output() -> None:
     planner = scripted_planner("Let me think about it.", SCHEMA_CALL)
     assert _ask(planner).call is None
-    assert _ask(planner).road == "json_schema"
+    assert _ask(planner).call_format == "json_schema"
 
 
 def test_a_dead_server_ends_as_unavailable_and_every_request_is_counted() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
+from r2seg_agent.graphs.messages import answer_message, call_message, problem_messages, request_message
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
 from r2seg_agent.graphs.planners.replies import declines, which_of_reply
 from r2seg_agent.graphs.planners.turn_log import Called, Replied, last_asked, log_of_turn
 from r2seg_agent.reason.language.dialogue import FindingRow, RejectedRow, Table, TargetRow, Which
+from r2seg_agent.reason.plan import Choice
 from r2seg_agent.tools import plan_search
 
 TABLE = Table(
@@ -25,29 +27,31 @@ TABLE = Table(
 FINDINGS, REJECTED = Which(numbers=(1, 2, 3), unsure=True), Which("rejected", (1, 2, 3), unsure=True)
 
 
-def _call(tool: str, identity: str, *, referee: bool = False) -> AIMessage:
-    call = ToolCall(name=tool, args={}, id=identity)
-    return AIMessage(content="", name="referee" if referee else None, tool_calls=[call])
+LIVER = Choice(kind="concept", text="lesion of liver", value="liver_lesion")
+
+
+def _call(tool: str, number: int, *, referee: bool = False) -> AIMessage:
+    return call_message(tool, {}, "referee" if referee else "planner", number)
 
 
 def test_the_log_of_a_turn_holds_calls_and_answers_but_no_steps_of_the_search() -> None:
     history: list[AnyMessage] = [
-        HumanMessage("find it", id="user-1"),
-        _call("plan_search", "a"),
-        HumanMessage("show me", id="user-2"),
-        _call("plan_search", "b"),
-        ToolMessage("which organ?", tool_call_id="b"),
-        HumanMessage("the liver", id="answer-9"),
-        _call("plan_search", "c"),
-        _call("locate_organs", "d", referee=True),
-        _call("widen_search", "e", referee=True),
-        HumanMessage("call a tool", name="referee"),
-        _call("show_slices", "f", referee=True),
-        ToolMessage("no finding 9", tool_call_id="f", status="error"),
+        request_message("find it", 1),
+        _call("plan_search", 1),
+        request_message("show me", 2),
+        _call("plan_search", 2),
+        ToolMessage("which organ?", tool_call_id="call-2"),
+        answer_message("the liver", LIVER, 9),
+        _call("plan_search", 3),
+        _call("locate_organs", 4, referee=True),
+        _call("widen_search", 5, referee=True),
+        *problem_messages("", "call a tool", 12),
+        _call("show_slices", 6, referee=True),
+        ToolMessage("no finding 9", tool_call_id="call-6", status="error"),
     ]
     assert log_of_turn(history) == [
         Called("plan_search"),
-        Replied("the liver"),
+        Replied("the liver", LIVER),
         Called("plan_search"),
         Called("show_slices", "no finding 9"),
     ]

@@ -44,7 +44,7 @@ def test_a_tool_call_arrives_with_its_tokens(stream: bool) -> None:
     with FakeOpenAI([GOOD]) as server:
         reply = _ask(server, stream=stream)
     assert reply.call is not None
-    assert (reply.call["name"], reply.call["args"], reply.road) == ("plan_search", LIVER, "native")
+    assert (reply.call["name"], reply.call["args"], reply.call_format) == ("plan_search", LIVER, "native")
     assert (reply.tokens_in, reply.tokens_out, reply.tokens_estimated, reply.requests) == (100, 20, False, 1)
     body = server.requests[0].body
     assert body["stream"] is stream
@@ -118,7 +118,7 @@ def test_a_server_without_tool_calls_gives_structured_output() -> None:
     with FakeOpenAI([Reply(status=400, error="this model does not support tools"), answer]) as server:
         reply = _ask(server)
     assert reply.call is not None
-    assert (reply.call["args"], reply.road, reply.requests) == (LIVER, "json_schema", 2)
+    assert (reply.call["args"], reply.call_format, reply.requests) == (LIVER, "json_schema", 2)
     body = server.requests[1].body
     assert "tools" not in body
     assert body["response_format"]["type"] == "json_schema"
@@ -130,12 +130,12 @@ def test_a_server_that_leaves_calls_in_the_text_is_understood() -> None:
     with FakeOpenAI([written]) as server:
         reply = _ask(server)
     assert reply.call is not None
-    assert (reply.call["args"], reply.road) == (LIVER, "json_text")
+    assert (reply.call["args"], reply.call_format) == (LIVER, "json_text")
 
 
 def test_structured_output_cut_at_the_token_limit_is_a_problem_and_no_crash() -> None:
     with FakeOpenAI([Reply(content='{"call": {"tool": "plan', finish="length")]) as server:
-        reply = _ask(server, road="json_schema")
+        reply = _ask(server, call_format="json_schema")
     assert reply.call is None
     assert "cut off" in reply.problem
 

@@ -107,7 +107,7 @@ def test_each_kind_finds_the_lesion(
     assert report.segmenter is not None
     assert report.segmenter.name.startswith(spec.partition(":")[0])
     assert report.segmenter.weights_sha256 is not None
-    assert any("stand-in" in warning for warning in report.warnings)
+    assert any("stand-in" in warning.text for warning in report.warnings)
     assert str(tmp_path) not in report.model_dump_json()
     trace = case.folder / "ws" / "runs" / report.run_id / "trace.jsonl"
     assert str(tmp_path) not in trace.read_text(), "no path of the user in a trace"
@@ -200,8 +200,8 @@ def test_a_lesion_that_only_another_channel_shows(brain: Path, tmp_path: Path) -
     assert report.targets[0].rounds[0].candidates
     best = max(report.targets[0].rounds[0].candidates, key=lambda c: c.features.volume_mm3)
     assert best.features.volume_mm3 == pytest.approx(4.0 / 3.0 * np.pi * 14.0**3, rel=0.5)
-    assert any("`T2-FLAIR` was resampled onto the scan's grid" in warning for warning in report.warnings)
-    assert any("The scan itself is taken as channel `T1`" in warning for warning in report.warnings)
+    assert any("`T2-FLAIR` was resampled onto the scan's grid" in warning.text for warning in report.warnings)
+    assert any("The scan itself is taken as channel `T1`" in warning.text for warning in report.warnings)
     assert str(brain) not in report.model_dump_json()
     assert str(brain) not in (tmp_path / "ws" / "runs" / report.run_id / "trace.jsonl").read_text()
     other = _find_in_brain(brain, tmp_path / "ws", channels={"FLAIR": str(brain / "fine_flair.nii.gz")})
@@ -215,7 +215,7 @@ def test_a_missing_channel_is_named_and_a_useless_one_told(brain: Path, tmp_path
     with pytest.raises(InputError, match=r"missing: T1, FLAIR \(the scan itself can be one"):
         _find_in_brain(brain, tmp_path / "ws", channels={})
     report = _find_in_brain(brain, tmp_path / "ws", segmenter="contrast")
-    assert any("cannot use the further channels (T2-FLAIR)" in warning for warning in report.warnings)
+    assert any("cannot use the further channels (T2-FLAIR)" in warning.text for warning in report.warnings)
 
 
 def test_doctor_looks_at_a_folder(case: Case, tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ def test_the_whole_search_with_a_tiny_network(tmp_path: Path, monkeypatch: pytes
     assert report.outcome == "lesions_found"
     assert report.segmenter is not None
     assert (report.segmenter.name, report.segmenter.stand_in) == ("lite-medsam", False)
-    assert not any("stand-in without learned weights" in warning for warning in report.warnings)
+    assert not any("stand-in without learned weights" in warning.text for warning in report.warnings)
     assert report.truth is not None
     assert report.truth.lesions[0].dice > 0.3
     again = run_find(

@@ -28,7 +28,7 @@ class Scripted:
 
 def _call(*targets):
     call = ToolCall(name="plan_search", args={"targets": list(targets)}, id="1")
-    return PlannerReply(call=call, road="native", tokens_in=100, tokens_out=10)
+    return PlannerReply(call=call, call_format="native", tokens_in=100, tokens_out=10)
 
 
 NOTHING = PlannerReply(call=None, text="Sure!", problem="Call `plan_search`.", tokens_in=90, tokens_out=5)
@@ -47,7 +47,7 @@ def test_the_phrases_of_a_call_are_planned_by_the_table():
     planner = Scripted(_call("left kidney mass", "liver lesion", "liver lesion"))
     answer = answer_from_seat(planner, _case())
     assert judge(_case(), answer).exact
-    assert (answer.calls, answer.tokens, answer.road, answer.referee) == (1, 110, "native", False)
+    assert (answer.calls, answer.tokens, answer.call_format, answer.referee) == (1, 110, "native", False)
     ((texts, tools, optional),) = planner.asked
     assert tools == ["plan_search"]
     assert not optional

@@ -15,7 +15,7 @@ from r2seg_agent.trace.html.page import page, write_page
 from r2seg_agent.trace.html.text import esc
 from r2seg_agent.trace.html.timeline import ticks, timeline
 from r2seg_agent.trace.run import TracedRun
-from r2seg_agent.trace.story import tell
+from r2seg_agent.trace.story import turns_of
 
 VOID = {"meta", "img", "br", "line", "rect"}
 
@@ -134,7 +134,7 @@ def test_a_page_needs_a_current_trace(found: TracedRun, tmp_path: Path) -> None:
 
 def test_a_timeline_has_one_bar_a_step_inside_the_drawing(runs: dict[str, TracedRun]) -> None:
     for run in runs.values():
-        for turn in tell(run.events):
+        for turn in turns_of(run.events):
             drawing = timeline(turn.steps)
             timed = [step for step in turn.steps if step.is_tool or step.head.kind == "model_call"]
             bars = re.findall(r'<rect class="\w+" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawing)

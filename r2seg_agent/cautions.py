@@ -1,0 +1,37 @@
+"""`Caution`: what a reader must know before believing a result. Code decides by `kind`; `text` is for people."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from r2seg_agent.frozen import Frozen
+
+CautionKind = Literal[
+    "reading",
+    "preset",
+    "nothing_decided",
+    "mode_not_valid",
+    "unlike_calibration",
+    "stand_in_segmenter",
+    "stand_in_anchors",
+    "synthetic",
+    "other_modality",
+    "budget",
+    "no_valid_call",
+]
+"""`reading`: something about the files. `preset`: a part of the method was left out. `nothing_decided`: Reject mode
+`score`. `mode_not_valid`: p- and q-values are no error rates. `unlike_calibration`: the scan differs from the
+calibration's. `other_modality`: the request named another modality and nobody could be asked. `budget`: the model's
+budget was used up. `no_valid_call`: the referee took a step because the model made no valid call."""
+
+
+class Caution(Frozen):
+    """One warning of a report."""
+
+    kind: CautionKind
+    text: str
+
+
+def with_cautions(known: tuple[Caution, ...], *new: Caution) -> tuple[Caution, ...]:
+    """`known` and those of `new` that are not among them, in order."""
+    return tuple(dict.fromkeys((*known, *new)))
