@@ -1,26 +1,29 @@
 """Train the tiny stand-in for TotalSegmentator's fastest CT network: `python -m studies.train_tiny_totalseg`.
 
-A PlainConvUNet of about 260 000 weights learns the 6 mm phantom of `r2seg_agent.phantom` and is stored in
+A PlainConvUNet of about 260 000 weights learns the phantoms of `r2seg_agent.phantom` at 6 mm and is stored in
 TotalSegmentator's own layout, so that tests and benchmarks run the real library code without its released weights.
 It knows nothing but phantoms and says so in its `dataset.json`, which the anchor source shows wherever results are.
+The patients are drawn once; every step takes a crop of one of them. The same machine, seed and options give the same
+file: one thread, deterministic kernels.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Index3
-from r2seg_agent.phantom import LesionSpec, make_phantom
+from r2seg_agent.phantom import Acquisition, LesionSpec, Phantom, Scanner, make_phantom
+from r2seg_agent.phantom.materials import Phase
+from r2seg_agent.phantom.scanner import KernelName
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +38,16 @@ PATCH: Index3 = (72, 56, 72)
 FEATURES = (12, 20, 32, 44)
 SHORT_VIEW = 48
 """Slices of most training samples: faster, and real scans seldom show the whole trunk."""
+POOL_SHAPE: Index3 = (84, 56, 76)
+"""Grid (z, y, x) on which each patient is drawn; a training sample is a crop of it."""
+POOL_SHIFT_MM = 24.0
+"""How far the pool's grid reaches above the usual field of view."""
+SEEDS_BELOW = 100_000
+"""Training draws patients with seeds below this; tests and scores use others."""
+FINEST_MM = (6.0, 3.0, 3.0)
+"""Patients are drawn with partial volume in the slice; along z the scanner's slice profile is enough."""
+PHASES: tuple[tuple[Phase, float], ...] = (("venous", 0.7), ("arterial", 0.15), ("native", 0.15))
+KERNELS: tuple[KernelName, ...] = ("soft", "standard")
 CT_INTENSITIES = {"mean": -60.0, "std": 350.0, "percentile_00_5": -950.0, "percentile_99_5": 450.0}
 """The window and scale of nnU-Net's CTNormalization, ours for the phantom."""
 ABSENT_BIAS = -20.0
@@ -47,13 +60,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder that becomes a TotalSegmentator weights folder")
     parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--patients", type=int, default=128, help="phantoms that the training samples are cut from")
     parser.add_argument("--seed", type=int, default=298)
-    parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
     import torch
 
-    torch.set_num_threads(given.threads)
-    network, classes = train(steps=given.steps, seed=given.seed)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    network, classes = train(steps=given.steps, seed=given.seed, patients=given.patients)
     dice = score(network, classes, seeds=range(900_001, 900_005))
     for name, value in sorted(dice.items(), key=lambda item: -item[1]):
         print(f"{name:32s} {value:.2f}")
@@ -61,23 +75,32 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"stored in {given.out / DATASET}")
 
 
-def train(*, steps: int, seed: int) -> tuple[nn.Module, list[int]]:
+class Patient(NamedTuple):
+    """One drawn patient: image (z, y, x) int16 in HU and `total` class indices (z, y, x)."""
+
+    image: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+
+
+def train(*, steps: int, seed: int, patients: int) -> tuple[nn.Module, list[int]]:
     """The trained network and the `total` class indices that its outputs stand for (first: 0, background)."""
     import torch
     from torch.nn.utils import clip_grad_norm_
 
     torch.manual_seed(seed)
-    classes = _classes_seen()
+    rng = np.random.default_rng(seed)
+    pool = [draw_patient(rng) for _ in range(patients)]
+    counts = np.sum([np.bincount(patient.labels.ravel(), minlength=118) for patient in pool], axis=0)
+    classes = [int(index) for index in np.flatnonzero(counts)]
     network = build_network(len(classes))
-    print(f"{sum(p.numel() for p in network.parameters())} weights, {len(classes)} classes, {steps} steps")
+    print(f"{sum(p.numel() for p in network.parameters())} weights, {len(classes)} classes, {steps} steps", flush=True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps, pct_start=0.15)
-    weights = _class_weights(classes)
-    rng = np.random.default_rng(seed)
+    weights = _class_weights(counts[classes])
     started, recent = time.monotonic(), 0.0
     for step in range(steps):
         length = PATCH[0] if step % 5 == 0 or step > 0.9 * steps else SHORT_VIEW
-        image, target = _sample(int(rng.integers(100_000)), classes, rng, length=length)
+        image, target = _sample(pool[int(rng.integers(patients))], classes, rng, length=length)
         optimizer.zero_grad(set_to_none=True)
         loss = _loss(network(image), target, weights)
         torch.autograd.backward(loss)
@@ -114,7 +137,8 @@ def score(network: nn.Module, classes: list[int], seeds: range) -> dict[str, flo
     names = make_phantom(0, spacing_mm=(48.0, 48.0, 48.0)).class_names
     both, each = np.zeros(len(classes)), np.zeros(len(classes))
     for seed in seeds:
-        image, target = _sample(seed, classes, np.random.default_rng(seed), augment=False)
+        phantom = make_phantom(seed, spacing_mm=(SPACING_MM,) * 3, acquisition=Acquisition(finest_mm=FINEST_MM))
+        image, target = network_input(phantom.volume.array, phantom.labels, classes)
         with torch.inference_mode():
             found = network(image).argmax(1).numpy()
         truth = target.numpy()
@@ -158,57 +182,71 @@ def _halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: halves.setdefault(value.data_ptr(), value.half()) for key, value in state.items()}
 
 
-def _classes_seen() -> list[int]:
-    seen: set[int] = {0}
-    for seed in range(6):
-        seen.update(int(v) for v in np.unique(make_phantom(seed, spacing_mm=(SPACING_MM,) * 3).labels))
-    return sorted(seen)
-
-
-def _class_weights(classes: list[int]) -> torch.Tensor:
+def _class_weights(counts: NDArray[np.int64]) -> torch.Tensor:
     """Inverse to the 0.4th power of the class frequency, at most 8 times the mean: or small organs vanish."""
     import torch
 
-    counts = np.zeros(118)
-    for seed in range(6):
-        counts += np.bincount(make_phantom(seed, spacing_mm=(SPACING_MM,) * 3).labels.ravel(), minlength=118)
-    frequency = np.maximum(counts[classes] / counts.sum(), 1e-6)
-    weights = frequency**-0.4
+    weights = np.maximum(counts / counts.sum(), 1e-6) ** -0.4
     weights = np.minimum(weights / weights.mean(), 8.0)
     return torch.as_tensor(weights, dtype=torch.float32)
 
 
-def _sample(
-    seed: int, classes: list[int], rng: np.random.Generator, *, length: int = PATCH[0], augment: bool = True
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One phantom as (1, 1, z, y, x) normalised image and (1, z, y, x) class positions, padded as nnU-Net pads.
+def draw_patient(rng: np.random.Generator) -> Patient:
+    """A phantom of random phase, kernel and noise, half of them with a lesion where its organ can hold it."""
+    seed = int(rng.integers(SEEDS_BELOW))
+    phases, shares = zip(*PHASES, strict=True)
+    scanner = Scanner(kernel=KERNELS[int(rng.integers(len(KERNELS)))], noise_sd=float(rng.uniform(6, 34)))
+    acquisition = Acquisition(
+        scanner=scanner, phase=phases[int(rng.choice(len(phases), p=shares))], finest_mm=FINEST_MM
+    )
+    z, y, x = rng.uniform(-SPACING_MM / 2, SPACING_MM / 2, 3)
+    shift = (POOL_SHIFT_MM + float(z), float(y), float(x))
+    lesion = LesionSpec(str(rng.choice(LESION_ORGANS)), float(rng.uniform(1, 8)), float(rng.choice([-60, -40, 50])))
 
-    `length` is the number of slices; a short view lies anywhere along the patient.
+    def drawn(*lesions: LesionSpec) -> Phantom:
+        return make_phantom(
+            seed,
+            spacing_mm=(SPACING_MM,) * 3,
+            shape=POOL_SHAPE,
+            shift_mm=shift,
+            lesions=lesions,
+            acquisition=acquisition,
+        )
+
+    try:
+        phantom = drawn(lesion) if rng.random() < 0.5 else drawn()
+    except InputError:  # this patient's organ is too small for the lesion
+        phantom = drawn()
+    return Patient(phantom.volume.array.astype(np.int16), phantom.labels)
+
+
+def _sample(
+    patient: Patient, classes: list[int], rng: np.random.Generator, *, length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A crop of `length` slices, anywhere along the patient, as `network_input`."""
+    shape = (length, int(rng.integers(44, 54)), int(rng.integers(58, 72)))
+    spare = [whole - n for whole, n in zip(POOL_SHAPE, shape, strict=True)]
+    y, x = (n // 2 + int(rng.integers(-1, 2)) for n in spare[1:])
+    at = tuple(slice(start, start + n) for start, n in zip((int(rng.integers(spare[0] + 1)), y, x), shape, strict=True))
+    return network_input(patient.image[at], patient.labels[at], classes)
+
+
+def network_input(
+    image: NDArray[Any], labels: NDArray[np.uint8], classes: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A scan (z, y, x; at most `PATCH` in y and x): normalised image (1, 1, z, y, x), class positions (1, z, y, x).
+
+    Phantoms are stored LPS, the library shows its networks RAS+: y and x are turned round. Padded as nnU-Net pads.
     """
     import torch
 
-    spec: dict[str, Any] = {"spacing_mm": (SPACING_MM,) * 3, "shape": (72, 48, 67)}
-    if augment:
-        z, y, x = rng.uniform(-30, 30, 3) * (1.0, 0.3, 0.3)
-        if length < PATCH[0]:
-            z -= SPACING_MM * rng.uniform(0, PATCH[0] - length)
-        spec["shape"] = (length, int(rng.integers(44, 54)), int(rng.integers(58, 72)))
-        spec["shift_mm"] = (float(z), float(y), float(x))
-        spec["noise_sd"] = float(rng.uniform(6, 34))
-    phantom = make_phantom(seed, **spec)
-    if augment and rng.random() < 0.5:
-        lesion = LesionSpec(str(rng.choice(LESION_ORGANS)), float(rng.uniform(1, 8)), float(rng.choice([-60, -40, 50])))
-        with contextlib.suppress(InputError):  # the view may have cut the organ
-            phantom = make_phantom(seed, lesions=(lesion,), **spec)
-    # the phantom is stored LPS, the library shows its networks RAS+: turn y and x round
-    image = normalise(phantom.volume.float32())[:, ::-1, ::-1]
-    labels = phantom.labels[:, ::-1, ::-1]
+    grey, turned = normalise(image.astype(np.float32))[:, ::-1, ::-1], labels[:, ::-1, ::-1]
     position = np.zeros(118, dtype=np.int64)
     position[classes] = np.arange(len(classes))
-    patch = (image.shape[0], *PATCH[1:])
+    patch = (grey.shape[0], *PATCH[1:])
     padded, target = np.zeros(patch, dtype=np.float32), np.zeros(patch, dtype=np.int64)
-    at = tuple(slice((p - n) // 2, (p - n) // 2 + n) for p, n in zip(patch, image.shape, strict=True))
-    padded[at], target[at] = image, position[labels]
+    at = tuple(slice((p - n) // 2, (p - n) // 2 + n) for p, n in zip(patch, grey.shape, strict=True))
+    padded[at], target[at] = grey, position[turned]
     return torch.from_numpy(padded)[None, None], torch.from_numpy(target)[None]
 
 

@@ -1,6 +1,6 @@
 """Synthetic patients with known organs and lesions, and synthetic lesions in real scans. They stand for neither."""
 
-from r2seg_agent.phantom.detail import Detail
+from r2seg_agent.phantom.draw import Acquisition
 from r2seg_agent.phantom.implant import Implant, Match, implant_lesion
 from r2seg_agent.phantom.lesions import LOOKS, LesionLook, LesionSpec
 from r2seg_agent.phantom.make import Phantom, make_phantom
@@ -8,7 +8,7 @@ from r2seg_agent.phantom.scanner import Scanner
 
 __all__ = [
     "LOOKS",
-    "Detail",
+    "Acquisition",
     "Implant",
     "LesionLook",
     "LesionSpec",

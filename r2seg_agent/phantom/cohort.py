@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Float3
-from r2seg_agent.phantom.detail import Detail
+from r2seg_agent.phantom.draw import Acquisition
 from r2seg_agent.phantom.lesions import LOOKS, LesionSpec
 from r2seg_agent.phantom.make import Phantom, make_phantom
 from r2seg_agent.phantom.materials import MATERIALS, Phase, Sequence
@@ -180,7 +180,7 @@ def make_case(cohort: Cohort, case: PhantomCase) -> Made:
         gantry_mm=cohort.gantry_mm,
     )
     grey = () if case.organ_grey is None else ((ORGANS[cohort.organ].material, case.organ_grey),)
-    detail = Detail(scanner=scanner, phase=cohort.phase, sequence=cohort.sequence, grey=grey)
+    acquisition = Acquisition(scanner=scanner, phase=cohort.phase, sequence=cohort.sequence, grey=grey)
     last: InputError | None = None
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([case.seed, attempt])
@@ -195,7 +195,7 @@ def make_case(cohort: Cohort, case: PhantomCase) -> Made:
                 spacing_mm=cohort.spacing_mm,
                 modality=cohort.modality,
                 lesions=specs,
-                detail=detail,
+                acquisition=acquisition,
                 view=cohort.view,
                 habitus=case.habitus,
                 mimics=mimics,

@@ -20,6 +20,8 @@ VERTEBRA_Z_MM = {
 }  # fmt: skip
 SPINE_Y_MM = 52.0
 """How far behind the trunk's axis the vertebral bodies stand."""
+WARP_MARGIN_MM = 14.0
+"""How far the random warp may move a surface."""
 MEAN_HU: dict[str, tuple[float, float]] = {
     "liver": (85, 22), "spleen": (95, 25), "kidney_left": (120, 45), "pancreas": (70, 18), "stomach": (25, 15),
     "gallbladder": (8, 5), "adrenal_gland_left": (60, 12), "heart": (105, 45), "aorta": (150, 60),
@@ -27,7 +29,9 @@ MEAN_HU: dict[str, tuple[float, float]] = {
     "small_bowel": (35, 15), "duodenum": (40, 15), "esophagus": (35, 10), "muscle": (52, 8), "fat": (-100, 6),
     "vertebra": (230, 50), "rib": (320, 70), "disc": (75, 10), "spinal_cord": (30, 5), "cartilage": (110, 20),
 }  # fmt: skip
-"""(mean, standard deviation over patients) in HU, portal venous phase and its neighbours."""
+"""(mean, standard deviation over patients) in HU, for the attenuation that decides the noise (`attenuation.py`).
+
+A scan's own grey values are those of `materials.py`. All are drawn, so that a seed stays its patient."""
 
 
 Habitus = Literal["child", "slim", "average", "large", "obese"]
@@ -61,7 +65,7 @@ class Patient:
     size: dict[str, float]
     bowel_seed: int
     warp_mm: NDArray[np.float64] = field(repr=False)
-    """(waves, 3 axes × (amplitude, kx, ky, kz, phase)): see `_warp`."""
+    """(waves, 3 axes × (amplitude, kx, ky, kz, phase)): see `attenuation.py` and `tissues.py`."""
 
 
 def draw_patient(rng: np.random.Generator, habitus: Habitus | None = None) -> Patient:

@@ -1,19 +1,18 @@
-"""A detailed body being drawn: `TissueCanvas` knows the material of every voxel, and draws thin vessels softly."""
+"""A body being drawn: `TissueCanvas` knows the material of every voxel, and draws thin vessels softly."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.imaging.geometry import Float3, Index3
 from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.phantom.canvas import WARP_MARGIN_MM, PhantomCanvas
+from r2seg_agent.phantom.body import CAVITY_X_MM, CAVITY_Y_MM, TRUNK_POWER
 from r2seg_agent.phantom.materials import CODES
-from r2seg_agent.phantom.organs import CAVITY_X_MM, CAVITY_Y_MM, TRUNK_POWER
-from r2seg_agent.phantom.patient import Patient
+from r2seg_agent.phantom.patient import WARP_MARGIN_MM, Patient
 from r2seg_agent.phantom.solids import Bounds, Solid
 from r2seg_agent.phantom.texture import Axes, Lattice
 from r2seg_agent.phantom.vessels import Branch
@@ -23,14 +22,25 @@ RIPPLES: tuple[tuple[float, float], ...] = ((34.0, 2.2), (13.0, 0.7))
 
 
 @dataclass(eq=False)
-class TissueCanvas(PhantomCanvas):
-    """`hounsfield` holds grey values of `values` (material → HU or MR signal), `tissue` material codes."""
+class TissueCanvas:
+    """A grid (z, y, x): canonical coordinates of every voxel (warped), its class, material and grey value."""
 
-    values: Mapping[str, float] = field(default_factory=dict)
-    radius: FloatArray = field(default_factory=lambda: np.zeros((0, 0, 0), dtype=np.float32))
+    x: FloatArray
+    y: FloatArray
+    z: FloatArray
+    axes_mm: Axes
+    """Canonical coordinates along x, y, z before the warp."""
+    labels: NDArray[np.uint8]
+    hounsfield: FloatArray
+    """Grey values of `values` (material → HU or MR signal)."""
+    tissue: NDArray[np.uint8]
+    """Material codes; 0 is outside the body."""
+    class_names: dict[int, str]
+    values: Mapping[str, float]
+    radius: FloatArray
     """1 on the surface of the trunk's cavity, growing outward."""
-    seed: int = 0
-    margin_mm: tuple[float, float, float] = (WARP_MARGIN_MM,) * 3
+    seed: int
+    margin_mm: tuple[float, float, float]
     """How far (x, y, z) the warp moves any point of this grid at most."""
 
     @classmethod
@@ -44,7 +54,7 @@ class TissueCanvas(PhantomCanvas):
         values: Mapping[str, float],
         seed: int,
     ) -> TissueCanvas:
-        """An empty canvas as `PhantomCanvas.of_grid`, with finer ripples and the materials' values."""
+        """An empty canvas over a grid whose first voxel lies at `origin_zyx_mm` in the patient frame."""
         from totalsegmentator.map_to_binary import class_map
 
         xs, ys, zs = (

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from r2seg_agent.imaging.geometry import Float3, Index3
-from r2seg_agent.phantom.organs import CAVITY_X_MM, CAVITY_Y_MM, WALL_X_MM, WALL_Y_MM
+from r2seg_agent.phantom.body import CAVITY_X_MM, CAVITY_Y_MM, WALL_X_MM, WALL_Y_MM
 from r2seg_agent.phantom.patient import Patient
 
 ViewName = Literal["trunk", "abdomen", "chest", "liver", "belly", "dome", "left", "core"]

@@ -13,7 +13,7 @@ from r2seg_agent.data.fetch import fetch
 from r2seg_agent.imaging.geometry import Float3, Index3
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.read import read_image
-from r2seg_agent.phantom import LOOKS, Detail, LesionSpec, Match, Phantom, Scanner, implant_lesion, make_phantom
+from r2seg_agent.phantom import LOOKS, Acquisition, LesionSpec, Match, Phantom, Scanner, implant_lesion, make_phantom
 from r2seg_agent.phantom.patient import Habitus
 
 Plane = NDArray[np.float64]
@@ -40,28 +40,28 @@ def main() -> None:
 def abdomen() -> list[Plane]:
     """CT in the portal venous phase with a liver lesion that has a rim; the same patient higher up."""
     lesion = LesionSpec("liver", 14.0, -45.0, look=LOOKS["rim"])
-    first = _slab(62.0, Detail(scanner=Scanner("standard")), (lesion,))
-    second = _slab(8.0, Detail(scanner=Scanner("standard")))
+    first = _slab(62.0, Acquisition(scanner=Scanner("standard")), (lesion,))
+    second = _slab(8.0, Acquisition(scanner=Scanner("standard")))
     return [_at_lesion(first, SOFT), _grey(second.volume.array[6], SOFT)]
 
 
 def chest() -> list[Plane]:
     """Chest CT with a spiculated nodule: lung window, sharp kernel; the same slice in the soft-tissue window."""
     lesion = LesionSpec("lung_upper_lobe_right", 3.0, 880.0, edge_mm=1.2, look=LOOKS["spiculated"])
-    phantom = _slab(230.0, Detail(scanner=Scanner("sharp")), (lesion,))
+    phantom = _slab(230.0, Acquisition(scanner=Scanner("sharp")), (lesion,))
     z = int(phantom.lesions[0].sum(axis=(1, 2)).argmax())
-    soft = _slab(230.0, Detail(scanner=Scanner("soft")), (lesion,))
+    soft = _slab(230.0, Acquisition(scanner=Scanner("soft")), (lesion,))
     return [_grey(phantom.volume.array[z], LUNG), _grey(soft.volume.array[z], SOFT)]
 
 
 def mr() -> list[Plane]:
     """The same patient in MR: T1- and T2-weighted, with a lesion in the liver."""
     planes = []
-    for detail, contrast in ((Detail(sequence="t1"), -150.0), (Detail(sequence="t2"), 170.0)):
+    for acquisition, contrast in ((Acquisition(sequence="t1"), -150.0), (Acquisition(sequence="t2"), 170.0)):
         lesion = LesionSpec("liver", 14.0, contrast, look=LOOKS["lobulated"])
         phantom = make_phantom(
             SEED, spacing_mm=(4.0, 1.2, 1.2), shape=(17, 250, 335), shift_mm=(62.0 - TOP_MM, 0, 0), modality="MR",
-            detail=detail, lesions=(lesion,),
+            acquisition=acquisition, lesions=(lesion,),
         )  # fmt: skip
         planes.append(_at_lesion(phantom, (0.0, 1000.0)))
     return planes
@@ -72,9 +72,9 @@ def lesions() -> list[Plane]:
     planes = []
     for look in LOOKS.values():
         spec = LesionSpec("liver", 9.0, -42.0, look=look)
-        detail = Detail(scanner=Scanner("soft"))
+        acquisition = Acquisition(scanner=Scanner("soft"))
         phantom = make_phantom(
-            SEED, spacing_mm=FINE, shape=(20, 210, 190), shift_mm=(80.0 - TOP_MM, 0.0, -66.0), detail=detail,
+            SEED, spacing_mm=FINE, shape=(20, 210, 190), shift_mm=(80.0 - TOP_MM, 0.0, -66.0), acquisition=acquisition,
             lesions=(spec,),
         )  # fmt: skip
         planes.append(_at_lesion(phantom, (-60.0, 200.0)))
@@ -83,11 +83,11 @@ def lesions() -> list[Plane]:
 
 def scanners() -> list[Plane]:
     """One slice through three kernels, then a child and an obese patient."""
-    planes = [_grey(_slab(40.0, Detail(scanner=Scanner(k))).volume.array[8], SOFT) for k in ("soft", "sharp")]
+    planes = [_grey(_slab(40.0, Acquisition(scanner=Scanner(k))).volume.array[8], SOFT) for k in ("soft", "sharp")]
     sizes: tuple[Habitus, ...] = ("child", "obese")
     for habitus in sizes:
         phantom = make_phantom(
-            9, spacing_mm=(3.0, 1.0, 1.0), shape=(4, 340, 460), shift_mm=(40.0 - TOP_MM, 0, 0), detail=Detail(),
+            9, spacing_mm=(3.0, 1.0, 1.0), shape=(4, 340, 460), shift_mm=(40.0 - TOP_MM, 0, 0),
             habitus=habitus,
         )  # fmt: skip
         planes.append(_grey(phantom.volume.array[2], SOFT))
@@ -114,10 +114,10 @@ def implant() -> list[Plane]:
 PICTURES = {"abdomen": abdomen, "chest": chest, "mr": mr, "lesions": lesions, "scanners": scanners, "implant": implant}
 
 
-def _slab(middle_mm: float, detail: Detail, lesions: tuple[LesionSpec, ...] = ()) -> Phantom:
+def _slab(middle_mm: float, acquisition: Acquisition, lesions: tuple[LesionSpec, ...] = ()) -> Phantom:
     top = middle_mm + SLAB[0] * FINE[0] / 2
     return make_phantom(
-        SEED, spacing_mm=FINE, shape=SLAB, shift_mm=(top - TOP_MM, 8.0, 0.0), detail=detail, lesions=lesions
+        SEED, spacing_mm=FINE, shape=SLAB, shift_mm=(top - TOP_MM, 8.0, 0.0), acquisition=acquisition, lesions=lesions
     )
 
 

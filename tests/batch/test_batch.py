@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from helpers.batch_workers import act, jobs_for, marks, untimed
+from helpers.batch_workers import Clock, act, hung, jobs_for, marks, untimed, wait_until
 from helpers.small_case import write_case
 
+from r2seg_agent.batch import crew
 from r2seg_agent.batch.journal import Journal, read_rows
 from r2seg_agent.batch.row import CaseRow, make_jobs
 from r2seg_agent.batch.run import run_batch, shard
@@ -24,9 +24,10 @@ from r2seg_agent.errors import BudgetError, InputError
 from r2seg_agent.runs.options import RunOptions
 
 
-def test_a_bad_case_of_every_kind_touches_only_itself(tmp_path: Path) -> None:
+def test_a_bad_case_of_every_kind_touches_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "time", Clock(hung(tmp_path / "in", tmp_path / "out", others=6)))
     jobs = jobs_for(tmp_path / "in", "ok", "die", "ok", "hang", "raise", "fail", "ok")
-    result = run_batch(jobs, tmp_path / "out", workers=2, timeout_s=15.0, work=act)
+    result = run_batch(jobs, tmp_path / "out", workers=2, timeout_s=3600.0, work=act)
     rows = {row.number: row for row in result.rows}
     assert [rows[n].status for n in range(1, 8)] == [
         "done",
@@ -39,12 +40,12 @@ def test_a_bad_case_of_every_kind_touches_only_itself(tmp_path: Path) -> None:
     ]
     assert rows[2].attempts == 2
     assert "exit code 9" in rows[2].error
-    assert "15 s" in rows[4].error
+    assert "3600 s" in rows[4].error
     assert "a bug in the worker" in rows[5].error
     assert rows[6].error == "cannot be read"
     assert result.summary.statuses == {"crashed": 1, "done": 3, "failed": 2, "timed_out": 1}
     assert [row["status"] for row in untimed(tmp_path / "out")] == [rows[n].status for n in range(1, 8)]
-    again = run_batch(jobs[:3], tmp_path / "out", work=act, timeout_s=15.0)
+    again = run_batch(jobs[:3], tmp_path / "out", work=act, timeout_s=3600.0)
     assert again.repeated == 2
     assert marks(tmp_path / "in") == [1, 1, 1]
 
@@ -65,7 +66,7 @@ def test_a_stopped_batch_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="kills processes with SIGKILL")
 def test_a_killed_driver_loses_nothing_that_was_reported(tmp_path: Path) -> None:
     """The driver is killed in mid-run; the workers end by themselves; the same command finishes the rest."""
-    jobs = jobs_for(tmp_path / "in", *["sleep 0.3"] * 8)
+    jobs = jobs_for(tmp_path / "in", *["ok"] * 3, *["wait for go"] * 5)
     listed = tmp_path / "jobs.json"
     listed.write_text(json.dumps([job.model_dump(mode="json") for job in jobs]))
     script = (
@@ -84,13 +85,12 @@ def test_a_killed_driver_loses_nothing_that_was_reported(tmp_path: Path) -> None
         [sys.executable, str(tmp_path / "driver.py"), str(listed), str(tmp_path / "out")], env=environment
     )
     journal = tmp_path / "out" / "journal.jsonl"
-    deadline = time.monotonic() + 120
-    while sum(1 for _ in read_rows(journal)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: sum(1 for _ in read_rows(journal)) >= 2)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     before = {row.key for row in read_rows(journal)}
     assert 2 <= len(before) < 8
+    (tmp_path / "in" / "go").touch()
     result = run_batch(jobs, tmp_path / "out", workers=2, work=act)
     assert result.repeated == len(before)
     undisturbed = run_batch(jobs, tmp_path / "other", workers=1, work=act)

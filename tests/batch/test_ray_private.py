@@ -10,19 +10,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.batch_workers import act, untimed
+from helpers.batch_workers import act, jobs_for, untimed, wait_until
 
 from r2seg_agent.batch.journal import read_rows
 from r2seg_agent.batch.ray_link import TEMP_PREFIX, remove_left_over
-from r2seg_agent.batch.row import Job, make_jobs
+from r2seg_agent.batch.row import Job
 from r2seg_agent.batch.run import run_batch
-from r2seg_agent.datasets.case import Case
-from r2seg_agent.runs.options import RunOptions
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or sys.platform != "linux",
@@ -37,7 +34,14 @@ from r2seg_agent.batch.row import Job
 from r2seg_agent.batch.run import run_batch
 
 stop = threading.Event()
-signal.signal(signal.SIGINT, lambda *_: stop.set())
+
+
+def stop_here(*_):
+    stop.set()
+    pathlib.Path(sys.argv[1]).with_name("stopped").touch()
+
+
+signal.signal(signal.SIGINT, stop_here)
 before = signal.getsignal(signal.SIGTERM)
 jobs = [Job.model_validate(j) for j in json.loads(pathlib.Path(sys.argv[1]).read_text())]
 try:
@@ -66,11 +70,11 @@ class Driver:
         )
 
     def wait_for_rows(self, count: int) -> None:
-        deadline = time.monotonic() + 120
-        while sum(1 for _ in read_rows(self.journal)) < count:
+        def there() -> bool:
             assert self.process.poll() is None, self.process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+            return sum(1 for _ in read_rows(self.journal)) >= count
+
+        wait_until(there)
 
     def session(self) -> dict[int, str]:
         """The living processes of the session, by their names."""
@@ -80,10 +84,7 @@ class Driver:
 
     def wait_until_gone(self, *, but: tuple[str, ...] = ()) -> list[int]:
         """Wait for the end of all processes of the session; those named in `but` may go on and are returned."""
-        deadline = time.monotonic() + 60
-        while [name for name in self.session().values() if name.strip() not in but]:
-            assert time.monotonic() < deadline, self.session()
-            time.sleep(0.1)
+        wait_until(lambda: not [name for name in self.session().values() if name.strip() not in but])
         return list(self.session())
 
 
@@ -121,12 +122,8 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 @needs_ray
 def test_a_private_cluster_ends_by_ctrl_c_and_by_a_kill_of_its_driver(temp: str, tmp_path: Path) -> None:
     folder = tmp_path / "in"
-    folder.mkdir()
-    cases = []
-    for number in range(12):
-        (folder / f"{number:02d}.nii").touch()
-        cases.append(Case(image=str(folder / f"{number:02d}.nii"), patient=str(number), request="sleep 0.4"))
-    jobs = make_jobs(tuple(cases), None, RunOptions())
+    requests = ["ok"] * 2 + ["wait for first"] * 2 + ["ok"] * 2 + ["wait for second"] * 6
+    jobs = jobs_for(folder, *requests)
 
     driver = Driver(tmp_path, temp, jobs)
     driver.wait_for_rows(2)
@@ -134,7 +131,9 @@ def test_a_private_cluster_ends_by_ctrl_c_and_by_a_kill_of_its_driver(temp: str,
     assert addresses
     assert addresses <= LOOPBACK
     os.killpg(driver.process.pid, signal.SIGINT)  # a terminal sends it to all of them
-    out, err = driver.process.communicate(timeout=60)
+    wait_until((tmp_path / "stopped").exists)
+    (folder / "first").touch()  # the cases under way are finished
+    out, err = driver.process.communicate(timeout=600)
     assert "stopped by you" in err
     assert out == "SIGTERM as before: True\n", "and not a word of ray's"
     driver.wait_until_gone()
@@ -150,6 +149,7 @@ def test_a_private_cluster_ends_by_ctrl_c_and_by_a_kill_of_its_driver(temp: str,
     # Two helpers of ray look for their cluster for another minute before they end; they hold no case and no memory.
     for helper in driver.wait_until_gone(but=("ray::DashboardAgent", "ray::RuntimeEnvAgent")):
         os.kill(helper, signal.SIGKILL)
+    (folder / "second").touch()
     killed = {row.key for row in read_rows(driver.journal)}
     assert len(killed) < 12
     left = list(Path(temp).glob(f"{TEMP_PREFIX}*"))

@@ -10,11 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from helpers.batch_workers import act
+from helpers.batch_workers import act, wait_until
 from helpers.small_case import write_case
 
 from r2seg_agent.batch.row import make_jobs
@@ -44,7 +43,7 @@ if "--slow" in sys.argv:
         print("finishing"); time.sleep(0.5); os._exit(4)
     signal.signal(signal.SIGINT, stopped)
     print("begun", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 print(" ".join(sys.argv[1:]))
 """
 
@@ -110,6 +109,11 @@ def test_a_part_of_an_array_is_refused(tmp_path: Path) -> None:
     assert "submit the whole array" in said.stderr
 
 
+def _asleep(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+    return state.startswith("S")
+
+
 def test_slurms_warning_before_the_time_limit_stops_the_batch_in_peace(tmp_path: Path) -> None:
     _program(tmp_path / "bin", "r2seg", TELLS)
     job = subprocess.Popen(
@@ -120,9 +124,9 @@ def test_slurms_warning_before_the_time_limit_stops_the_batch_in_peace(tmp_path:
     )
     assert job.stdout is not None
     assert job.stdout.readline() == "begun\n"
-    time.sleep(0.3)  # the shell is back at waiting
+    wait_until(lambda: _asleep(job.pid))  # the shell is back at waiting
     job.send_signal(signal.SIGINT)
-    out, _ = job.communicate(timeout=30)
+    out, _ = job.communicate(timeout=600)
     assert (job.returncode, out) == (4, "finishing\n")
 
 
@@ -181,7 +185,7 @@ def test_a_job_of_two_nodes_by_ray(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=900,
     )
     assert said.returncode == 0, said.stderr
     with (tmp_path / "out" / "results.csv").open() as file:

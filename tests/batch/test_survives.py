@@ -11,12 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.batch_workers import act, find_in_little_memory, find_slowly, untimed
+from helpers.batch_workers import act, find_held, find_in_little_memory, untimed, wait_until
 from helpers.small_case import GEOMETRY, ball_volume, write_case
 from typer.testing import CliRunner
 
@@ -70,24 +70,17 @@ def _same_results(out: Path, other: Path) -> None:
 def _driver(table: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
     script = (
         "import sys, pathlib\n"
-        "from helpers.batch_workers import find_slowly\n"
+        "from helpers.batch_workers import find_held\n"
         "from test_survives import _jobs, run_batch\n"
         "if __name__ == '__main__':\n"
         "    run_batch(_jobs(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), workers=int(sys.argv[3]), "
-        "work=find_slowly)\n"
+        "work=find_held)\n"
     )
     path = table.parent / "driver.py"
     path.write_text(script)
     paths = os.pathsep.join([str(TESTS), str(TESTS / "batch"), str(TESTS.parent)])
     command = [sys.executable, str(path), str(table), str(out), str(workers)]
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
-
-
-def _until(true: Callable[[], bool], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def _done(out: Path) -> int:
@@ -113,22 +106,24 @@ def _alive(pid: int) -> bool:
 def test_killed_workers_and_a_killed_driver_lose_nothing_and_repeat_nothing(
     table: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
+    out, hold = tmp_path / "out", table.parent / "hold"
+    hold.touch()
     driver = _driver(table, out, workers=2)
     try:
-        _until(lambda: _done(out) >= 1)
+        wait_until(lambda: _done(out) >= 1)
         os.kill(_workers(driver.pid)[0], signal.SIGKILL)
-        _until(lambda: _done(out) >= 3)
+        wait_until(lambda: _done(out) >= 3)
         orphans = _workers(driver.pid)
         assert orphans
     finally:
         driver.kill()
         driver.wait()
-    _until(lambda: not any(_alive(pid) for pid in orphans), 20.0)
+        hold.unlink()
+    wait_until(lambda: not any(_alive(pid) for pid in orphans))
     before = {row.key: row for row in read_rows(out / "journal.jsonl")}
     assert 3 <= len(before) < 8
     assert {row.status for row in before.values()} == {"done"}
-    result = run_batch(_jobs(table), out, workers=2, work=find_slowly)
+    result = run_batch(_jobs(table), out, workers=2, work=find_held)
     assert result.repeated == len(before)
     after = list(read_rows(out / "journal.jsonl"))
     assert len(after) == len({row.key for row in after}) == 8
@@ -260,11 +255,11 @@ def test_ctrl_c_once_finishes_what_is_under_way_and_twice_leaves(table: Path, tm
         driver = subprocess.Popen(
             [*command, str(out)], start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        _until(lambda out=out: _done(out) >= 1)  # type: ignore[misc]  # a lambda with a default
+        wait_until(lambda out=out: _done(out) >= 1)  # type: ignore[misc]  # a lambda with a default
         for _ in range(presses):
             os.killpg(driver.pid, signal.SIGINT)
             time.sleep(0.1)
-        stdout, stderr = driver.communicate(timeout=60)
+        stdout, stderr = driver.communicate(timeout=600)
         assert driver.returncode == BudgetError.exit_status, stderr + stdout
         assert "Traceback" not in stderr
         assert _done(out) < 8

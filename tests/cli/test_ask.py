@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.phantoms import liver_phantom
 
 from r2seg_agent.cli._ask import ask
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.reason.language.choices import chosen
 from r2seg_agent.runs.api import RunOptions, run_find
 
@@ -56,7 +56,7 @@ def test_ask_reads_until_it_has_an_answer(
 
 
 def test_find_goes_on_with_the_answer(tmp_path: Path) -> None:
-    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(LesionSpec("liver", 12.0, -70.0),))
+    phantom = liver_phantom()
     write_itk(tmp_path / "ct.nrrd", np.asarray(phantom.volume.array), phantom.volume.geometry)
     write_label_map(tmp_path / "o.nii.gz", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
     options = RunOptions(

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from helpers.broken_inputs import BROKEN, BrokenInput
+from helpers.phantoms import liver_phantom
 
 from r2seg_agent.cli.main import main
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.version import __version__
 
 
@@ -46,9 +46,7 @@ def r2seg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("scan")
-    phantom = make_phantom(
-        11, spacing_mm=(4.0, 4.0, 4.0), lesions=(LesionSpec("liver", volume_ml=12.0, contrast=-70.0),)
-    )
+    phantom = liver_phantom()
     write_itk(folder / "ct.nrrd", phantom.volume.array, phantom.volume.geometry)
     write_label_map(folder / "organs.nii.gz", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
     write_label_map(folder / "truth.nrrd", phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)

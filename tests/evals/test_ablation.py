@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers.phantoms import phantom
 from helpers.small_case import GEOMETRY, write_case
 
 from r2seg_agent.batch.row import make_jobs
@@ -22,7 +23,6 @@ from r2seg_agent.evals.forgetting import weights_state
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.method.presets import PARTS
-from r2seg_agent.phantom import make_phantom
 from r2seg_agent.runs.options import RunOptions
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_totalseg"
@@ -139,9 +139,9 @@ def test_organs_and_weights_are_the_same_before_and_after_a_search(
 ) -> None:
     """The real TotalSegmentator path with the tiny weights: located anew each time, equal to the last bit."""
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(TINY))
-    phantom = make_phantom(200001, spacing_mm=(3.0, 2.0, 2.0))
-    write_itk(tmp_path / "ct.nii.gz", phantom.volume.array, phantom.volume.geometry)
-    write_label_map(tmp_path / "truth.nii.gz", np.zeros(phantom.labels.shape, np.uint8), phantom.volume.geometry)
+    scan = phantom(200001, spacing_mm=(3.0, 2.0, 2.0), phase="venous")
+    write_itk(tmp_path / "ct.nii.gz", scan.volume.array, scan.volume.geometry)
+    write_label_map(tmp_path / "truth.nii.gz", np.zeros(scan.labels.shape, np.uint8), scan.volume.geometry)
     row = "ct.nii.gz,find a liver lesion,truth.nii.gz::1,CT"
     (tmp_path / "cases.csv").write_text(f"image,request,truth,modality\n{row}\n")
     out = tmp_path / "out"

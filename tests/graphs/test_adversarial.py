@@ -17,11 +17,12 @@ from typing import get_args
 
 import pytest
 from helpers.adversaries import CASES, Case
-from helpers.fake_openai import FakeOpenAI, Reply
+from helpers.fake_openai import Clock, FakeOpenAI, Reply
 from helpers.scripted import ScriptedChatModel, no_sleep, scripted_planner
 from helpers.small_case import small_options, write_case
 
 from r2seg_agent.errors import BudgetError, R2SegError
+from r2seg_agent.graphs.planners import retry
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
 from r2seg_agent.graphs.planners.choose import choose_planner
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
@@ -164,9 +165,10 @@ class _Model:
             self._scripted = planner.model
             yield planner
             return
-        with FakeOpenAI(replies) as server:
+        with FakeOpenAI(replies) as server, pytest.MonkeyPatch.context() as patch:
             self._server = server
-            settings = PlannerSettings(timeout_s=0.3, backoff=Backoff(attempts=3))
+            patch.setattr(retry, "time", Clock(server))
+            settings = PlannerSettings(timeout_s=600.0, backoff=Backoff(attempts=3, first_s=0.0))
             planner = choose_planner("openai:scripted", base_url=server.url, settings=settings)
             assert isinstance(planner, ChatModelPlanner)
             planner.retrier.sleep = no_sleep
@@ -226,7 +228,7 @@ def _may_be_written(path: str, roots: Sequence[Path]) -> bool:
 
 def test_a_run_that_lost_its_server_is_resumed_without_one(scans: Path, expected: bytes) -> None:
     with FakeOpenAI([Reply(trouble="reset")]) as server:
-        settings = PlannerSettings(timeout_s=0.3, backoff=Backoff(attempts=2))
+        settings = PlannerSettings(timeout_s=600.0, backoff=Backoff(attempts=2, first_s=0.0))
         planner = choose_planner("openai:scripted", base_url=server.url, settings=settings)
         assert isinstance(planner, ChatModelPlanner)
         planner.retrier.sleep = no_sleep

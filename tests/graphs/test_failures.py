@@ -7,7 +7,7 @@ import resource
 import signal
 import sqlite3
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 from helpers.small_case import small_options, write_case
 
 from r2seg_agent.cli import main as cli
+from r2seg_agent.cli._stop import STOPPING
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
 from r2seg_agent.runs import checkpoints
 from r2seg_agent.runs.api import FindResult, run_find, run_resume
@@ -181,14 +182,22 @@ def test_ctrl_c_at_the_command_line_exits_4(case: Path, tmp_path: Path, signals:
         sys.stderr = os.fdopen(writer, "w", buffering=1)
         from r2seg_agent.segment.contrast import ContrastSegmenter
 
-        encode = ContrastSegmenter.encode
+        encode, write, acted = ContrastSegmenter.encode, os.write, threading.Event()
+
+        def heard(handle: int, data: bytes) -> int:
+            if STOPPING.encode() in data:
+                acted.set()
+            return write(handle, data)
 
         def interrupted(*args: object) -> object:
-            for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGINT)
+            acted.wait(600)  # two signals at once are one
+            if signals == 2:
                 os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(0.3)  # two signals at once are one
+                threading.Event().wait(600)  # the end comes first
             return encode(*args)  # type: ignore[arg-type]
 
+        os.write = heard
         ContrastSegmenter.encode = interrupted  # type: ignore[assignment, method-assign]
         given = ["--image", str(case / "image.nii.gz"), "--anchors", str(case / "organs.nii.gz"), "--modality", "CT"]
         sys.argv = [

@@ -58,7 +58,7 @@ def _converse(
     given = dict(changes)
     image = str(folder / str(given.pop("image", "image.nii.gz")))
     with FakeOpenAI([reply for _, replies in turns for reply in replies]) as server:
-        chosen = PlannerSettings(timeout_s=10.0, **settings)
+        chosen = PlannerSettings(timeout_s=600.0, **settings)
         planner = choose_planner("openai:scripted", base_url=server.url, settings=chosen)
         assert isinstance(planner, ChatModelPlanner)
         planner.retrier.sleep = no_sleep

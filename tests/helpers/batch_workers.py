@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from r2seg_agent.batch.journal import read_rows
 from r2seg_agent.batch.row import CaseRow, Job, make_jobs
 from r2seg_agent.batch.run_case import failed_row, run_job
 from r2seg_agent.batch.table import TIMES
@@ -21,7 +24,8 @@ def act(job: Job) -> CaseRow:
         case "die":
             os._exit(9)
         case "hang":
-            time.sleep(600)
+            Path(job.case.image + ".begun").touch()
+            threading.Event().wait()
         case "raise":
             raise RuntimeError("a bug in the worker")
         case "eat":
@@ -30,6 +34,8 @@ def act(job: Job) -> CaseRow:
                 hog.append(bytearray(10_000_000))
         case "fail":
             return failed_row(job, "failed", "cannot be read", 0.0)
+        case held if held.startswith("wait for "):
+            wait_until((Path(job.case.image).parent / held.removeprefix("wait for ")).exists)
         case slow if slow.startswith("sleep"):
             time.sleep(float(slow.split()[1]))
     with open(job.case.image + ".done", "a", encoding="utf-8") as file:
@@ -46,9 +52,10 @@ def tell_surroundings(job: Job) -> CaseRow:
     return failed_row(job, "done", json.dumps(told), 0.0)
 
 
-def find_slowly(job: Job) -> CaseRow:
-    """The real search, with time to be killed in."""
-    time.sleep(0.3)
+def find_held(job: Job) -> CaseRow:
+    """The real search; from the sixth case on it waits while a file `hold` lies beside the cases' folders."""
+    if job.number > 5:
+        wait_until(lambda: not (Path(job.case.image).parents[1] / "hold").exists())
     return run_job(job)
 
 
@@ -65,6 +72,35 @@ def find_in_little_memory(job: Job) -> CaseRow:
         return run_job(job)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+class Clock:
+    """`time` for an engine's time limit: a day passes at once when `hung` becomes true, and nothing else is late.
+
+    So a time limit ends exactly the case that hangs, however slow the machine is.
+    """
+
+    def __init__(self, hung: Callable[[], bool]) -> None:
+        self._hung, self._passed = hung, 0.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        if not self._passed and self._hung():
+            self._passed = 86_400.0
+        return time.monotonic() + self._passed
+
+
+def hung(images: Path, out: Path, others: int) -> Callable[[], bool]:
+    """True once the case that hangs has begun and all `others` stand in the journal of the batch in `out`."""
+    return lambda: any(images.glob("*.begun")) and sum(1 for _ in read_rows(out / "journal.jsonl")) == others
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Wait for an event; ten minutes without it count as never."""
+    deadline = time.monotonic() + 600.0
+    while not true():
+        assert time.monotonic() < deadline, "waited ten minutes"
+        time.sleep(0.02)
 
 
 def jobs_for(folder: Path, *requests: str) -> tuple[Job, ...]:

@@ -67,6 +67,8 @@ class FakeOpenAI:
         self.script = tuple(script)
         self.requests: list[Request] = []
         self.release = threading.Event()
+        self.held = 0
+        """Requests that were received and get no whole answer before `release`."""
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.fake = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -89,6 +91,28 @@ class FakeOpenAI:
     def next_reply(self, request: Request) -> Reply:
         self.requests.append(request)
         return self.script[min(len(self.requests), len(self.script)) - 1]
+
+
+class Clock:
+    """`time` for the client's time limit: an hour passes at once when the server holds a request.
+
+    So a time limit ends exactly the requests that get no answer, however slow the machine is. The hour passes at the
+    second reading, because the first may be the one that sets the limit.
+    """
+
+    def __init__(self, server: FakeOpenAI) -> None:
+        self._server, self._passed, self._readings = server, 0, 0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        if self._server.held > self._passed:
+            self._readings += 1
+            if self._readings == 2:
+                self._passed, self._readings = self._passed + 1, 0
+        return time.monotonic() + 3600.0 * self._passed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
 
 
 class _Server(ThreadingHTTPServer):
@@ -124,15 +148,19 @@ class _Handler(BaseHTTPRequestHandler):
         whole = json.dumps(_completion(reply)).encode()
         match reply.trouble:
             case "hang":
-                self.server.fake.release.wait(30)
+                self.server.fake.held += 1
+                self.server.fake.release.wait()
                 self.close_connection = True
             case "drip":
                 self._head(200, {"Content-Length": str(len(whole)), "Content-Type": "application/json"})
-                for index in range(len(whole)):
-                    if self.server.fake.release.wait(0.02):
-                        break
+                for index in range(len(whole) - 1):
                     self.wfile.write(whole[index : index + 1])
                     self.wfile.flush()
+                    if index == 5:
+                        self.server.fake.held += 1
+                    if self.server.fake.release.wait(0.02):
+                        break
+                self.server.fake.release.wait()
                 self.close_connection = True
             case "cut":
                 self._head(200, {"Content-Length": str(len(whole)), "Content-Type": "application/json"})

@@ -28,7 +28,7 @@ SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_timeout_ms": "60000",  # a slow node is no lost one: that refuses at once
     "RAY_memory_monitor_refresh_ms": "0",  # other programs of a test machine may fill its memory
 }
 

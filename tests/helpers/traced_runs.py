@@ -11,11 +11,11 @@ import numpy as np
 from langchain_core.messages import AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
 
+from helpers.phantoms import liver_phantom
 from r2seg_agent.graphs.planner import PlannerKind, PlannerReply
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.method.presets import WHOLE_METHOD
-from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.reject.calibration import CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.reject.gates import GateSettings
@@ -57,8 +57,7 @@ class Case:
     """A phantom with a liver lesion on disk: image and named organ masks."""
 
     def __init__(self, folder: Path) -> None:
-        lesion = LesionSpec("liver", volume_ml=12.0, contrast=-70.0)
-        phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(lesion,))
+        phantom = liver_phantom()
         self.image, self.organs = folder / "ct-of-john-doe.nii.gz", folder / "organs-john.nii.gz"
         write_itk(self.image, phantom.volume.array, phantom.volume.geometry)
         write_label_map(self.organs, phantom.labels, phantom.volume.geometry, names=phantom.class_names)

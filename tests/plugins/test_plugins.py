@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.phantoms import phantom
 
 from r2seg_agent.doctor import examine
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
+from r2seg_agent.phantom import LesionSpec
 from r2seg_agent.plugins import ANCHOR_GROUP, SEGMENTER_GROUP, plugins
 from r2seg_agent.reason.anchors.choose import anchor_source
 from r2seg_agent.runs.api import FindOptions, run_find
@@ -67,10 +68,10 @@ def test_its_option_reaches_it_and_a_slice_model_is_lifted(on_path: Path) -> Non
 
 
 def test_it_runs_a_whole_search(on_path: Path, tmp_path: Path) -> None:
-    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(LesionSpec("liver", 12.0, 90.0),))
-    write_itk(tmp_path / "ct.nii.gz", phantom.volume.array, phantom.volume.geometry)
-    write_label_map(tmp_path / "truth.nii.gz", phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)
-    liver = float(np.median(phantom.volume.array[phantom.organ("liver")]))
+    scan = phantom(11, lesions=(LesionSpec("liver", 12.0, 90.0),))
+    write_itk(tmp_path / "ct.nii.gz", scan.volume.array, scan.volume.geometry)
+    write_label_map(tmp_path / "truth.nii.gz", scan.lesions[0].astype(np.uint8), scan.volume.geometry)
+    liver = float(np.median(scan.volume.array[scan.organ("liver")]))
     options = FindOptions(
         anchors="example-box",
         segmenter=f"example-threshold:{liver + 45:.0f}",

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import jsonschema
 import numpy as np
 import pytest
+from helpers.phantoms import liver_phantom, phantom
 
 import r2seg_agent
 from r2seg_agent.errors import InputError
@@ -16,7 +17,7 @@ from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.method.presets import WHOLE_METHOD
-from r2seg_agent.phantom import LesionSpec, Phantom, make_phantom
+from r2seg_agent.phantom import Phantom
 from r2seg_agent.reject.calibration import CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.reject.gates import GateSettings
@@ -44,13 +45,12 @@ class Case:
 
 @pytest.fixture(scope="module")
 def with_lesion(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    lesion = LesionSpec("liver", volume_ml=12.0, contrast=-70.0)
-    return Case(tmp_path_factory.mktemp("lesion"), make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(lesion,)))
+    return Case(tmp_path_factory.mktemp("lesion"), liver_phantom())
 
 
 @pytest.fixture(scope="module")
 def without_lesion(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(tmp_path_factory.mktemp("plain"), make_phantom(12, spacing_mm=(4.0, 4.0, 4.0), noise_sd=6.0))
+    return Case(tmp_path_factory.mktemp("plain"), phantom(12, noise_sd=6.0))
 
 
 def _options(case: Case, workspace: Path, **changes: object) -> FindOptions:
@@ -227,7 +227,7 @@ def test_conformal_mode_judges_by_a_matching_calibration(
     features = found[0].findings[0].candidate.features
     score = score_named(RejectSettings().score)(features, 0.0)
     weak = _calibration(found[0], tmp_path / "weak.json", [score * i / 100 for i in range(39)])
-    strong = _calibration(found[0], tmp_path / "strong.json", [score * 2.0] * 39)
+    strong = _calibration(found[0], tmp_path / "strong.json", [1e9] * 39)  # above any organ of a wider round
     options = _options(with_lesion, tmp_path / "ws", reject="conformal", calibration=weak)
     kept = run_find("find a liver lesion", str(with_lesion.image), options).report
     assert kept.reject is not None

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.phantoms import phantom
 
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
+from r2seg_agent.phantom import LesionSpec
 from r2seg_agent.runs.api import FindOptions, run_find
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_totalseg"
@@ -23,9 +24,9 @@ def test_a_pancreatic_lesion_is_found_through_the_real_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(TINY))
-    phantom = make_phantom(seed, spacing_mm=(3.0, 2.0, 2.0), lesions=(LesionSpec("pancreas", 2.0, -60.0),))
-    write_itk(tmp_path / "ct.nii.gz", phantom.volume.array, phantom.volume.geometry)
-    write_label_map(tmp_path / "truth.nii.gz", phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)
+    scan = phantom(seed, spacing_mm=(3.0, 2.0, 2.0), phase="venous", lesions=(LesionSpec("pancreas", 2.0, -60.0),))
+    write_itk(tmp_path / "ct.nii.gz", scan.volume.array, scan.volume.geometry)
+    write_label_map(tmp_path / "truth.nii.gz", scan.lesions[0].astype(np.uint8), scan.volume.geometry)
     options = FindOptions(
         anchors="auto",
         modality="CT",

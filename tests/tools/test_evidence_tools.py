@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.phantoms import liver_phantom
 from langchain.tools import ToolRuntime
 from langchain_core.messages import HumanMessage
 from langgraph.types import Command
@@ -17,7 +18,6 @@ from r2seg_agent.graphs.planners.offline import OfflinePlanner
 from r2seg_agent.imaging.identity import volume_sha256
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.method.models import ImageInfo
-from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.reason.anchors.masks import MaskSource
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.settings import RejectSettings
@@ -36,9 +36,7 @@ from r2seg_agent.trace.recorder import Recorder
 def finished(tmp_path_factory: pytest.TempPathFactory) -> ToolRuntime[Any, Any]:
     """The runtime of a search that found a liver lesion."""
     folder = tmp_path_factory.mktemp("finished")
-    phantom = make_phantom(
-        11, spacing_mm=(4.0, 4.0, 4.0), lesions=(LesionSpec("liver", volume_ml=12.0, contrast=-70.0),)
-    )
+    phantom = liver_phantom()
     write_label_map(folder / "organs.nii.gz", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
     image = ImageInfo(
         name="phantom",

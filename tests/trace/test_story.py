@@ -31,7 +31,7 @@ def test_the_tree_says_what_was_asked_planned_tried_rejected_and_why(found: Trac
     text = printed(run_tree(found))
     for words in (
         "turn 1: find a liver lesion", "plan_search", "in liver, margin 10 mm", "locate_organs", "by masks",
-        "candidates by contrast (a stand-in)", "survived", "not FDR-valid", "too little contrast", "finding 1:",
+        "candidates by contrast (a stand-in)", "survived", "not FDR-valid", "long, like a vessel", "finding 1:",
         "lesions found", "report.json", "referee: ",
     ):  # fmt: skip
         assert words in text, words

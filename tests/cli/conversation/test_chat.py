@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers.phantoms import liver_phantom
 
 from r2seg_agent.cli.main import main
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.runs.api import reopen
 
 Scan = dict[str, str]
@@ -41,7 +41,7 @@ class Ran(NamedTuple):
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Scan:
     folder = tmp_path_factory.mktemp("scan")
-    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(LesionSpec("liver", 12.0, -70.0),))
+    phantom = liver_phantom()
     write_itk(folder / "ct.nrrd", np.asarray(phantom.volume.array), phantom.volume.geometry)
     write_label_map(folder / "organs.nii.gz", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
     return {name.split(".")[0]: str(folder / name) for name in ("ct.nrrd", "organs.nii.gz")}

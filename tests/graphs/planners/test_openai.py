@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
-from helpers.fake_openai import FakeOpenAI, Reply, call, text
+from helpers.fake_openai import Clock, FakeOpenAI, Reply, call, text
 from helpers.scripted import no_sleep
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
 
 from r2seg_agent.errors import PlannerRefusedError, PlannerUnavailableError
 from r2seg_agent.graphs.planner import PlannerReply
+from r2seg_agent.graphs.planners import retry
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
 from r2seg_agent.graphs.planners.choose import choose_planner
 from r2seg_agent.graphs.planners.retry import Backoff
@@ -26,7 +28,7 @@ LIVER = {"targets": ["liver lesion"]}
 
 
 def _planner(server: FakeOpenAI, **settings: Any) -> ChatModelPlanner:
-    given = PlannerSettings(**{"timeout_s": 5.0, "backoff": Backoff(attempts=3), **settings})
+    given = PlannerSettings(**{"timeout_s": 600.0, "backoff": Backoff(attempts=3), **settings})
     planner = choose_planner("openai:scripted", base_url=server.url, settings=given)
     assert isinstance(planner, ChatModelPlanner)
     planner.retrier.sleep = no_sleep
@@ -69,9 +71,12 @@ def test_a_tool_that_is_not_offered_is_refused_with_the_legal_choices() -> None:
 
 
 @pytest.mark.parametrize("trouble", ["hang", "drip", "cut", "reset", "html", "no choices", "null choices", "not json"])
-def test_trouble_with_the_connection_is_tried_again(trouble: Any) -> None:
+def test_trouble_with_the_connection_is_tried_again(trouble: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeOpenAI([Reply(content="x" * 100, trouble=trouble), GOOD]) as server:
-        reply = _ask(server, timeout_s=0.4)
+        monkeypatch.setattr(retry, "time", Clock(server))
+        planner = _planner(server, backoff=Backoff(attempts=3, first_s=0.0))
+        planner.retrier.stop = threading.Event()  # never set: with it the wait for an answer looks at the clock
+        reply = planner.ask(ASKED, [plan_search, explain_candidate], optional=False)
     assert reply.call is not None
     assert (reply.requests, len(server.requests)) == (2, 2)
 

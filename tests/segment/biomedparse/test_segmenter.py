@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.phantoms import phantom
 
 from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
+from r2seg_agent.phantom import LesionSpec
 from r2seg_agent.runs.api import FindOptions, run_find
 from r2seg_agent.segment import registry
 from r2seg_agent.segment.biomedparse.cache import FeatureCache
@@ -280,12 +281,10 @@ def test_the_whole_find_graph(tiny: BiomedParse, tmp_path: Path, monkeypatch: py
         "biomedparse",
         lambda: SliceBySlice(BiomedParseSegmenter(model=model, device="cpu")),
     )
-    phantom = make_phantom(
-        11, spacing_mm=(8.0, 6.0, 6.0), lesions=(LesionSpec("liver", volume_ml=20.0, contrast=-70.0),)
-    )
+    scan = phantom(11, spacing_mm=(8.0, 6.0, 6.0), lesions=(LesionSpec("liver", volume_ml=20.0, contrast=-70.0),))
     image, organs = tmp_path / "ct.nii.gz", tmp_path / "organs.nii.gz"
-    write_itk(image, phantom.volume.array, phantom.volume.geometry)
-    write_label_map(organs, phantom.labels, phantom.volume.geometry, names=phantom.class_names)
+    write_itk(image, scan.volume.array, scan.volume.geometry)
+    write_label_map(organs, scan.labels, scan.volume.geometry, names=scan.class_names)
     options = FindOptions(
         anchors=str(organs), workspace=tmp_path / "ws", modality="CT", synthetic=True, segmenter="biomedparse", rounds=1
     )

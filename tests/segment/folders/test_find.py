@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.bundle_models import Pointwise, write_bundle
 from helpers.folder_models import bright_detector, build, plans, write_nnunet
+from helpers.phantoms import phantom
 
 from r2seg_agent.doctor import examine
 from r2seg_agent.errors import InputError
@@ -19,7 +20,7 @@ from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
+from r2seg_agent.phantom import LesionSpec
 from r2seg_agent.reason.anchors.totalseg.tasks import task_spec
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.api import FindOptions, run_find
@@ -50,14 +51,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A bright lesion in the liver, above the threshold of all networks here."""
     folder = tmp_path_factory.mktemp("case")
     lesion = LesionSpec("liver", volume_ml=20.0, contrast=90.0)
-    phantom = make_phantom(
+    scan = phantom(
         11, spacing_mm=SPACING, shape=(40, 64, 80), shift_mm=(-95.0, 0.0, -20.0), noise_sd=8.0, lesions=(lesion,)
     )
-    write_itk(folder / "ct.nii.gz", phantom.volume.array, phantom.volume.geometry)
-    write_label_map(folder / "organs.nii.gz", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
-    write_label_map(folder / "truth.nii.gz", phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)
-    liver = phantom.organ("liver") & ~phantom.lesions[0]
-    return Case(folder, float(np.median(phantom.volume.array[liver])) + 45.0)
+    write_itk(folder / "ct.nii.gz", scan.volume.array, scan.volume.geometry)
+    write_label_map(folder / "organs.nii.gz", scan.labels, scan.volume.geometry, names=scan.class_names)
+    write_label_map(folder / "truth.nii.gz", scan.lesions[0].astype(np.uint8), scan.volume.geometry)
+    liver = scan.organ("liver") & ~scan.lesions[0]
+    return Case(folder, float(np.median(scan.volume.array[liver])) + 45.0)
 
 
 def _nnunet(folder: Path, case: Case, name: str = "Dataset901_Liver") -> Path:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.folder_models import bright_detector, build, plans, write_nnunet
+from helpers.phantoms import phantom as drawn
 
 from r2seg_agent.errors import InputError, MissingDependencyError
-from r2seg_agent.phantom import LesionSpec, Phantom, make_phantom
+from r2seg_agent.phantom import LesionSpec, Phantom
 from r2seg_agent.reason.anchors.totalseg.image import to_nifti
 from r2seg_agent.reason.anchors.totalseg.networks import NetworkPool
 from r2seg_agent.reason.anchors.totalseg.run import TaskRunner
@@ -26,9 +27,7 @@ TINY = Path(__file__).parents[2] / "data" / "tiny_totalseg"
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
     lesion = LesionSpec("liver", volume_ml=20.0, contrast=90.0)
-    return make_phantom(
-        11, spacing_mm=(5.0, 4.0, 4.0), shape=(60, 72, 100), shift_mm=(-60.0, 0.0, 0.0), lesions=(lesion,)
-    )
+    return drawn(11, spacing_mm=(5.0, 4.0, 4.0), shape=(60, 72, 100), shift_mm=(-60.0, 0.0, 0.0), lesions=(lesion,))
 
 
 @pytest.fixture

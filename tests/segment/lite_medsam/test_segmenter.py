@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.lite_medsam_models import TINY, random_model
+from helpers.phantoms import LIVER_LESION, phantom
 from scipy import ndimage
 
 from r2seg_agent.errors import InputError, MissingDependencyError
@@ -17,7 +18,6 @@ from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
 from r2seg_agent.runs import loaded
 from r2seg_agent.runs.api import FindOptions, run_find
 from r2seg_agent.segment.lite_medsam.model import LiteMedSam
@@ -293,11 +293,10 @@ def test_features_are_the_embedding_between_its_cells(organ) -> None:
 
 def test_the_whole_search_with_a_tiny_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its masks fill their boxes, so the lesion is found with the box's share of overlap; the same bytes twice."""
-    lesion = LesionSpec("liver", volume_ml=12.0, contrast=-70.0)
-    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(lesion,))
-    write_itk(tmp_path / "ct.nrrd", phantom.volume.array, phantom.volume.geometry)
-    write_label_map(tmp_path / "organs.nrrd", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
-    write_label_map(tmp_path / "truth.nrrd", phantom.lesions[0].astype(np.uint8), phantom.volume.geometry)
+    scan = phantom(17, noise_sd=6.0, lesions=(LIVER_LESION,))
+    write_itk(tmp_path / "ct.nrrd", scan.volume.array, scan.volume.geometry)
+    write_label_map(tmp_path / "organs.nrrd", scan.labels, scan.volume.geometry, names=scan.class_names)
+    write_label_map(tmp_path / "truth.nrrd", scan.lesions[0].astype(np.uint8), scan.volume.geometry)
     monkeypatch.setattr(
         loaded, "segmenter", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
     )
@@ -326,10 +325,9 @@ def test_the_whole_search_with_a_tiny_network(tmp_path: Path, monkeypatch: pytes
 def test_the_whole_search_from_three_sides_judged_by_the_networks_own_maps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lesion = LesionSpec("liver", volume_ml=12.0, contrast=-70.0)
-    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(lesion,))
-    write_itk(tmp_path / "ct.nrrd", phantom.volume.array, phantom.volume.geometry)
-    write_label_map(tmp_path / "organs.nrrd", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
+    scan = phantom(17, noise_sd=6.0, lesions=(LIVER_LESION,))
+    write_itk(tmp_path / "ct.nrrd", scan.volume.array, scan.volume.geometry)
+    write_label_map(tmp_path / "organs.nrrd", scan.labels, scan.volume.geometry, names=scan.class_names)
     monkeypatch.setattr(
         loaded, "segmenter", lambda name: LiteMedSamVolumeSegmenter(LiteMedSamSegmenter(model=filling()))
     )

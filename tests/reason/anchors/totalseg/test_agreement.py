@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.phantoms import phantom as drawn
 
-from r2seg_agent.phantom import Phantom, make_phantom
+from r2seg_agent.phantom import Phantom
 from r2seg_agent.reason.anchors.totalseg.image import to_nifti
 from r2seg_agent.reason.anchors.totalseg.source import TotalSegmentatorSource
 from r2seg_agent.reason.anchors.totalseg.tasks import WeightSet, task_spec
@@ -27,7 +28,7 @@ Stock = Callable[..., np.ndarray]
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
-    return make_phantom(515_151, spacing_mm=(5.0, 3.0, 3.5), shape=(58, 84, 100), shift_mm=(-90.0, 0.0, 0.0))
+    return drawn(515_151, spacing_mm=(5.0, 3.0, 3.5), shape=(58, 84, 100), shift_mm=(-90.0, 0.0, 0.0), phase="venous")
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_an_organ_of_a_sub_task_beside_one_of_total(stock: Stock, phantom: Phant
 def test_mr(stock: Stock, weights: Path):
     (weight_set,) = task_spec("total_mr", "fastest").sets
     _made_up(weights, weight_set, 50, (6.0, 6.0, 6.0))
-    scan = make_phantom(7, spacing_mm=(8.0, 4.0, 4.0), modality="MR")
+    scan = drawn(7, spacing_mm=(8.0, 4.0, 4.0), modality="MR")
     theirs = stock(scan, task="total_mr", fastest=True)
     ours = TotalSegmentatorSource("fastest", "cpu", weights).locate(scan.volume, ["liver"])
     assert len(np.unique(theirs)) > 3

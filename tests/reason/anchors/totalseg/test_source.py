@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.phantoms import phantom as drawn
 
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Mask, Volume
-from r2seg_agent.phantom import Phantom, make_phantom
+from r2seg_agent.phantom import Phantom
 from r2seg_agent.reason.anatomy import classes_for
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
 from r2seg_agent.reason.anchors.totalseg import networks as totalseg_networks
@@ -29,7 +30,7 @@ def source() -> TotalSegmentatorSource:
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
-    return make_phantom(UNSEEN_SEED, spacing_mm=(5.0, 2.5, 2.0))
+    return drawn(UNSEEN_SEED, spacing_mm=(5.0, 2.5, 2.0), phase="venous")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Shapes of the detailed body: tubes of any length, an organ's own move and size, the liver, the lungs."""
+"""Shapes of the body: tubes of any length, an organ's own move and size, the liver, the lungs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.phantom.organs import CAVITY_X_MM, CAVITY_Y_MM, apex, dome, trunk_level
+from r2seg_agent.phantom.body import CAVITY_X_MM, CAVITY_Y_MM, apex, dome, trunk_level
 from r2seg_agent.phantom.patient import Patient
 from r2seg_agent.phantom.solids import Bounds, Point, Solid, ellipsoid, tube
 

@@ -1,13 +1,13 @@
-"""The detailed skeleton: a cortical shell round spongy bone."""
+"""The skeleton: a cortical shell round spongy bone."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.phantom.detail_shapes import tube_of
-from r2seg_agent.phantom.organs import CAVITY_Y_MM, SIDES, apex, disc, front, rib_points, vertebra
+from r2seg_agent.phantom.body import CAVITY_Y_MM, SIDES, apex, disc, front, rib_points, vertebra
 from r2seg_agent.phantom.patient import SPINE_Y_MM, VERTEBRA_Z_MM
+from r2seg_agent.phantom.shapes import tube_of
 from r2seg_agent.phantom.solids import Bounds, Point, Solid, ellipsoid
 from r2seg_agent.phantom.tissues import TissueCanvas
 

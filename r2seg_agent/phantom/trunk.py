@@ -1,13 +1,13 @@
-"""The detailed body around the organs: skin, fat, wall muscles, couch and clothes; and the texture of all tissues."""
+"""The body around the organs: skin, fat, wall muscles, couch and clothes; and the texture of all tissues."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from r2seg_agent.phantom.detail_shapes import tube_of
+from r2seg_agent.phantom.body import CAVITY_X_MM, CAVITY_Y_MM, SIDES, WALL_X_MM, WALL_Y_MM
 from r2seg_agent.phantom.materials import CODES, MATERIALS
-from r2seg_agent.phantom.organs import CAVITY_X_MM, CAVITY_Y_MM, SIDES, WALL_X_MM, WALL_Y_MM
 from r2seg_agent.phantom.patient import Patient
+from r2seg_agent.phantom.shapes import tube_of
 from r2seg_agent.phantom.solids import ellipsoid
 from r2seg_agent.phantom.tissues import TissueCanvas
 

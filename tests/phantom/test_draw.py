@@ -1,4 +1,4 @@
-"""The detailed phantom: the same patient again, tissues in their range, phases, views, body sizes, lesions, mimics."""
+"""What a phantom shows: the same patient again, tissues in their range, phases, views, body sizes, lesions, mimics."""
 
 from itertools import pairwise
 
@@ -7,23 +7,23 @@ import pytest
 from scipy import ndimage
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.phantom import Detail, LesionLook, LesionSpec, Phantom, Scanner, make_phantom
+from r2seg_agent.phantom import Acquisition, LesionLook, LesionSpec, Phantom, Scanner, make_phantom
 
 THREE = (3.0, 3.0, 3.0)
-QUIET = Detail(scanner=Scanner(noise_sd=0.0, shading_hu=0.0))
+QUIET = Acquisition(scanner=Scanner(noise_sd=0.0, shading_hu=0.0))
 FOUR = (4.0, 4.0, 4.0)
-COARSE = Detail(finest_mm=FOUR)
+COARSE = Acquisition(finest_mm=FOUR)
 LOBES = ("lung_upper_lobe_left", "lung_lower_lobe_left", "lung_upper_lobe_right", "lung_lower_lobe_right")
 
 
 @pytest.fixture(scope="module")
 def trunk() -> Phantom:
-    return make_phantom(8, spacing_mm=FOUR, view="trunk", detail=COARSE)
+    return make_phantom(8, spacing_mm=FOUR, view="trunk", acquisition=COARSE)
 
 
 @pytest.fixture(scope="module")
 def quiet() -> Phantom:
-    return make_phantom(8, spacing_mm=THREE, view="core", detail=QUIET)
+    return make_phantom(8, spacing_mm=THREE, view="core", acquisition=QUIET)
 
 
 def _median(phantom: Phantom, *names: str) -> float:
@@ -31,19 +31,19 @@ def _median(phantom: Phantom, *names: str) -> float:
 
 
 def test_same_seed_same_bytes_another_seed_another_patient():
-    first = make_phantom(5, spacing_mm=THREE, view="core", detail=Detail())
-    again = make_phantom(5, spacing_mm=THREE, view="core", detail=Detail())
-    other = make_phantom(6, spacing_mm=THREE, view="core", detail=Detail())
+    first = make_phantom(5, spacing_mm=THREE, view="core", acquisition=Acquisition())
+    again = make_phantom(5, spacing_mm=THREE, view="core", acquisition=Acquisition())
+    other = make_phantom(6, spacing_mm=THREE, view="core", acquisition=Acquisition())
     assert np.array_equal(first.volume.array, again.volume.array)
     assert np.array_equal(first.labels, again.labels)
     assert first.volume.array.shape != other.volume.array.shape or np.mean(first.labels != other.labels) > 0.02
 
 
 def test_a_patient_is_the_same_at_another_spacing_and_in_another_view(quiet: Phantom):
-    fine = make_phantom(8, spacing_mm=(3.0, 1.5, 1.5), view="core", detail=QUIET)
+    fine = make_phantom(8, spacing_mm=(3.0, 1.5, 1.5), view="core", acquisition=QUIET)
     volumes = [float(p.organ("liver").sum()) * p.volume.geometry.voxel_volume_mm3 / 1000 for p in (quiet, fine)]
     assert volumes[0] == pytest.approx(volumes[1], rel=0.04)
-    wide = make_phantom(8, spacing_mm=THREE, view="liver", detail=QUIET)
+    wide = make_phantom(8, spacing_mm=THREE, view="liver", acquisition=QUIET)
     at = np.argwhere(quiet.organ("liver"))[::50]
     world = quiet.volume.geometry.to_lps_mm(at.astype(float))
     there = np.rint(wide.volume.geometry.to_zyx(world)).astype(int)
@@ -71,7 +71,7 @@ def test_organs_have_their_hounsfield_units_and_human_volumes(trunk: Phantom):
 
 def test_phases_enhance_in_their_order():
     def of(phase: str) -> Phantom:
-        return make_phantom(8, spacing_mm=FOUR, view="abdomen", detail=Detail(phase=phase, finest_mm=FOUR))  # type: ignore[arg-type]  # a Literal
+        return make_phantom(8, spacing_mm=FOUR, view="abdomen", acquisition=Acquisition(phase=phase, finest_mm=FOUR))  # type: ignore[arg-type]  # a Literal
 
     native, arterial, venous = of("native"), of("arterial"), of("venous")
     assert 40 < _median(native, "liver") < 75
@@ -90,7 +90,7 @@ def test_liver_holds_vessels_and_texture(quiet: Phantom):
 
 def test_lungs_hold_vessel_trees():
     chest = make_phantom(
-        8, spacing_mm=(4.0, 2.5, 2.5), view="chest", detail=Detail(scanner=QUIET.scanner, finest_mm=FOUR)
+        8, spacing_mm=(4.0, 2.5, 2.5), view="chest", acquisition=Acquisition(scanner=QUIET.scanner, finest_mm=FOUR)
     )
     lung = ndimage.binary_erosion(chest.organ(*LOBES), iterations=2)
     grey = chest.volume.float32()[lung]
@@ -98,9 +98,9 @@ def test_lungs_hold_vessel_trees():
 
 
 def test_partial_views_cut_what_they_say():
-    dome = make_phantom(8, spacing_mm=FOUR, view="dome", detail=COARSE)
-    whole = make_phantom(8, spacing_mm=FOUR, view="abdomen", detail=COARSE)
-    left = make_phantom(8, spacing_mm=FOUR, view="left", detail=COARSE)
+    dome = make_phantom(8, spacing_mm=FOUR, view="dome", acquisition=COARSE)
+    whole = make_phantom(8, spacing_mm=FOUR, view="abdomen", acquisition=COARSE)
+    left = make_phantom(8, spacing_mm=FOUR, view="left", acquisition=COARSE)
     assert 0.1 < dome.organ("liver").sum() / whole.organ("liver").sum() < 0.75
     assert not dome.organ("kidney_right").any()
     assert whole.organ("kidney_right").any()
@@ -110,8 +110,8 @@ def test_partial_views_cut_what_they_say():
 
 
 def test_outside_the_gantry_there_is_nothing():
-    detail = Detail(scanner=Scanner(gantry_mm=240.0), finest_mm=FOUR)
-    image = make_phantom(8, spacing_mm=FOUR, view="abdomen", detail=detail).volume.array
+    acquisition = Acquisition(scanner=Scanner(gantry_mm=240.0), finest_mm=FOUR)
+    image = make_phantom(8, spacing_mm=FOUR, view="abdomen", acquisition=acquisition).volume.array
     assert np.all(image[:, 0, 0] == -1024)
     assert np.all(image[:, image.shape[1] // 2, 0] == -1024)
     assert image[:, image.shape[1] // 2, image.shape[2] // 2].min() > -1024
@@ -119,9 +119,9 @@ def test_outside_the_gantry_there_is_nothing():
 
 def test_body_sizes_grow_from_child_to_obese():
     areas = []
-    coarse = Detail(scanner=QUIET.scanner, finest_mm=(12.0, 4.0, 4.0))
+    coarse = Acquisition(scanner=QUIET.scanner, finest_mm=(12.0, 4.0, 4.0))
     for habitus in ("child", "slim", "average", "large", "obese"):
-        phantom = make_phantom(8, spacing_mm=(12.0, 4.0, 4.0), view="abdomen", habitus=habitus, detail=coarse)  # type: ignore[arg-type]  # a Literal
+        phantom = make_phantom(8, spacing_mm=(12.0, 4.0, 4.0), view="abdomen", habitus=habitus, acquisition=coarse)  # type: ignore[arg-type]  # a Literal
         middle = phantom.volume.array[phantom.volume.array.shape[0] // 2]
         areas.append(float((middle > -300).sum()) * 16 / 100)
     assert all(a < b for a, b in pairwise(areas))
@@ -132,8 +132,8 @@ def test_body_sizes_grow_from_child_to_obese():
 def test_a_lesion_has_its_volume_contrast_and_core():
     look = LesionLook(core=0.4, core_contrast=-40.0)
     spec = LesionSpec("liver", volume_ml=12.0, contrast=-40.0, look=look)
-    plain = make_phantom(8, spacing_mm=THREE, view="core", detail=QUIET)
-    with_lesion = make_phantom(8, spacing_mm=THREE, view="core", detail=QUIET, lesions=(spec,))
+    plain = make_phantom(8, spacing_mm=THREE, view="core", acquisition=QUIET)
+    with_lesion = make_phantom(8, spacing_mm=THREE, view="core", acquisition=QUIET, lesions=(spec,))
     (mask,) = with_lesion.lesions
     assert mask.sum() * 27 / 1000 == pytest.approx(12.0, rel=0.06)
     assert not (mask & ~with_lesion.organ("liver")).any()
@@ -147,30 +147,30 @@ def test_a_lesion_has_its_volume_contrast_and_core():
 
 def test_mimics_change_the_scan_and_not_the_truth():
     cyst = LesionSpec("liver", volume_ml=4.0, contrast=-95.0)
-    clean = make_phantom(8, spacing_mm=THREE, view="core", detail=QUIET)
-    mimic = make_phantom(8, spacing_mm=THREE, view="core", detail=QUIET, mimics=(cyst,))
+    clean = make_phantom(8, spacing_mm=THREE, view="core", acquisition=QUIET)
+    mimic = make_phantom(8, spacing_mm=THREE, view="core", acquisition=QUIET, mimics=(cyst,))
     assert mimic.lesions == ()
     changed = clean.volume.float32() - mimic.volume.float32() > 60
     assert changed.sum() * 27 / 1000 == pytest.approx(4.0, rel=0.5)
-    with pytest.raises(InputError, match="detailed"):
-        make_phantom(8, mimics=(cyst,))
 
 
 def test_lesions_keep_apart_and_need_their_organ():
     spec = LesionSpec("liver", volume_ml=3.0)
-    phantom = make_phantom(8, spacing_mm=THREE, view="core", detail=QUIET, lesions=(spec, spec, spec))
+    phantom = make_phantom(8, spacing_mm=THREE, view="core", acquisition=QUIET, lesions=(spec, spec, spec))
     assert max(sum(mask.astype(int) for mask in phantom.lesions).ravel()) == 1
-    coarse = Detail(finest_mm=(6.0, 6.0, 6.0))
+    coarse = Acquisition(finest_mm=(6.0, 6.0, 6.0))
     with pytest.raises(InputError, match="no voxels"):
-        make_phantom(8, spacing_mm=(6.0, 6.0, 6.0), view="dome", detail=coarse, lesions=(LesionSpec("kidney_right"),))
+        make_phantom(
+            8, spacing_mm=(6.0, 6.0, 6.0), view="dome", acquisition=coarse, lesions=(LesionSpec("kidney_right"),)
+        )
 
 
 def test_mr_bias_can_be_taken_off_and_its_noise_is_rician():
     from r2seg_agent.phantom.magnetic import bias_field
 
-    loud, none = (Detail(scanner=Scanner(noise_sd=sd), finest_mm=FOUR) for sd in (20.0, 0.0))
-    noisy = make_phantom(8, spacing_mm=THREE, view="liver", modality="MR", detail=loud)
-    clean = make_phantom(8, spacing_mm=THREE, view="liver", modality="MR", detail=none)
+    loud, none = (Acquisition(scanner=Scanner(noise_sd=sd), finest_mm=FOUR) for sd in (20.0, 0.0))
+    noisy = make_phantom(8, spacing_mm=THREE, view="liver", modality="MR", acquisition=loud)
+    clean = make_phantom(8, spacing_mm=THREE, view="liver", modality="MR", acquisition=none)
     assert noisy.volume.modality == "MR"
     air = (clean.volume.array == 0) & ndimage.binary_erosion(clean.volume.array == 0, iterations=2)
     assert noisy.volume.array[air].mean() == pytest.approx(20.0 * np.sqrt(np.pi / 2), rel=0.03), "Rayleigh in air"

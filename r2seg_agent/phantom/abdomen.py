@@ -1,20 +1,20 @@
-"""The detailed abdomen: solid organs with their inner structure and vessels, stomach, bowel and mesentery."""
+"""The abdomen: solid organs with their inner structure and vessels, stomach, bowel and mesentery."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from r2seg_agent.imaging.volume import FloatArray, Mask
-from r2seg_agent.phantom.detail_shapes import (
+from r2seg_agent.phantom.body import SIDES, dome
+from r2seg_agent.phantom.materials import CODES
+from r2seg_agent.phantom.patient import Patient
+from r2seg_agent.phantom.shapes import (
     below_dome,
     liver_solid,
     organ_ellipsoid,
     organ_tube,
     tube_of,
 )
-from r2seg_agent.phantom.materials import CODES
-from r2seg_agent.phantom.organs import SIDES, dome
-from r2seg_agent.phantom.patient import Patient
 from r2seg_agent.phantom.solids import Bounds, Point
 from r2seg_agent.phantom.tissues import TissueCanvas
 from r2seg_agent.phantom.vessels import grow_tree, points_within

@@ -1,13 +1,13 @@
-"""The detailed chest: lungs with arteries, veins and bronchi, the heart's chambers, great vessels, esophagus."""
+"""The chest: lungs with arteries, veins and bronchi, the heart's chambers, great vessels, esophagus."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from r2seg_agent.imaging.volume import Mask
-from r2seg_agent.phantom.detail_shapes import THORAX, fissure, lung_solid, organ_ellipsoid, tube_of
-from r2seg_agent.phantom.organs import SIDES
+from r2seg_agent.phantom.body import SIDES
 from r2seg_agent.phantom.patient import Patient
+from r2seg_agent.phantom.shapes import THORAX, fissure, lung_solid, organ_ellipsoid, tube_of
 from r2seg_agent.phantom.solids import Point, Solid
 from r2seg_agent.phantom.tissues import TissueCanvas
 from r2seg_agent.phantom.vessels import grow_tree, points_within
