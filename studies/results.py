@@ -47,7 +47,7 @@ def scans_markdown(cases: Sequence[Case], evaluations: Mapping[str, Evaluation])
     lines = [f"| scan | {' | '.join(f'`{preset}`' for preset in evaluations)} |", f"|---|{'---|' * len(evaluations)}"]
     for number, case in enumerate(cases, start=1):
         cells = [
-            _cell(next((one for one in evaluation.cases if one.number == number), None))
+            _cell(next((case for case in evaluation.cases if case.number == number), None))
             for evaluation in evaluations.values()
         ]
         lines.append(f"| {case.dataset} | {' | '.join(cells)} |")

@@ -99,7 +99,7 @@ def main() -> int:
     print(f"product: {len(product)} files, {total} lines, median {median}; laboratory: {laboratory} lines")
     ring, up = circles(graph), uphill(graph, order)
     long = {path: n for path, n in sizes.items() if n > LONGEST_FILE}
-    print(f"circles: {len(ring)}", *(f"\n  {' '.join(one)}" for one in ring), sep="")
+    print(f"circles: {len(ring)}", *(f"\n  {' '.join(item)}" for item in ring), sep="")
     print(f"uphill arrows: {len(up)}", *(f"\n  {a} -> {b}" for a, b in up), sep="")
     print(f"files over {LONGEST_FILE} lines: {len(long)}", *(f"\n  {p}: {n}" for p, n in long.items()), sep="")
     return int(bool(ring or up or long))

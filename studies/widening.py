@@ -76,14 +76,14 @@ def nothing_survives(folder: Path) -> Report:
 def print_rounds(report: Report) -> None:
     """The evidence of every round: boxes, candidates, p and q."""
     print(f"{report.answer}\n")
-    for one in report.targets[0].rounds:
-        print(f"Round {one.index}: {one.why}\n")
-        for roi in one.rois:
+    for round_ in report.targets[0].rounds:
+        print(f"Round {round_.index}: {round_.why}\n")
+        for roi in round_.rois:
             print(f"- scale {roi.scale:g}: {format_box(roi.box)}")
         print("\n| candidate | ml | p | q | verdict |\n|---|---|---|---|---|")
-        for c in one.candidates:
+        for c in round_.candidates:
             ml = c.features.volume_mm3 / 1000.0
-            print(f"| {c.id} | {ml:.2f} | {format_p(c.p)} | {format_p(c.q)} | {c.decision}: {full_reason(c, one)} |")
+            print(f"| {c.id} | {ml:.2f} | {format_p(c.p)} | {format_p(c.q)} | {c.decision}: {full_reason(c, round_)} |")
         print()
 
 

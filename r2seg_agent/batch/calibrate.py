@@ -169,10 +169,10 @@ def run_calibration(
                 profile=found.profile,
             )
     if identity is None or not (scored or earlier):
-        reasons = "; ".join(f"`{one.case.image}`: {one.why}" for one in left_out[:3])
+        reasons = "; ".join(f"`{left.case.image}`: {left.why}" for left in left_out[:3])
         raise InputError(f"no case could be scored: {reasons}", "Try one of them with `r2seg find`.")
     calibration = build_calibration(identity, tuple(scored.values()), seed=options.seed, earlier=earlier)
-    return Calibrated(calibration, tuple(left_out), tuple(len(one.scores) for one in scored.values()))
+    return Calibrated(calibration, tuple(left_out), tuple(len(case.scores) for case in scored.values()))
 
 
 def score_job(job: Job) -> CaseRow:
@@ -225,9 +225,9 @@ def _unfit(found: ScoredCase) -> str:
 def _scores(report: Report) -> tuple[tuple[float, int], ...]:
     """(score, round) of all candidates of all rounds that passed their gates, as a run would rank them."""
     return tuple(
-        (candidate.score, one.index)
-        for one in report.targets[0].rounds
-        for candidate in one.candidates
+        (candidate.score, round_.index)
+        for round_ in report.targets[0].rounds
+        for candidate in round_.candidates
         if candidate.score is not None and all(gate.passed for gate in candidate.gates)
     )
 

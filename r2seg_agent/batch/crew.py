@@ -85,7 +85,7 @@ class Crew:
 
     def give(self, job: Job, attempt: int) -> None:
         """Hand a job to an idle worker. A worker that died meanwhile is found by `ended`, as if in mid-job."""
-        worker = next(one for one in self._workers if one.ready and one.job is None)
+        worker = next(worker for worker in self._workers if worker.ready and worker.job is None)
         worker.job, worker.attempt, worker.since = job, attempt, time.monotonic()
         with contextlib.suppress(OSError):
             worker.channel.send((self._work, job))

@@ -185,7 +185,7 @@ class _Crew:
     def give(self, job: Job, attempt: int, but: str) -> None:
         """Hand a job to an idle worker, on another node than `but` if there is one."""
         idle = [worker for worker in self._workers if worker.answer is None]
-        worker = next((one for one in idle if one.node != but), idle[0])
+        worker = next((item for item in idle if item.node != but), idle[0])
         worker.job, worker.attempt, worker.since = job, attempt, time.monotonic()
         worker.answer = worker.actor.run.remote(job)
 

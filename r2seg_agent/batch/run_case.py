@@ -100,7 +100,7 @@ def _given(job: Job, seconds: float) -> dict[str, object]:
 
 
 def _row(job: Job, report: Report, seconds: float) -> CaseRow:
-    candidates = [c for target in report.targets for one in target.rounds for c in one.candidates]
+    candidates = [c for target in report.targets for round_ in target.rounds for c in round_.candidates]
     volumes = [finding.measurements.volume_ml for finding in report.findings]
     p_values = [c.p for c in candidates if c.p is not None and all(gate.passed for gate in c.gates)]
     valid = report.reject is not None and report.reject.valid

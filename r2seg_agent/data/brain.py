@@ -31,9 +31,9 @@ def brain_by_threshold(volume: Volume) -> Mask:
     tissue = smooth[smooth > AIR_SHARE * np.percentile(smooth, 99)]
     dark, bright = threshold_multiotsu(tissue, classes=3)  # type: ignore[no-untyped-call]  # scikit-image has no types
     middle = (smooth > dark) & (smooth < bright)
-    core = np.stack([_depth_mm(one, spacing) > CORE_MM for one in middle])
+    core = np.stack([_depth_mm(item, spacing) > CORE_MM for item in middle])
     largest = cc3d.largest_k(core, k=1, connectivity=6) > 0
-    mask: Mask = np.stack([_closed(one, spacing) for one in largest])
+    mask: Mask = np.stack([_closed(item, spacing) for item in largest])
     return mask
 
 

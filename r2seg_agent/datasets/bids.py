@@ -91,7 +91,7 @@ def read_bids(folder: Path, wanted: Wanted) -> Dataset:
 def matches(folder: Path, path: Path, patterns: tuple[str, ...]) -> bool:
     """True without patterns, or when the name, or the path below `folder`, fits one."""
     below = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-    return not patterns or any(fnmatch(path.name, one) or fnmatch(below, one) for one in patterns)
+    return not patterns or any(fnmatch(path.name, pattern) or fnmatch(below, pattern) for pattern in patterns)
 
 
 def _scans(folder: Path) -> Iterator[tuple[Path, Name]]:
@@ -112,7 +112,7 @@ def _masks(folder: Path, wanted: tuple[str, ...]) -> Masks:
             if name is None or name.suffix not in MASK_SUFFIXES:
                 continue
             said = [name.entities[key] for key in ("label", "desc") if key in name.entities]
-            if any(_is_lesion(one, wanted) for one in said):
+            if any(_is_lesion(item, wanted) for item in said):
                 found.setdefault(_source(name), []).append((path, name.entities.get("space", "")))
     return found
 
@@ -124,7 +124,7 @@ def _source(name: Name) -> frozenset[tuple[str, str]]:
 
 def _is_lesion(said: str, wanted: tuple[str, ...]) -> bool:
     if wanted:
-        return said.casefold() in {one.casefold() for one in wanted}
+        return said.casefold() in {item.casefold() for item in wanted}
     meaning = meaning_of(said)
     return said in LESION_LABELS or meaning.concept is not None or meaning.kind is not None
 

@@ -49,7 +49,7 @@ def parse_labels(found: object, file: str) -> Labels:
                 labels[value] = (*labels.get(value, ()), int(key))
             elif isinstance(value, int) and not isinstance(value, bool):
                 labels[str(key)] = (value,)
-            elif isinstance(value, list) and value and all(isinstance(one, int) for one in value):
+            elif isinstance(value, list) and value and all(isinstance(item, int) for item in value):
                 labels[str(key)] = tuple(value)
             else:
                 raise InputError(f"`{file}`: the label `{key}` has the value {value!r}", "Give whole numbers.")

@@ -149,10 +149,10 @@ def _table(steps: Sequence[Step], columns: Mapping[str, str]) -> list[str]:
 
 def _changes(comparisons: Sequence[Comparison]) -> list[str]:
     rows = []
-    for one in comparisons:
-        cells = [f"`{one.second}` − `{one.first}`", str(one.paired)]
+    for comparison in comparisons:
+        cells = [f"`{comparison.second}` − `{comparison.first}`", str(comparison.paired)]
         for key in CHANGES.values():
-            gap = one.difference(key)
+            gap = comparison.difference(key)
             if gap.difference is None:
                 cells.append(MISSING)
                 continue

@@ -28,7 +28,7 @@ def match_candidates(
     `lesions` is a label map (z, y, x), `shared` holds its sizes. Of a body that several rounds or targets proposed the
     survivor counts, else the latest. Raises `RunFailedError` where a label map is missing.
     """
-    latest_first = [c for target in report.targets for one in target.rounds for c in one.candidates][::-1]
+    latest_first = [c for target in report.targets for round_ in target.rounds for c in round_.candidates][::-1]
     kept: list[tuple[Candidate, Mask]] = []
     for candidate in sorted(latest_first, key=lambda c: c.decision != "survived"):
         mask = candidate_mask(store, candidate)

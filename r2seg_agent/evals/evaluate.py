@@ -62,11 +62,11 @@ def evaluate_runs(
             "Give --truth (a folder of masks, or a table with image and truth), or --lesion-free.",
         )
     known: list[Evaluated] = []
-    for done, one in enumerate(_each(jobs, workers), start=1):
-        known.append(one)
-        progress("evaluate", done, len(jobs), one.case.name)
-    cases = [one.case for one in known]
-    wrong = next((one.error for one in known if one.error is not None), None)
+    for done, item in enumerate(_each(jobs, workers), start=1):
+        known.append(item)
+        progress("evaluate", done, len(jobs), item.case.name)
+    cases = [entry.case for entry in known]
+    wrong = next((entry.error for entry in known if entry.error is not None), None)
     if wrong is not None and not any(case.evaluated for case in cases):
         raise wrong
     if settings.labels and not any(case.bearing for case in cases):
@@ -75,7 +75,7 @@ def evaluate_runs(
             f"no truth holds a voxel of the lesion value {values}",
             "Check --labels against the values of the masks, or leave it out: then every value but 0 is a lesion.",
         )
-    methods = dict.fromkeys(one.method for one in known if one.method)
+    methods = dict.fromkeys(entry.method for entry in known if entry.method)
     return summarise(
         cases,
         settings,

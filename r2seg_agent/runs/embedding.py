@@ -268,12 +268,18 @@ def _driven(session: Session, text: str, asked: int) -> Report | OpenQuestion:
     question = session.question
     if question is None:
         return session.write().report
+    choices = [choice.text for choice in question.choices]
     if asked >= api.MAX_QUESTIONS:
         raise BudgetError(
             f"{question.question} (asked {asked} times without a usable answer)",
-            f"Choices: {', '.join(choice.text for choice in question.choices)}. Begin again with a request that names one.",
+            f"Choices: {', '.join(choices)}. Begin again with a request that names one.",
         )
-    return OpenQuestion(run=session.id, question=question.question, choices=[choice.text for choice in question.choices], asked=asked + 1)
+    return OpenQuestion(
+        run=session.id,
+        question=question.question,
+        choices=choices,
+        asked=asked + 1,
+    )
 
 
 def _for_a_model(message: str, searcher: _Searcher) -> str:

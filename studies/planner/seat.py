@@ -73,10 +73,10 @@ def _refused(case: Case, phrases: tuple[str, ...]) -> str:
 def _planned(case: Case, phrases: tuple[str, ...]) -> Answer:
     """As `plan_search` merges the plans of its phrases: the first question wins, a plan counts once."""
     planned = [plan_request(phrase, case.modality) for phrase in phrases]
-    question = next((one.clarification.question for one in planned if one.clarification), None)
+    question = next((plan_set.clarification.question for plan_set in planned if plan_set.clarification), None)
     return Answer(
-        plans=() if question else tuple(dict.fromkeys(plan for one in planned for plan in one.plans)),
+        plans=() if question else tuple(dict.fromkeys(plan for plan_set in planned for plan in plan_set.plans)),
         question=question,
-        excluded=tuple(dict.fromkeys(name for one in planned for name in one.excluded)),
+        excluded=tuple(dict.fromkeys(name for plan_set in planned for name in plan_set.excluded)),
         phrases=phrases,
     )

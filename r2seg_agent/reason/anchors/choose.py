@@ -117,7 +117,7 @@ def _totalsegmentator(quality: str, kept: KeptSources | None) -> AnchorSource:
     from r2seg_agent.reason.anchors.totalseg.source import TotalSegmentatorSource
 
     known: tuple[Quality, ...] = get_args(Quality)
-    wanted = next((one for one in known if one == quality), None)
+    wanted = next((entry for entry in known if entry == quality), None)
     if wanted is None:
         raise InputError(f"`totalsegmentator:{quality}` is unknown; there are: {', '.join(known)}")
     kept = {} if kept is None else kept

@@ -162,8 +162,8 @@ def _first(item: Mapping[str, object], keys: Iterable[str]) -> object:
 def _pairs(pairs: Iterable[tuple[object, object]]) -> dict[int, str]:
     """Value → name, whichever of the two comes first."""
     found: dict[int, str] = {}
-    for one, other in pairs:
-        for value, name in ((one, other), (other, one)):
+    for item, other in pairs:
+        for value, name in ((item, other), (other, item)):
             if isinstance(value, (int, str)) and str(value).strip().isdigit() and isinstance(name, str):
                 found[int(value)] = name
                 break

@@ -241,13 +241,13 @@ def _recipes() -> Mapping[str, tuple[tuple[str, ...], ...]]:
     owner: dict[tuple[str, str], tuple[int, str]] = {}  # the organ with fewest classes owns a class
     for name, organ in organs().items():
         for task, classes in organ.classes.items():
-            for one in classes:
-                owner[task, one] = min(owner.get((task, one), (len(classes), name)), (len(classes), name))
+            for class_ in classes:
+                owner[task, class_] = min(owner.get((task, class_), (len(classes), name)), (len(classes), name))
     recipes: dict[str, tuple[tuple[str, ...], ...]] = {}
     for name, organ in organs().items():
         choices = [organ.members] if organ.members else []
         for task, classes in organ.classes.items():
-            choices.append(tuple(dict.fromkeys(owner[task, one][1] for one in classes)))
+            choices.append(tuple(dict.fromkeys(owner[task, class_][1] for class_ in classes)))
         fit = tuple(choice for choice in choices if name not in choice)
         if fit:
             recipes[name] = fit

@@ -112,8 +112,8 @@ def _masks(runner: Runner, images: NDArray[np.uint8]) -> Iterator[NDArray[np.boo
 def _agreement(mode: Mode, exact: list[NDArray[np.bool_]], masks: list[NDArray[np.bool_]]) -> str:
     ious = [
         float((a & b).sum() / max(1, (a | b).sum()))
-        for one, other in zip(exact, masks, strict=True)
-        for a, b in zip(one, other, strict=True)
+        for item, other in zip(exact, masks, strict=True)
+        for a, b in zip(item, other, strict=True)
     ]
     verdict = "yes" if np.mean(ious) >= LEAST_IOU else "**no**"
     return f"| {mode} | {np.mean(ious):.4f} | {min(ious):.4f} | {verdict} |"
