@@ -63,11 +63,14 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "batch":  # the package of this name can be called, since an import of it takes the name anyway
-        return import_module("r2seg_agent.batch")
-    if name in _MODULES:
+    from r2seg_agent.environment import environment_kept
+
+    if name not in __all__:
+        raise AttributeError(f"module `r2seg_agent` has no attribute `{name}`")
+    with environment_kept():
+        if name == "batch":  # the package of this name can be called, since an import of it takes the name anyway
+            return import_module("r2seg_agent.batch")
         return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module `r2seg_agent` has no attribute `{name}`")
 
 
 def __dir__() -> list[str]:

@@ -16,6 +16,7 @@ from r2seg_agent.batch.run import BatchResult, OnRow, run_batch
 from r2seg_agent.datasets.case import Case, Dataset, Wanted
 from r2seg_agent.datasets.layouts import LayoutName
 from r2seg_agent.datasets.read import read_dataset
+from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import InputError
 from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
 from r2seg_agent.runs.option_types import SearchFields
@@ -27,6 +28,7 @@ Cases = str | Path | Sequence[Case]
 
 
 @with_option_signature
+@environment_kept()
 def batch(
     cases: Cases,
     request: str | None = None,
@@ -57,7 +59,8 @@ def batch(
     planner: "offline" (rules), or a language model by name; cases run in other processes, so it is no object.
     on_case: called as `on_case(row, done, total)` after each case.
 
-    In a script, call it below `if __name__ == "__main__":`. Raises `InputError` for a data set that cannot be read and
+    Runs lie in `out`, so the option `workspace` has no effect. In a script, call this below
+    `if __name__ == "__main__":`. Raises `InputError` for a data set that cannot be read and
     cases without a request, `BudgetError` (resumable) after too many failures.
     """
     chosen = RunOptions.model_validate({**options, "planner": planner})
@@ -78,6 +81,7 @@ def batch(
 
 
 @with_option_signature
+@environment_kept()
 def calibrate(
     cases: Cases,
     target: str,

@@ -1,4 +1,4 @@
-"""What a batch came to: `summary.json` for programs, `summary.md` for people."""
+"""The result of a batch in numbers: `summary.json` for programs, `summary.md` for people."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NUMBER = re.compile(r"\d[\d.,:]*")
 
 
 class BatchSummary(Frozen):
-    """What a batch came to. `flagged` are the scans whose case-level q is at most `alpha`: the false discovery rate of
+    """The result of a batch. `flagged` are the scans whose case-level q is at most `alpha`: the false discovery rate of
     flagged scans is then at most `alpha` (Benjamini-Hochberg over case-level conformal p-values, which share one
     calibration and so depend positively on each other; Bates et al. 2023). None: no scan has a valid p-value.
 
-    `cases` counts those that were dealt with, of `listed`. `failures` counts reasons, file names and numbers left out.
+    `cases` counts those that are finished, of `listed`. `failures` counts reasons, file names and numbers left out.
     `about` says how the data set was read.
     """
 
@@ -97,7 +97,7 @@ def summary_markdown(summary: BatchSummary, rows: Sequence[CaseRow], q: Mapping[
     lines += [f"| {_words(outcome)} | {count} |" for outcome, count in summary.outcomes.items()]
     lines += [f"| {_words(s)} | {count} |" for s, count in summary.statuses.items() if s != "done"]
     if summary.listed > summary.cases:
-        lines.append(f"| not yet dealt with | {summary.listed - summary.cases} |")
+        lines.append(f"| not finished | {summary.listed - summary.cases} |")
     lines += ["", f"{summary.findings} findings. {summary.warned} reports carry warnings.", ""]
     if summary.median_dice is not None:
         lines += [f"Median Dice against the given truth: {summary.median_dice:.3f} (`r2seg eval` has the rest).", ""]
@@ -124,8 +124,8 @@ def summary_markdown(summary: BatchSummary, rows: Sequence[CaseRow], q: Mapping[
     return "\n".join(lines)
 
 
-def _case_list(rows: Sequence[CaseRow], told: Callable[[CaseRow], str]) -> list[str]:
-    lines = [f"- {_link(row)}: {told(row)}" for row in rows[:SHOWN]]
+def _case_list(rows: Sequence[CaseRow], describe: Callable[[CaseRow], str]) -> list[str]:
+    lines = [f"- {_link(row)}: {describe(row)}" for row in rows[:SHOWN]]
     if len(rows) > SHOWN:
         lines.append(f"- and {len(rows) - SHOWN} more in the table")
     return [*lines, ""] if lines else []

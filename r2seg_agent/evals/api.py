@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import InputError
 from r2seg_agent.evals.evaluate import evaluate_runs
 from r2seg_agent.evals.models import Evaluation, EvaluationSettings, Rank
@@ -13,6 +14,7 @@ from r2seg_agent.evals.write import write_evaluation
 from r2seg_agent.progress import Progress, silent
 
 
+@environment_kept()
 def evaluate(
     runs: str | Path,
     truth: str | Path | None = None,

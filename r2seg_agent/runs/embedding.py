@@ -29,6 +29,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel, ConfigDict, Field
 
+from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.planners.choose import PlannerChoice
@@ -92,6 +93,7 @@ EmbeddedGraph = CompiledStateGraph[EmbeddedState, None, GraphInput, GraphOutput]
 
 
 @with_option_signature
+@environment_kept()
 def make_graph(
     scan: Scan,
     *,
@@ -163,6 +165,7 @@ class LesionRequest(BaseModel):
 
 
 @with_option_signature
+@environment_kept()
 def as_tool(
     scan: Scan,
     *,
@@ -214,6 +217,7 @@ class _Searcher:
     models: LoadedModels = field(default_factory=LoadedModels)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @environment_kept()
     def find(self, request: str) -> Report:
         """A whole search; a question ends it with the outcome `needs_user`."""
         with self.lock:
@@ -221,6 +225,7 @@ class _Searcher:
                 request, self.scan, self.options, self.progress, planner=self.planner, models=self.models
             ).report
 
+    @environment_kept()
     def begin(self, request: str, thread: str) -> Report | OpenQuestion:
         """A new search, up to its first question or its end. Runs of the host's threads stay apart."""
         options = self.options.model_copy(update={"interactive": True})
@@ -245,6 +250,7 @@ class _Searcher:
             with session:
                 return _driven(session, request, asked=0)
 
+    @environment_kept()
     def answer(self, waiting: OpenQuestion, reply: str) -> Report | OpenQuestion:
         """Continue the run that asked."""
         with self.lock:

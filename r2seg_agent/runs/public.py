@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.in_memory import MemoryScan, ScanInMemory
 from r2seg_agent.progress import Progress, silent
@@ -26,6 +27,7 @@ Scan = str | Path | MemoryScan
 
 
 @with_option_signature
+@environment_kept()
 def find(
     request: str,
     scan: Scan,
@@ -64,6 +66,7 @@ def find(
 
 
 @with_option_signature
+@environment_kept()
 def open_chat(
     scan: Scan,
     *,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import pydoc
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry
 from r2seg_agent.imaging.volume import FloatArray
@@ -207,13 +207,7 @@ def _short(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """nnU-Net talks on stdout and warns at import if its folders are not in the environment; it needs none of them."""
-    names = [n for n in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results") if n not in os.environ]
-    os.environ.update(dict.fromkeys(names, os.devnull))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
+    """nnU-Net prints to stdout and warns, also that its folders are not in the environment; it needs none of them."""
+    with environment_kept(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
-import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import MissingDependencyError
 from r2seg_agent.imaging.geometry import Float3
 from r2seg_agent.reason.anchors.totalseg.tasks import WeightSet
@@ -146,19 +147,18 @@ def _torch_device(device: Device) -> torch.device:
 
 @contextlib.contextmanager
 def _loading(weights_dir: Path) -> Iterator[None]:
-    """nnU-Net talks on stdout at import and at load, and reads its folders from the environment at import.
+    """nnU-Net prints to stdout at import and at load, and reads its folders from the environment at import.
 
-    Given the weights folder then, the library's own functions still work later in the same process.
+    Where that names none it gets the weights folder, so that the library's own functions still work later in the same
+    process; the environment stays as it is.
     """
-    names = [n for n in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results") if n not in os.environ]
-    os.environ.update(dict.fromkeys(names, str(weights_dir)))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
+    with environment_kept(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        paths = importlib.import_module("nnunetv2.paths")
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            if getattr(paths, name) is None:
+                setattr(paths, name, str(weights_dir))
+        yield
 
 
 @contextlib.contextmanager
