@@ -309,7 +309,7 @@ def _spent(search: SearchState, context: Context) -> str:
 
 def _warn(search: SearchState, context: Context, kind: CautionKind, text: str) -> SearchState:
     caution = Caution(kind=kind, text=text)
-    if caution in search.notes:
+    if caution in search.cautions:
         return search
     context.recorder.record("warning", "referee", caution.model_dump())
     return search.with_caution(caution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from helpers.scripted import ScriptedChatModel, call, planner_of, usage
 from helpers.small_case import small_options, write_case
 from langchain_core.messages import AIMessage
 
+from r2seg_agent.cautions import CautionKind
 from r2seg_agent.graphs.graph import build_search_graph
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
@@ -70,6 +72,7 @@ def test_a_model_that_makes_no_valid_call_is_overruled_after_two_tries(
     assert len(model.seen) == 2
     assert _calls(events)[0][:2] == ("plan_search", "offline fallback")
     assert any("no valid call" in warning.text for warning in result.report.warnings)
+    _warned_once(result, events, "no_valid_call")
 
 
 def test_malformed_arguments_go_back_to_the_model_with_what_is_wrong(case: Path, tmp_path: Path) -> None:
@@ -88,6 +91,13 @@ def test_a_used_up_model_budget_leaves_the_run_to_the_rules(
     assert result.report.outcome == "lesions_found"
     assert [event.step for event in events if event.kind == "budget"] == [budget]
     assert any(budget in warning.text for warning in result.report.warnings)
+    _warned_once(result, events, "budget")
+
+
+def _warned_once(result: FindResult, events: Sequence[Event], kind: CautionKind) -> None:
+    """The report holds one warning of this kind, and the trace the moment at which it came up."""
+    (caution,) = [warning for warning in result.report.warnings if warning.kind == kind]
+    assert [event.data for event in events if event.kind == "warning"] == [caution.model_dump()]
 
 
 def test_no_time_left_is_an_outcome_of_its_own(case: Path, tmp_path: Path) -> None:
