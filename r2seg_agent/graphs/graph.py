@@ -85,6 +85,9 @@ def build_search_graph(
 
 def _refusal(error: Exception) -> str:
     """What a tool that refused its arguments says, to a model and to the user alike; other errors end the run."""
+    if isinstance(error, ToolInvocationError) and error.source.title != error.tool_name:
+        # ToolNode takes every ValidationError for bad arguments. Only that of the tool's own schema is one.
+        raise error.source
     if isinstance(error, ToolUseError | ToolInvocationError):
         return str(error)
     raise error
