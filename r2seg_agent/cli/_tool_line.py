@@ -94,8 +94,9 @@ class ToolLine:
         elif error:
             self._console.print(Text(f"  ✗ {name}: refused", style="dim"))  # why: the answer says so
         else:
-            done = Text(f"  ✓ {name}{took}{f'  {line}' if line else ''}", style="dim", no_wrap=True)
-            self._console.print(done, overflow="ellipsis")
+            result = f"  {line}" if line else ""
+            done = Text(f"  ✓ {name}{took}{result}", style="dim")
+            self._console.print(done, no_wrap=True, overflow="ellipsis")
         self._draw(WAITING, "")
 
     def remark(self, text: str) -> None:

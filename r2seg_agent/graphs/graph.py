@@ -85,6 +85,9 @@ def build_search_graph(
 
 def _refusal(error: Exception) -> str:
     """What a tool that refused its arguments says, to a model and to the user alike; other errors end the run."""
+    if isinstance(error, ToolInvocationError) and error.source.title != error.tool_name:
+        # ToolNode takes every ValidationError for bad arguments. Only that of the tool's own schema is one.
+        raise error.source
     if isinstance(error, ToolUseError | ToolInvocationError):
         return str(error)
     raise error
@@ -309,7 +312,7 @@ def _spent(search: SearchState, context: Context) -> str:
 
 def _warn(search: SearchState, context: Context, kind: CautionKind, text: str) -> SearchState:
     caution = Caution(kind=kind, text=text)
-    if caution in search.notes:
+    if caution in search.cautions:
         return search
     context.recorder.record("warning", "referee", caution.model_dump())
     return search.with_caution(caution)

@@ -46,7 +46,7 @@ def make_report(
         request=" / ".join(turn.text for turn in search.turns) or search.request,
         outcome=search.outcome or (overall_outcome(search) if search.targets else "failed"),
         answer=overall_answer(search) if targets or search.question else search.answer,
-        warnings=(*_from_files(prepared), *search.notes, *_cautions(prepared, reject, targets)),
+        warnings=(*_from_files(prepared), *search.cautions, *_cautions(prepared, reject, targets)),
         image=prepared.image,
         planner="plan file" if planned_by_file else planner.name,
         planner_kind="plan_file" if planned_by_file else planner.kind,

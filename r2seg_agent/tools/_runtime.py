@@ -140,12 +140,12 @@ def answer(
 
     `say` is the sentence for the user, written by code from the result's numbers.
     """
-    recorder, known = context_of(runtime).recorder, search_of(runtime).notes
+    recorder, known = context_of(runtime).recorder, search_of(runtime).cautions
     line, points = result.line(), list(result.points())
     recorder.record("tool_result", tool, {"result": result.model_dump(mode="json"), "line": line, "points": points})
     for role, ref in (artifacts or {}).items():
         recorder.record("artifact", tool, {"role": role, **ref.model_dump(mode="json", exclude={"geometry"})})
-    for caution in search.notes:
+    for caution in search.cautions:
         if caution not in known:
             recorder.record("warning", tool, caution.model_dump())
     search = search.model_copy(

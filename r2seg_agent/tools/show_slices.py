@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 from langgraph.types import Command
 from pydantic import Field
 
-from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.report.canvas import Outline
-from r2seg_agent.report.decisions import reason
-from r2seg_agent.report.masks import candidate_mask, lesion_labels
+from r2seg_agent.report.masks import candidate_mask
 from r2seg_agent.report.overlay import draw_slice
 from r2seg_agent.report.planes import Plane, planes
-from r2seg_agent.report.scene import Scene, display_window, middle_of, rejected_outline
+from r2seg_agent.report.scene import rejected_outline
 from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.tools._runtime import (
     Runtime,
@@ -27,10 +24,9 @@ from r2seg_agent.tools._runtime import (
     search_of,
     search_tool,
 )
+from r2seg_agent.tools._slice_subject import scene_of, slice_of, subject_of
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.lookup import all_findings, finding_by_number, rejected_candidates
-from r2seg_agent.tools.referents import target_of
-from r2seg_agent.tools.state import SearchState, TargetState
+from r2seg_agent.tools.state import SearchState
 
 
 class ShowSlicesResult(ToolResult):
@@ -53,17 +49,6 @@ class ShowSlicesResult(ToolResult):
     def shown_picture(self) -> ShownPicture:
         """The slice that was drawn."""
         return ShownPicture(sha256=self.picture, caption=self.caption)
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What a picture is of: `name` for its caption, `place` in patient terms (or why it was rejected)."""
-
-    name: str
-    place: str
-    target: TargetState
-    finding: Finding | None = None
-    rejected: Candidate | None = None
 
 
 @search_tool("show_slices", ToolCard(asked_by='"show me"'))
@@ -93,13 +78,13 @@ def draw(
     context: Context, search: SearchState, *, finding: int = 0, rejected: int = 0, plane: str = "axial", target: int = 0
 ) -> Drawn:
     """Draw the slice that `show_slices` shows; `ToolUseError` for a number or a plane that is not there."""
-    subject = _subject(context, search, finding, rejected, target)
+    subject = subject_of(context, search, finding, rejected, target)
     by_name: dict[str, Plane] = {p.name: p for p in planes(context.volume)}
     chosen = by_name.get(plane) or by_name.get("image")
     if chosen is None:
         raise ToolUseError(f"this image has no {plane} plane; it has: {', '.join(by_name)}")
-    scene = _scene(context, search, subject.target, whole=finding == 0 and rejected == 0)
-    index = _slice(context, subject, scene, chosen)
+    scene = scene_of(context, search, subject.target, whole=finding == 0 and rejected == 0)
+    index = slice_of(context, subject, scene, chosen)
     extra: tuple[Outline, ...] = ()
     if subject.rejected is not None:
         mask = candidate_mask(context.store, subject.rejected)
@@ -121,53 +106,3 @@ def draw(
     )
     say = f"The picture shows {subject.name} in the {where}{f': {subject.place}' if subject.place else ''}."
     return Drawn(ref, result, say)
-
-
-def _subject(context: Context, search: SearchState, finding: int, rejected: int, number: int) -> _Subject:
-    if finding and rejected:
-        raise ToolUseError("give `finding` or `rejected`, not both")
-    if finding:
-        found = finding_by_number(context, search, finding)
-        target = search.targets[target_of(found.candidate) - 1]
-        return _Subject(f"finding {finding} ({found.target_name})", found.measurements.place, target, found)
-    if rejected:
-        known = rejected_candidates(context, search)
-        if rejected > len(known):
-            legal = f"there are 1 to {len(known)}" if known else "nothing was rejected"
-            raise ToolUseError(f"there is no rejected candidate {rejected}; {legal}")
-        candidate = known[rejected - 1]
-        target = search.targets[target_of(candidate) - 1]
-        return _Subject(f"rejected candidate {rejected}", reason(candidate), target, rejected=candidate)
-    searched = {n: target for n, target in enumerate(search.targets, start=1) if target.anchors or target.rounds}
-    if not searched:
-        raise ToolUseError("nothing was searched yet; plan a search with `plan_search` first")
-    if number and number not in searched:
-        raise ToolUseError(f"target {number} was not searched; there are: {', '.join(map(str, searched))}")
-    last = searched[number or max(searched)]
-    return _Subject(f"the middle of what was searched for {last.original_plan.target_name}", "", last)
-
-
-def _scene(context: Context, search: SearchState, target: TargetState, *, whole: bool) -> Scene:
-    """The scan with anchor and findings outlined; for a look at the `whole` searched region its boxes too."""
-    findings = all_findings(context, search)
-    return Scene(
-        volume=context.volume,
-        window=display_window(context.volume, target.plan.window),
-        anchors=context.anchors_of(target),
-        organs=target.plan.anchors,
-        labels=lesion_labels(context.store, findings, context.volume.geometry.shape) if findings else None,
-        rois=tuple(roi.box for roi in target.rois) if whole else (),
-        names={f.number: f"{f.number} {f.target_name}" for f in findings},
-    )
-
-
-def _slice(context: Context, subject: _Subject, scene: Scene, plane: Plane) -> int:
-    """The slice that shows the subject best: through a finding's centroid, or with most of a rejected candidate."""
-    axis = plane.slice_axis
-    if subject.finding is not None:
-        return round(subject.finding.measurements.centroid_zyx[axis])
-    if subject.rejected is not None:
-        mask = candidate_mask(context.store, subject.rejected)
-        areas = mask.sum(axis=tuple(a for a in range(3) if a != axis))
-        return subject.rejected.box.start[axis] + int(areas.argmax())
-    return middle_of(scene)[axis]

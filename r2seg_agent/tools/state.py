@@ -86,7 +86,7 @@ class SearchState(Frozen):
     """A whole conversation over one scan: its targets, worked off in order, and its turns.
 
     `answer_sentences` are those of the open turn, written by code; `turn_calls` counts its tools; `comment` is what a
-    model added, checked and never a result. `notes` are warnings for the report. `any_modality`:
+    model added, checked and never a result. `cautions` are for the report. `any_modality`:
     the user confirmed that this image is meant although the request named another modality. `focus` is the finding
     that was spoken of last ("it"). `alpha` overrides the run's level after the user asked for another.
     """
@@ -100,7 +100,7 @@ class SearchState(Frozen):
     turn_calls: int = 0
     answer_sentences: tuple[str, ...] = ()
     comment: str = ""
-    notes: tuple[Caution, ...] = ()
+    cautions: tuple[Caution, ...] = ()
     any_modality: bool = False
     focus: int | None = None
     alpha: float | None = None
@@ -141,7 +141,7 @@ class SearchState(Frozen):
 
     def with_caution(self, *cautions: Caution) -> SearchState:
         """A copy whose report warns of `cautions` too, of each once."""
-        return self.model_copy(update={"notes": with_cautions(self.notes, *cautions)})
+        return self.model_copy(update={"cautions": with_cautions(self.cautions, *cautions)})
 
     def with_target(self, index: int, **changes: object) -> SearchState:
         """A copy in which target `index` has `changes`."""

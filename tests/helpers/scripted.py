@@ -115,7 +115,7 @@ def no_sleep(_: float) -> None:
 def planner_of(
     model: BaseChatModel, *, call_format: Way | None = None, attempts: int = 3, **more: Any
 ) -> ChatModelPlanner:
-    """`model` in the planner's seat, with retries that do not wait."""
+    """`model` as the planner, with retries that do not wait."""
     retrier = Retrier(name="scripted", backoff=Backoff(attempts=attempts), sleep=no_sleep, timeout_s=20.0)
     return ChatModelPlanner(model=model, name="scripted", retrier=retrier, call_format=call_format, **more)
 

@@ -1,4 +1,4 @@
-"""Real runs on a phantom for the tests of traces: a search, a conversation, one with a model in the planner's seat."""
+"""Real runs on a phantom for the tests of traces: a search, a conversation, one with a model as the planner."""
 
 from __future__ import annotations
 

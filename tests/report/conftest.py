@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from r2seg_agent.cautions import Caution
 from r2seg_agent.imaging.geometry import Box, Geometry, bounding_box
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.method.models import Candidate, Finding, ImageInfo, SearchRound
@@ -166,7 +167,7 @@ def build_report(
         request="find the lung nodule",
         outcome=outcome,
         answer=answer,
-        warnings=("paper mode is not FDR-valid",),
+        warnings=(Caution(kind="mode_not_valid", text="paper mode is not FDR-valid"),),
         image=ImageInfo(
             name=volume.name, sha256="1" * 64, geometry=volume.geometry, modality=volume.modality,
             unit=volume.unit, synthetic=synthetic,

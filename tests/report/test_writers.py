@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from r2seg_agent.reason.plan import Choice
 from r2seg_agent.report.markdown import report_markdown
 from r2seg_agent.report.models import Report
 from r2seg_agent.report.truth import evaluate
@@ -89,11 +90,14 @@ def test_markdown_escapes_the_request(make_report, labels):
 
 
 def test_markdown_of_a_question_lists_the_choices(make_report, labels):
-    report = make_report(labels).model_copy(
-        update={"targets": (), "question": "Which organ?", "choices": ("liver lesion", "kidney lesion")}
+    choices = (
+        Choice(kind="concept", text="liver lesion"),
+        Choice(kind="concept", text="kidney lesion"),
+        Choice(kind="finding", value="2", text="lesion of liver"),
     )
+    report = make_report(labels).model_copy(update={"targets": (), "question": "Which organ?", "choices": choices})
     text = report_markdown(report)
-    assert "## Question\n\nWhich organ?\n\n- liver lesion\n- kidney lesion" in text
+    assert "## Question\n\nWhich organ?\n\n- liver lesion\n- kidney lesion\n- 2: lesion of liver" in text
     assert "overlay.png" not in text
 
 

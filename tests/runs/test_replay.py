@@ -110,9 +110,11 @@ def forged(found: TracedRun, tmp_path: Path) -> TracedRun:
 def test_the_first_difference_is_named_field_by_field(forged: TracedRun) -> None:
     replayed = replay_run(forged)
     assert not replayed.same
-    at = next(event.seq for event in forged.events if event.data.get("candidates") == 5)
+    at = next(
+        event.seq for event in forged.events if event.kind == "tool_result" and "segmenter" in event.data["result"]
+    )
     assert all(words.startswith(f"event {at}: ") for words in replayed.differences)
-    assert f"event {at}: candidates: recorded 5, replayed 4" in replayed.differences
+    assert f"event {at}: result.candidates: recorded 5, replayed 4" in replayed.differences
 
 
 def test_a_file_with_other_bytes_is_named(found: TracedRun, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def nothing(case: Case, workspace: Path) -> TracedRun:
 
 @pytest.fixture(scope="session")
 def modelled(case: Case, workspace: Path) -> TracedRun:
-    """A search with a scripted model in the planner's seat."""
+    """A search with a scripted model as the planner."""
     return _open(workspace, case.find_with_model(workspace).folder)
 
 

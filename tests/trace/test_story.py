@@ -127,6 +127,34 @@ def test_a_trace_of_version_1_is_shown_and_what_it_lacks_is_said(tmp_path: Path)
         run.need_current("verify")
 
 
+def test_a_trace_of_version_2_is_shown_without_the_lines_that_it_lacks(found: TracedRun, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_bytes((found.folder.path / "run.json").read_bytes())
+    with (folder / "trace.jsonl").open("w", encoding="utf-8") as file:
+        for event in found.events:
+            data = event.data["result"] if event.kind == "tool_result" else event.data
+            old = event.model_copy(update={"schema_version": "2", "data": data})
+            file.write(old.model_dump_json() + "\n")
+    run = open_run(tmp_path, "0123")
+    text = printed(run_tree(run))
+    assert "trace of version 2" in text
+    assert "mode paper; valid False" in text, "the bare result, as it stands there"
+    assert "turn 1: find a liver lesion" in text
+    with pytest.raises(InputError, match="`verify` needs version 3"):
+        run.need_current("verify")
+
+
+def test_a_tools_own_line_is_what_the_trace_shows(chat: TracedRun) -> None:
+    steps = [step for turn in turns_of(chat.events) for step in turn.steps if step.is_tool and not step.error]
+    assert steps
+    for step in steps:
+        returned = next(event for event in step.events if event.kind == "tool_result")
+        assert sentence(step) == step.line == returned.data["line"]
+        assert points(step)[:8] == step.points[:8]
+        assert step.result == returned.data["result"]
+
+
 def test_a_run_without_a_trace_is_a_clear_error(found: TracedRun, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "aaaa"
     folder.mkdir(parents=True)

@@ -192,6 +192,15 @@ def test_a_refused_call_says_why() -> None:
     assert "refused: no 9" in notes(view)
 
 
+def test_a_finished_tool_leaves_its_result_in_one_line() -> None:
+    view = make_view(terminal=True)
+    finished = ToolFinished("locate_organs", line="liver 1480 ml, by masks " + "far " * 40)
+    view.follow([ToolStarted("locate_organs", {"target": 1}, "referee"), finished, END])
+    (line,) = [line for line in out(view).splitlines() if "✓" in line]
+    assert "liver 1480 ml, by masks" in line
+    assert "…" in line, "it is cut where the terminal ends"
+
+
 def test_the_models_words_are_labelled() -> None:
     view = make_view()
     view.follow([ModelComment("It looks benign to me."), END])

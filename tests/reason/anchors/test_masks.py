@@ -179,6 +179,13 @@ def test_a_folder_whose_wanted_organ_is_empty_says_what_is_in_view(tmp_path, vol
     assert anchors.in_view() == ("spleen",)
 
 
+def test_a_mask_file_of_0_bytes_is_an_error_and_no_organ_out_of_view(tmp_path, volume):
+    nib.save(nib.load(plain_nifti(tmp_path / "spleen.nii.gz", block((1, 1, 1), (3, 3, 3)))), tmp_path / "spleen.nii.gz")
+    (tmp_path / "liver.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"liver\.nii\.gz.* is empty \(0 bytes\)"):
+        MaskSource(tmp_path).locate(volume, ["liver"])
+
+
 def test_one_mask_by_its_name_or_by_the_option(tmp_path, volume):
     mask = block((1, 2, 1), (4, 6, 9))
     assert (voxels(MaskSource(plain_nifti(tmp_path / "brain.nii.gz", mask)), volume, "brain") == (mask > 0)).all()

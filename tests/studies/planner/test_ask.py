@@ -1,4 +1,4 @@
-"""A model in the planner's seat: what it is shown, and what becomes of its calls."""
+"""A model as the planner: what it is shown, and what becomes of its calls."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 from langchain_core.messages import ToolCall
 
 from r2seg_agent.graphs.planner import PlannerReply
+from studies.planner.ask import answer_of
 from studies.planner.key import Case
 from studies.planner.score import judge
-from studies.planner.seat import answer_from_seat
 
 
 class Scripted:
@@ -45,7 +45,7 @@ def _case(request="look at the left kidney for a mass, and the liver"):
 
 def test_the_phrases_of_a_call_are_planned_by_the_table():
     planner = Scripted(_call("left kidney mass", "liver lesion", "liver lesion"))
-    answer = answer_from_seat(planner, _case())
+    answer = answer_of(planner, _case())
     assert judge(_case(), answer).exact
     assert (answer.calls, answer.tokens, answer.call_format, answer.referee) == (1, 110, "native", False)
     ((texts, tools, optional),) = planner.asked
@@ -56,14 +56,14 @@ def test_the_phrases_of_a_call_are_planned_by_the_table():
 
 def test_a_reply_without_a_call_is_told_so_and_asked_once_more():
     planner = Scripted(NOTHING, _call("left kidney mass", "liver lesion"))
-    answer = answer_from_seat(planner, _case())
+    answer = answer_of(planner, _case())
     assert judge(_case(), answer).exact
     assert (answer.calls, answer.tokens) == (2, 205)
     assert any("Call `plan_search`." in text for text in planner.asked[1][0])
 
 
 def test_after_two_the_referee_plans_and_the_model_is_wrong():
-    answer = answer_from_seat(Scripted(NOTHING, NOTHING), _case())
+    answer = answer_of(Scripted(NOTHING, NOTHING), _case())
     verdict = judge(_case(), answer)
     assert answer.referee
     assert verdict.served
@@ -72,22 +72,22 @@ def test_after_two_the_referee_plans_and_the_model_is_wrong():
 
 def test_an_empty_phrase_is_no_valid_call():
     planner = Scripted(_call(" "), _call("left kidney mass", "liver lesion"))
-    assert judge(_case(), answer_from_seat(planner, _case())).exact
+    assert judge(_case(), answer_of(planner, _case())).exact
     assert any("The request is empty." in text for text in planner.asked[1][0])
 
 
 def test_targets_that_the_user_did_not_say_are_refused_as_the_agent_refuses_them():
     planner = Scripted(_call("right lung nodule"), _call("left kidney mass", "liver lesion"))
-    answer = answer_from_seat(planner, _case())
+    answer = answer_of(planner, _case())
     assert judge(_case(), answer).exact
     assert answer.calls == 2
     assert any("right side" in text and "own words" in text for text in planner.asked[1][0])
-    stubborn = answer_from_seat(Scripted(_call("lung nodule"), _call("lung nodule")), _case())
+    stubborn = answer_of(Scripted(_call("lung nodule"), _call("lung nodule")), _case())
     assert stubborn.referee
 
 
 @pytest.mark.parametrize("phrases", [("gizzard lesion",), ("liver lesion", "gizzard lesion")])
 def test_what_the_table_does_not_know_is_asked_back(phrases):
-    answer = answer_from_seat(Scripted(_call(*phrases)), _case("is there a gizzard lesion, or a liver lesion?"))
+    answer = answer_of(Scripted(_call(*phrases)), _case("is there a gizzard lesion, or a liver lesion?"))
     assert answer.question
     assert answer.plans == ()

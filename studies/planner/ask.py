@@ -1,4 +1,4 @@
-"""Any planner in the product's own seat: the same prompt, the same offered tool, the same second chance.
+"""Any planner, asked as the product asks it: the same prompt, the same offered tool, the same second chance.
 
 A model is asked as the graph asks it at the start of a search, with `plan_search` offered. What it calls is held
 against the user's words and planned by the concept table, as the tool does. After two replies without a valid call the
@@ -29,14 +29,14 @@ from studies.planner.key import Case
 from studies.planner.score import Answer
 
 
-def seated(spec: str, base_url: str | None) -> Callable[[Case], Answer]:
+def asker(spec: str, base_url: str | None) -> Callable[[Case], Answer]:
     """The planner `spec` (`provider:model`, see `choose_planner`, whose errors this raises), ready to be asked."""
     planner = choose_planner(spec, base_url=base_url)
-    return lambda case: answer_from_seat(planner, case)
+    return lambda case: answer_of(planner, case)
 
 
-def answer_from_seat(planner: Planner, case: Case) -> Answer:
-    """What comes of one request. Raises `PlannerUnavailableError` when the planner's server cannot be reached."""
+def answer_of(planner: Planner, case: Case) -> Answer:
+    """The answer to one request. Raises `PlannerUnavailableError` when the planner's server cannot be reached."""
     started = time.perf_counter()
     grid = Geometry(shape=(48, 512, 512), spacing_mm=(5.0, 0.6, 0.6))
     unit: Unit = "HU" if case.modality == "CT" else "arbitrary"
