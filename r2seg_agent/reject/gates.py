@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import special
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Box
@@ -134,20 +135,19 @@ def presence_gates(
 
 
 def ks_p_value(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Two-sided two-sample Kolmogorov-Smirnov p, asymptotic (Kolmogorov's series; Stephens' small-sample correction).
+    """Two-sided two-sample Kolmogorov-Smirnov p, asymptotic (Kolmogorov's law; Stephens' small-sample correction).
 
     D = max |F₁ − F₂|, λ = (√e + 0.12 + 0.11 / √e) D with e = mn / (m + n), p = 2 Σ_{j ≥ 1} (−1)^{j−1} exp(−2 j² λ²).
-    Both samples are thinned evenly to `MAX_KS_SAMPLE` order statistics. The series is `scipy.special`'s: importing
-    `scipy.stats` takes a second.
+    Both samples are thinned evenly to `MAX_KS_SAMPLE` order statistics. From scipy.special, because scipy.stats takes a
+    second to import; tests compare with it.
     """
-    from scipy.special import kolmogorov
-
     x, y = _thinned(first), _thinned(second)
     values = np.concatenate([x, y])
     below_x = np.searchsorted(x, values, side="right") / x.size
     below_y = np.searchsorted(y, values, side="right") / y.size
     root = math.sqrt(x.size * y.size / (x.size + y.size))
-    return float(kolmogorov((root + 0.12 + 0.11 / root) * float(np.abs(below_x - below_y).max())))
+    scaled = (root + 0.12 + 0.11 / root) * float(np.abs(below_x - below_y).max())
+    return float(special.kolmogorov(scaled))
 
 
 def _thinned(values: NDArray[Any]) -> NDArray[Any]:

@@ -63,6 +63,7 @@ def test_a_stopped_batch_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
     assert result.summary.statuses == {"done": 4, "failed": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills processes with SIGKILL")
 def test_a_killed_driver_loses_nothing_that_was_reported(tmp_path: Path) -> None:
     """The driver is killed in mid-run; the workers end by themselves; the same command finishes the rest."""
@@ -155,6 +156,7 @@ def test_a_full_journal_says_so(tmp_path: Path) -> None:
     assert [row.key for row in read_rows(tmp_path / "journal.jsonl")] == ["k"]
 
 
+@pytest.mark.slow
 def test_the_command_searches_real_scans_and_replays_one_alone(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

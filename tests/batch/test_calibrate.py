@@ -146,6 +146,7 @@ def test_a_folder_lists_its_scans(tmp_path: Path) -> None:
     assert [Path(case.image).name for case in read_cases(tmp_path)] == ["a.nrrd", "b.nii.gz", "series"]
 
 
+@pytest.mark.slow
 def test_neither_workers_nor_order_nor_a_stop_change_a_byte(
     scans: tuple[Case, ...], workspace: Path, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ from r2seg_agent.errors import BudgetError, InputError, MissingDependencyError, 
 from r2seg_agent.runs.options import RunOptions
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is missing (extra `ray`)"),
     pytest.mark.skipif(sys.platform != "linux", reason="starts and kills node processes"),
 ]

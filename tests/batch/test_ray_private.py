@@ -119,6 +119,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 """127.0.0.1, the same as IPv6, and ::1."""
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_private_cluster_ends_by_ctrl_c_and_by_a_kill_of_its_driver(temp: str, tmp_path: Path) -> None:
     folder = tmp_path / "in"

@@ -157,6 +157,7 @@ def _alone_on_loopback() -> list[str]:
     return command
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is missing (extra `ray`)")
 def test_a_job_of_two_nodes_by_ray(tmp_path: Path) -> None:
     alone = _alone_on_loopback()

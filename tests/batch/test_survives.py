@@ -102,6 +102,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @LINUX
 def test_killed_workers_and_a_killed_driver_lose_nothing_and_repeat_nothing(
     table: Path, undisturbed: Path, tmp_path: Path
@@ -130,6 +131,7 @@ def test_killed_workers_and_a_killed_driver_lose_nothing_and_repeat_nothing(
     _same_results(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_case_run_alone_gives_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
     row = untimed(undisturbed)[2]
     words = shlex.split(row["command"])
@@ -141,6 +143,7 @@ def test_a_case_run_alone_gives_the_same_bytes(undisturbed: Path, tmp_path: Path
         assert alone.read_bytes() == (undisturbed / "runs" / row["run_id"] / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_summary_and_a_page_for_people(undisturbed: Path) -> None:
     summary = (undisturbed / "summary.md").read_text()
     page = (undisturbed / "index.html").read_text()
@@ -203,6 +206,7 @@ def _bad_cases(folder: Path, good: Path, organs: Path) -> Iterator[tuple[str, di
         yield "locked", {"image": str(folder / "locked.nii.gz")}, "ermission"
 
 
+@pytest.mark.slow
 def test_a_bad_case_of_every_kind_among_good_ones(tmp_path: Path) -> None:
     good, organs = write_case(tmp_path / "good")
     second, _ = write_case(tmp_path / "second", seed=5)
@@ -246,6 +250,7 @@ def test_little_memory_touches_its_own_case(tmp_path: Path) -> None:
     assert "memory" in rows[1].error
 
 
+@pytest.mark.slow
 @LINUX
 def test_ctrl_c_once_finishes_what_is_under_way_and_twice_leaves(table: Path, tmp_path: Path) -> None:
     """Workers of the same terminal get the signal too, and leave it to the driver."""

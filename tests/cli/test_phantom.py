@@ -17,6 +17,7 @@ def _r2seg(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
 SMALL = ("--fov", "core", "--spacing", "6", "--quiet")
 
 
+@pytest.mark.slow
 def test_phantoms_go_through_batch(tmp_path: Path):
     made = _r2seg("phantom", "--cases", "2", "--out", "set", "--volume-ml", "6..9", "--contrast", "-70..-60",
                   "--noise", "6", "--look", "even", *SMALL, home=tmp_path)  # fmt: skip

@@ -62,6 +62,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "cases.csv"
 
 
+@pytest.mark.slow
 def test_one_command_runs_every_step_and_goes_on_where_it_stopped(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +135,7 @@ def test_all_presets_that_can_run_are_the_default() -> None:
         presets_named(" , ", calibrated=False)
 
 
+@pytest.mark.slow
 def test_organs_and_weights_are_the_same_before_and_after_a_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,7 @@ class Counted:
         monkeypatch.setattr(ContrastSegmenter, "encode", count_encode)
 
 
+@pytest.mark.slow
 def test_a_kill_after_any_event_leaves_a_run_that_resumes_to_the_same_bytes(
     case: Path, undisturbed: FindResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

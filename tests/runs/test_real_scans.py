@@ -12,7 +12,7 @@ from r2seg_agent.imaging.read import read_image
 from r2seg_agent.runs.api import FindOptions, FindResult, run_find
 from r2seg_agent.segment.weights import weights_info, weights_path
 
-pytestmark = pytest.mark.data
+pytestmark = [pytest.mark.data, pytest.mark.slow]
 
 
 def _scan(name: str) -> LocalDataset:

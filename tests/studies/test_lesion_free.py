@@ -11,6 +11,7 @@ from studies.lesion_free import GREY_SPREAD_HU, NOISE_SPREAD, match_cohort
 SPACING = (4.0, 4.0, 4.0)
 
 
+@pytest.mark.slow
 def test_a_matched_cohort_has_the_scans_noise_and_grey_value():
     acquisition = Acquisition(
         scanner=Scanner(noise_sd=21.0), phase="native", grey=(("liver", 64.0),), finest_mm=SPACING
