@@ -188,5 +188,5 @@ class Report(Frozen):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        warnings = tuple(str(warning) for warning in self.warnings)
+        warnings = tuple(caution.text for caution in self.warnings)
         return report_html(self.request, self.answer, self.outcome, warnings, self.findings, self.disclaimer)

@@ -94,7 +94,8 @@ def open_chat(
     used = planner if options.planner == "offline" else planner or planner_of(options)
     with _importing("langchain.tools"):
         prepared = prepare(image, options, progress)
-    from r2seg_agent.runs.session import Session, new_chat_id
+    from r2seg_agent.runs.record import new_chat_id
+    from r2seg_agent.runs.session import Session
 
     used = used or planner_of(options)
     folder = RunFolder(options.workspace, session_id or new_chat_id())

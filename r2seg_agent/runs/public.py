@@ -51,7 +51,8 @@ def find(
         z to the head.
     planner: "offline" (rules), "openai:MODEL" and the like, a LangChain chat model, or a planner object.
     out: a folder for copies of the results; they are always in WORKSPACE/runs/ID.
-    ask: called as `ask(question, choices)` where the search needs an answer; without it the outcome is `needs_user`.
+    ask: called as `ask(question, choices)` where the search needs an answer; it returns the `text` of a choice, or
+        other words. Without it the outcome is `needs_user`.
     progress: called as `progress(stage, done, total, note)`.
 
     A scan in memory goes through the same checks as a file and gives the same bytes. A run folder holds no scan: to

@@ -80,3 +80,10 @@ def started(
         "versions": dict(report.versions),
         "parent": parent,
     }
+
+
+def new_chat_id() -> str:
+    """A fresh id for a conversation."""
+    import secrets
+
+    return f"chat-{secrets.token_hex(4)}"

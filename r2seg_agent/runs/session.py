@@ -25,7 +25,7 @@ from r2seg_agent.report.models import Report
 from r2seg_agent.runs.checkpoints import checkpoints, storage_error
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.prepare import Prepared, without_paths
-from r2seg_agent.runs.record import begin_record, inputs_of, note, started
+from r2seg_agent.runs.record import begin_record, inputs_of, new_chat_id, note, started
 from r2seg_agent.runs.results import Written, make_report, write_run
 from r2seg_agent.runs.session_events import ModelComment, QuestionAsked, SessionEvent, TurnEnded, events_of, question_of
 from r2seg_agent.store.artifacts import ArtifactStore
@@ -392,10 +392,3 @@ class Session:
             if search.comment:
                 yield ModelComment(search.comment)
             yield TurnEnded(search.outcome, search.answer)
-
-
-def new_chat_id() -> str:
-    """A fresh id for a conversation."""
-    import secrets
-
-    return f"chat-{secrets.token_hex(4)}"

@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Callable
+from html import escape
 
 import numpy as np
 import pytest
@@ -94,6 +95,10 @@ def test_what_a_report_shows_is_short_and_says_what_it_is_not(report: Report) ->
     assert DISCLAIMER in report.findings[0]._repr_html_()
     assert DISCLAIMER in report.summary()
     assert report.findings[0].place in report.summary()
+    assert report.warnings
+    for caution in report.warnings:
+        assert caution.text in report.summary()
+        assert escape(caution.text) in report._repr_html_()
 
 
 def test_html_holds_no_markup_of_the_data(report: Report) -> None:

@@ -206,7 +206,7 @@ def test_a_question_comes_back_to_the_model_as_text(case: Path, tmp_path: Path) 
     message = tool.invoke({"type": "tool_call", "id": "1", "name": tool.name, "args": {"request": VAGUE}})
     assert message.artifact.outcome == "needs_user"
     assert message.artifact.question in message.text
-    assert all(choice in message.text for choice in message.artifact.choices)
+    assert all(choice.text in message.text for choice in message.artifact.choices)
 
 
 def test_an_error_comes_back_without_the_users_paths(case: Path, tmp_path: Path) -> None:

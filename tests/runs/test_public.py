@@ -22,6 +22,7 @@ from r2seg_agent.environment import SET_AT_IMPORT
 from r2seg_agent.errors import InputError
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
 from r2seg_agent.imaging.masks import read_label_map
+from r2seg_agent.reason.plan import Choice
 from r2seg_agent.report.writers import report_json
 from r2seg_agent.runs.api import reopen, run_find, run_resume
 from r2seg_agent.runs.options import OPTIONS
@@ -197,16 +198,17 @@ def test_a_conversation_over_a_scan_in_memory(case: Path, tmp_path: Path) -> Non
 
 
 def test_a_question_goes_to_the_caller(case: Path, tmp_path: Path) -> None:
-    asked: list[tuple[str, tuple[str, ...]]] = []
+    asked: list[str] = []
 
-    def answer(question: str, choices: tuple[str, ...]) -> str:
-        asked.append((question, choices))
-        return choices[0]
+    def answer(question: str, choices: tuple[Choice, ...]) -> str:
+        asked.append(question)
+        return next(choice.text for choice in choices if "liver" in choice.text)
 
     silent = r2seg_agent.find("find the tumor", case / "image.nii.gz", **options(case, tmp_path))
     assert silent.outcome == "needs_user"
-    r2seg_agent.find("find the tumor", case / "image.nii.gz", ask=answer, **options(case, tmp_path))
-    assert asked[0][0] == silent.question
+    found = r2seg_agent.find("find the tumor", case / "image.nii.gz", ask=answer, **options(case, tmp_path))
+    assert asked == [silent.question]
+    assert found.outcome == "lesions_found"
 
 
 @pytest.mark.parametrize("anchors", ["organs.nii.gz", "auto"])

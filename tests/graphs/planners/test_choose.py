@@ -244,8 +244,8 @@ def test_tracing_is_off_in_a_host_whose_environment_asks_for_it_and_stays_as_it_
 ) -> None:
     from langsmith import utils
 
-    for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"):
-        monkeypatch.setenv(name, "true")
+    for name in ("LANGSMITH_TRACING_V2", "LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"):
+        monkeypatch.setenv(name, "true")  # an earlier test of the command line may have set them to false
     utils.get_env_var.cache_clear()
     assert utils.tracing_is_enabled()
     assert untraced(utils.tracing_is_enabled) is False
