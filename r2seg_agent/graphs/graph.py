@@ -322,7 +322,8 @@ def _count_error(state: GraphState, context: Context) -> SearchState:
     """The search state, with one more invalid call when the last tool refused its arguments."""
     search = load_search(state)
     last = state["messages"][-1]
-    if not isinstance(last, ToolMessage) or last.status != "error":
+    if not isinstance(last, ToolMessage) or last.status != "error" or not search.turn_open:
+        # Where the planner ended the turn after a refusal, the refusal was counted before.
         return search
     context.recorder.record("tool_error", last.name or "", {"error": str(last.content)})
     return search.model_copy(update={"invalid_calls": search.invalid_calls + 1})

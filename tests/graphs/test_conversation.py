@@ -61,6 +61,13 @@ def _asked(events: Sequence[SessionEvent]) -> QuestionAsked | None:
     return next((e for e in events if isinstance(e, QuestionAsked)), None)
 
 
+def test_a_refusal_is_traced_once(chat: Session) -> None:
+    _events(chat, "find the liver lesion")
+    assert "there is no rejected candidate 1" in _said(_events(chat, "why was the first one rejected?"))
+    refused = [event for event in read_trace(chat.folder.trace) if event.kind == "tool_error"]
+    assert len(refused) == 1
+
+
 def test_the_conversation_that_the_documentation_shows(empty_handed: Session) -> None:
     expected = {
         "find the liver lesion": "No lesion of liver survived",
