@@ -104,16 +104,6 @@ class Geometry(Frozen):
             }
         )
 
-    def same_grid(self, other: Geometry) -> bool:
-        """True when shapes agree and no grid corner is displaced by more than `GEOMETRY_TOLERANCE_MM`."""
-        if self.shape != other.shape:
-            return False
-        corners = np.asarray(
-            [[z, y, x] for z in (0, self.shape[0] - 1) for y in (0, self.shape[1] - 1) for x in (0, self.shape[2] - 1)],
-            dtype=np.float64,
-        )
-        return bool(np.abs(self.to_lps_mm(corners) - other.to_lps_mm(corners)).max() <= GEOMETRY_TOLERANCE_MM)
-
 
 class Box(Frozen):
     """A half-open index range: voxels `start <= (z, y, x) < stop`, axis order (z, y, x)."""

@@ -17,15 +17,6 @@ IN_PLANE_TOLERANCE = 0.1
 """A contour lies in one slice when its points spread over no more than this share of a slice distance."""
 
 
-def list_rois(path: Path | str, what: str = "mask") -> tuple[str, ...]:
-    """Names of the structures with closed contours, in the order of the file.
-
-    Raises:
-        InputError: not a readable RT structure set.
-    """
-    return tuple(_contours(Path(path), what))
-
-
 def rtstruct_to_label_map(
     path: Path | str, geometry: Geometry, roi_name: str | None = None, what: str = "mask"
 ) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging.volume import FloatArray, Mask, Modality
+from r2seg_agent.imaging.volume import FloatArray, Mask
 
 LOWER_PERCENTILE = 0.5
 UPPER_PERCENTILE = 99.5
@@ -29,14 +29,6 @@ WINDOWS: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 """(low, high) in HU by site, from the evaluation code of the paper's group and BiomedParse's own. For liver and lung
 the two codes differ; the plain name is BiomedParse's window, `_narrow` the other."""
-
-
-def window_for(site: str, modality: Modality) -> tuple[float, float] | None:
-    """The HU window of a site on CT; None elsewhere, meaning percentiles of the voxels > 0.
-
-    CT of a site without an own window gets the abdomen's, a general soft-tissue window.
-    """
-    return WINDOWS.get(site.lower(), WINDOWS["abdomen"]) if modality == "CT" else None
 
 
 def apply_window(array: NDArray[Any], window: tuple[float, float]) -> FloatArray:
@@ -76,10 +68,3 @@ def percentile_window(
             values = array.ravel()
     low, high = (float(v) for v in np.percentile(values, (lower, upper)))
     return (low, high) if high > low else (low, low + max(1.0, abs(low)) * 1e-3)
-
-
-def percentile_normalise(
-    array: NDArray[Any], lower: float = LOWER_PERCENTILE, upper: float = UPPER_PERCENTILE, mask: Mask | None = None
-) -> FloatArray:
-    """The array scaled so that the two percentiles (see `percentile_window`) become 0 and 1, clipped to [0, 1]."""
-    return apply_window(array, percentile_window(array, lower, upper, mask))

@@ -194,17 +194,3 @@ def tasks_for(name: str, modality: Modality) -> tuple[str, ...]:
 def organs_for_task(task: str) -> tuple[str, ...]:
     """Canonical names of everything that `task` can find, in table order."""
     return tuple(o.name for o in organs().values() if task in o.classes)
-
-
-def organ_of_class(task: str, class_name: str) -> str:
-    """The most specific organ made of this class: ("total", "vertebrae_L1") → "vertebrae_L1".
-
-    `InputError` for a class that is no organ of ours (lesion classes included).
-    """
-    owners = [o for o in organs().values() if class_name in o.classes.get(task, ())]
-    if not owners:
-        raise InputError(
-            f"Class `{class_name}` of task `{task}` is no organ of the organ table.",
-            "Lesion classes are not anchors." if class_name in lesion_classes(task) else "",
-        )
-    return min(owners, key=lambda o: len(o.classes[task])).name

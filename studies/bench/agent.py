@@ -23,7 +23,7 @@ import numpy as np
 from r2seg_agent.data.fetch import fetch
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec, make_phantom
+from r2seg_agent.phantom import Acquisition, LesionSpec, Scanner, make_phantom
 from studies.measure import machine_line
 
 MESSAGES = (
@@ -55,7 +55,10 @@ def step_overheads(folder: Path) -> list[Overhead]:
     from r2seg_agent.runs.options import RunOptions
     from r2seg_agent.tools import ALL_TOOLS
 
-    phantom = make_phantom(11, spacing_mm=(4.0, 4.0, 4.0), lesions=(LesionSpec("liver", 12.0, -70.0),))
+    spacing_mm = (4.0, 4.0, 4.0)
+    acquisition = Acquisition(scanner=Scanner(noise_sd=14.0), phase="native", finest_mm=spacing_mm)
+    lesion = LesionSpec("liver", 12.0, -70.0)
+    phantom = make_phantom(17, spacing_mm=spacing_mm, acquisition=acquisition, lesions=(lesion,))
     write_itk(folder / "ct.nrrd", np.asarray(phantom.volume.array), phantom.volume.geometry)
     write_label_map(folder / "organs.nii.gz", phantom.labels, phantom.volume.geometry, names=phantom.class_names)
     options = RunOptions(

@@ -55,13 +55,15 @@ def find_big() -> None:
     """`r2seg find` on a synthetic 512×512×800 scan: peak memory against the scan's size in float32."""
     from r2seg_agent.imaging.geometry import Geometry
     from r2seg_agent.imaging.itk import write_itk
-    from r2seg_agent.phantom import LesionSpec, make_phantom
+    from r2seg_agent.phantom import Acquisition, LesionSpec, make_phantom
 
     z, y, x = (n // BIG_FACTOR for n in BIG_SHAPE)
+    spacing_mm = (2.2, 2.4, 3.2)
     phantom = make_phantom(
         3,
         shape=(z, y, x),
-        spacing_mm=(2.2, 2.4, 3.2),
+        spacing_mm=spacing_mm,
+        acquisition=Acquisition(finest_mm=spacing_mm),
         lesions=(LesionSpec("lung_lower_lobe_left", volume_ml=3.0, contrast=850.0),),
     )
     array = phantom.volume.array

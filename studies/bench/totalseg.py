@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.phantom import Phantom, make_phantom
+from r2seg_agent.phantom import Acquisition, Phantom, make_phantom
 
 TINY_WEIGHTS = Path(__file__).resolve().parents[2] / "tests" / "data" / "tiny_totalseg"
 SEED, SPACING_MM = 77, (3.0, 1.5, 1.5)
@@ -88,7 +88,7 @@ def table(compared: Comparison) -> str:
 
 def measure_here(side: Side, weights: Path) -> Run:
     """Both calls of one side, in this process."""
-    phantom = make_phantom(SEED, spacing_mm=SPACING_MM)
+    phantom = make_phantom(SEED, spacing_mm=SPACING_MM, acquisition=Acquisition(finest_mm=SPACING_MM))
     call = _ours(phantom, weights) if side == "ours" else _stock(phantom, weights)
     seconds, labels = [], b""
     for _ in range(2):

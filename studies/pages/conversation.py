@@ -21,7 +21,7 @@ import numpy as np
 from r2seg_agent.cli.conversation.input import ANSWER_PROMPT, PROMPT
 from r2seg_agent.data.fetch import fetch
 from r2seg_agent.imaging.itk import write_itk
-from r2seg_agent.phantom import LesionSpec, make_phantom
+from r2seg_agent.phantom import Acquisition, LesionSpec, Scanner, make_phantom
 from r2seg_agent.version import __version__
 from studies.pages.terminal import Terminal, plain_environment, r2seg_command
 from studies.pages.terminal_picture import write_picture
@@ -29,9 +29,10 @@ from studies.pages.terminal_picture import write_picture
 PAGE = Path("docs/guide/conversation-example.md")
 PICTURE = Path("docs/images/chat.png")
 TINY_WEIGHTS = Path("tests/data/tiny_totalseg")
-PHANTOM_SEED = 200003
-"""One of the three phantoms that the tests search; none was seen when the tiny network was trained."""
-PANCREAS_LESION = LesionSpec("pancreas", volume_ml=2.0, contrast=-60.0)
+PHANTOM_SEED = 17
+PHANTOM_MM = (4.0, 4.0, 4.0)
+"""The phantom that the tests of the conversation search, too."""
+LIVER_LESION = LesionSpec("liver", volume_ml=12.0, contrast=-70.0)
 TURN_SECONDS = 300.0
 PAGE_COLUMNS = 120
 
@@ -47,15 +48,15 @@ LUNG = (
     "what about the liver?",
     "what did you do so far?",
 )
-PANCREAS = (
-    "find the pancreatic lesion",
+LIVER = (
+    "find a liver lesion",
     "how big is it?",
     "where exactly?",
     "why did you reject the second one?",
     "/rejected",
     "look wider",
-    "include the duodenum",
-    "what about the liver?",
+    "include the gallbladder",
+    "what about the pancreas?",
     "use alpha 0.01",
     "show me the slice",
     "1",
@@ -64,7 +65,7 @@ PANCREAS = (
     "/plan",
 )
 QUESTION = ("find it", "3", "how big is it?", "/fork 1", "/findings", "any lesion in the spleen?")
-SLICE = ("find the pancreatic lesion", "show me the slice")
+SLICE = ("find a liver lesion", "show me the slice")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def record(recording: Recording, folder: Path) -> str:
 def recordings(folder: Path) -> list[Recording]:
     """The sessions of the page; their scans are put into `folder`."""
     shutil.copyfile(fetch("lung1").image, folder / "lung1.nrrd")
-    phantom = make_phantom(PHANTOM_SEED, spacing_mm=(3.0, 2.0, 2.0), lesions=(PANCREAS_LESION,))
+    acquisition = Acquisition(scanner=Scanner(noise_sd=14.0), phase="native", finest_mm=PHANTOM_MM)
+    phantom = make_phantom(PHANTOM_SEED, spacing_mm=PHANTOM_MM, lesions=(LIVER_LESION,), acquisition=acquisition)
     array = np.asarray(phantom.volume.array)
     write_itk(folder / "phantom.nii.gz", array, phantom.volume.geometry)
     tiny = {"TOTALSEG_WEIGHTS_PATH": str(TINY_WEIGHTS.resolve())}
@@ -117,12 +119,12 @@ def recordings(folder: Path) -> list[Recording]:
             LUNG,
         ),
         Recording(
-            "A synthetic pancreas",
+            "A synthetic liver",
             "A synthetic abdomen with an implanted lesion; organs come from TotalSegmentator's own code with tiny "
             "weights that were trained on such phantoms. It shows that the conversation runs, not how it does on "
             "patients.",
             on_phantom,
-            PANCREAS,
+            LIVER,
             tiny,
         ),
         Recording(

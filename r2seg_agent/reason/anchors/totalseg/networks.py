@@ -8,7 +8,7 @@ import io
 import json
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +59,6 @@ class NetworkPool:
 def _load_predictor(weights_dir: Path, needed: WeightSet, device: torch.device) -> Any:
     """An `nnUNetPredictor` as `initialize_from_trained_model_folder` makes it, but from `weights_only` checkpoints."""
     with _loading(weights_dir):
-        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
         from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
         from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -78,28 +77,50 @@ def _load_predictor(weights_dir: Path, needed: WeightSet, device: torch.device) 
             allow_init=False,
             deep_supervision=False,
         )
-        weights = [checkpoint["network_weights"] for checkpoint in loaded]
         try:
-            network.load_state_dict(weights[0])
+            network.load_state_dict(loaded[0]["network_weights"])
         except RuntimeError as error:
             raise MissingDependencyError(
                 f"the checkpoint of set {needed.set_id} `{needed.folder}` does not fit its plans.json: {error}",
                 "Delete the folder and download the set again.",
             ) from error
-        if len(weights) == 1:
-            weights = [network.state_dict()]  # nnU-Net reloads them before each case: share memory, do not copy
-        benchmark = torch.backends.cudnn.benchmark
-        predictor = nnUNetPredictor(use_gaussian=True, use_mirroring=False, device=device, allow_tqdm=False)
-        torch.backends.cudnn.benchmark = benchmark
-        predictor.manual_initialization(
-            network=network,
-            plans_manager=plans,
-            configuration_manager=configuration,
-            parameters=weights,
-            dataset_json=dataset,
-            trainer_name=loaded[0]["trainer_name"],
-            inference_allowed_mirroring_axes=loaded[0].get("inference_allowed_mirroring_axes"),
-        )
+        return ready_predictor(network, plans, configuration, dataset, loaded, device=device)
+
+
+def ready_predictor(
+    network: Any,
+    plans: Any,
+    configuration: Any,
+    dataset: Any,
+    loaded: Sequence[Mapping[str, Any]],
+    *,
+    device: torch.device,
+    mirror: bool = False,
+    step_size: float = 0.5,
+) -> Any:
+    """nnU-Net's predictor over `network` with the `loaded` checkpoints (one a fold); global settings stay.
+
+    `step_size` is the tiles' distance as a share of their size; `mirror` averages over mirrored copies.
+    """
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    weights = [checkpoint["network_weights"] for checkpoint in loaded]
+    if len(weights) == 1:
+        weights = [network.state_dict()]  # nnU-Net reloads them before each case: share memory, do not copy
+    benchmark = torch.backends.cudnn.benchmark
+    predictor = nnUNetPredictor(
+        tile_step_size=step_size, use_gaussian=True, use_mirroring=mirror, device=device, allow_tqdm=False
+    )
+    torch.backends.cudnn.benchmark = benchmark
+    predictor.manual_initialization(
+        network=network,
+        plans_manager=plans,
+        configuration_manager=configuration,
+        parameters=weights,
+        dataset_json=dataset,
+        trainer_name=loaded[0]["trainer_name"],
+        inference_allowed_mirroring_axes=loaded[0].get("inference_allowed_mirroring_axes"),
+    )
     return predictor
 
 
