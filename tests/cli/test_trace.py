@@ -101,10 +101,10 @@ def test_replay_exits_0_or_5(found: TracedRun, tmp_path: Path) -> None:
     assert "byte for byte, no model called" in invoke(found, "replay", found.id, "--quiet")
     run = copied(found, tmp_path / "ws")
     text = run.folder.trace.read_text()
-    run.folder.trace.write_text(text.replace('"candidates":4', '"candidates":5'))
+    run.folder.trace.write_text(text.replace('"candidates":13', '"candidates":14'))
     told = json.loads(invoke(run, "replay", run.id, "--json", status=5))
     assert told["same"] is False
-    assert any("candidates: recorded 5, replayed 4" in words for words in told["differences"])
+    assert any("candidates: recorded 14, replayed 13" in words for words in told["differences"])
 
 
 def test_export_writes_a_page_and_spans(found: TracedRun, tmp_path: Path) -> None:

@@ -102,17 +102,17 @@ def forged(found: TracedRun, tmp_path: Path) -> TracedRun:
     """A trace in which one number of a result, and nothing else, is another."""
     run = copied(found, tmp_path / "ws")
     text = run.folder.trace.read_text()
-    assert '"candidates":4' in text
-    run.folder.trace.write_text(text.replace('"candidates":4', '"candidates":5'))
+    assert '"candidates":13' in text
+    run.folder.trace.write_text(text.replace('"candidates":13', '"candidates":14'))
     return open_run(run.folder.workspace, run.id)
 
 
 def test_the_first_difference_is_named_field_by_field(forged: TracedRun) -> None:
     replayed = replay_run(forged)
     assert not replayed.same
-    at = next(event.seq for event in forged.events if event.data.get("candidates") == 5)
+    at = next(event.seq for event in forged.events if event.data.get("candidates") == 14)
     assert all(words.startswith(f"event {at}: ") for words in replayed.differences)
-    assert f"event {at}: candidates: recorded 5, replayed 4" in replayed.differences
+    assert f"event {at}: candidates: recorded 14, replayed 13" in replayed.differences
 
 
 def test_a_file_with_other_bytes_is_named(found: TracedRun, tmp_path: Path) -> None:
