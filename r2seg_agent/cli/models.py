@@ -45,14 +45,19 @@ def list_command(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "what it finds", "size", "licence", "here", header_style="bold", box=None)
+    table = Table(box=None, header_style="bold")
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it finds")
+    for column in ("size", "licence", "here"):
+        table.add_column(column, no_wrap=True)
     for info in list_weights():
         here = "no" if weights_path(info.name) is None else "yes"
-        table.add_row(info.name, info.about, info.size, info.licence.partition(" ")[0], here)
+        finds, size = info.about.split(", ")[1], info.size.removeprefix("about ")
+        table.add_row(info.name, finds, size, _short_licence(info.licence), here)
     marks = {"ready": "yes", "incomplete": "in part", "absent": "no"}
     for entry in catalogue().entries:
         here = marks[state_of(entry)] if entry.fetched else "–"
-        table.add_row(entry.name, entry.about, entry.size, entry.licence, here)
+        table.add_row(entry.name, entry.about, entry.size, _short_licence(entry.licence), here)
     console = Console(highlight=False)
     console.print(table)
     console.print("–: not run by r2seg itself. `r2seg models info NAME` tells more about each.", style="dim")
@@ -133,6 +138,11 @@ def remove_command(
     typer.echo(f"{name}: {done.freed_bytes / 1e6:.1f} MB are free again")
     for kept in done.kept:
         typer.echo(f"stays: {kept}")
+
+
+def _short_licence(licence: str) -> str:
+    """Without the remarks behind its name."""
+    return licence.partition(" (")[0]
 
 
 def _check_not_built_in(name: str, verb: str) -> None:

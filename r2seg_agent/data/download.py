@@ -30,7 +30,6 @@ Wait = Callable[[float], None]
 BytesProgress = Callable[[int, int | None], None]
 """Called with the bytes that are there and those of the whole file (None: the server does not say)."""
 
-CHUNK_BYTES: Final = 2**20
 REDIRECTS: Final = 10
 ATTEMPTS: Final = 5
 """Tries in a row that bring no new byte."""
@@ -166,7 +165,7 @@ def _received(answer: httpx.Response, source: Source, path: Path, there: int, pr
         write_text_atomic(_note_path(path), note.model_dump_json())
     with path.open("ab") as file:
         progress(begin, total)
-        for block in answer.iter_raw(CHUNK_BYTES):
+        for block in answer.iter_raw():  # as they arrive: httpx loses an unfinished block of a stated size
             file.write(block)
             if file.tell() > source.limit_bytes:
                 file.close()
