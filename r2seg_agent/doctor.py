@@ -48,8 +48,8 @@ def _model(spec: str) -> Part:
     except R2SegError as error:
         return Part(name=spec.partition(":")[0], kind="segmenter", ready=False, detail=error.message, fix=error.hint)
     classes = found.info.settings.get("classes")
-    told = f"{part.detail}; classes: {classes}" if part.ready and classes else part.detail
-    return part.model_copy(update={"detail": told})
+    detail = f"{part.detail}; classes: {classes}" if part.ready and classes else part.detail
+    return part.model_copy(update={"detail": detail})
 
 
 def _parts() -> Iterator[Part]:

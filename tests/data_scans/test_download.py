@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.file_server import Act, FileServer, file_server
 
-from r2seg_agent.data.download import Source, download
+from r2seg_agent.data.download import Source, _check_address, download
 from r2seg_agent.errors import InputError, MissingDependencyError
 
 DATA = bytes(range(256)) * 4000
@@ -178,7 +178,7 @@ def test_a_compressed_answer_is_refused(server: FileServer, tmp_path: Path) -> N
         _get(server, tmp_path / "w")
 
 
-def test_a_machine_without_a_network_is_told_about_proxies_and_folders(tmp_path: Path) -> None:
+def test_without_a_network_the_error_names_proxies_and_folders(tmp_path: Path) -> None:
     with file_server() as gone:
         pass
     with pytest.raises(MissingDependencyError, match="connection fails") as caught:
@@ -203,3 +203,13 @@ def test_what_is_no_address_is_refused(tmp_path: Path) -> None:
     for url in ("file:///etc/passwd", "ftp://host/w", "https:///w"):
         with pytest.raises(InputError, match="no address"):
             download(Source(url, ("host",), 1), tmp_path / "w", lambda there, total: None)
+
+
+def test_a_redirect_from_an_encrypted_to_an_unencrypted_address_is_refused() -> None:
+    source = Source("https://models.example/w", ("models.example",), 1)
+    _check_address("https://cdn.models.example/w", source, source.url)
+    with pytest.raises(MissingDependencyError, match="unencrypted"):
+        _check_address("http://models.example/w", source, source.url)
+    for lookalike in ("https://models.example.evil.org/w", "https://evilmodels.example/w"):
+        with pytest.raises(MissingDependencyError, match="none of the hosts"):
+            _check_address(lookalike, source, source.url)
