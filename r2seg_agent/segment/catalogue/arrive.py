@@ -78,6 +78,10 @@ def time_left(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes >= 10_000_000 else f"{n_bytes / 1e3:.0f} kB"
+
+
 def _in_folder(folder: Path, file: RemoteFile, files: Collection[RemoteFile]) -> Path:
     """A file of the user's folder: at its path on the server or in the model, or by its bare name where one has it."""
     if not folder.is_dir():
@@ -112,7 +116,7 @@ def _bytes_progress(progress: Progress, stage: str, expected: int) -> BytesProgr
             begun.append((time.monotonic(), there))
         passed, new = time.monotonic() - begun[0][0], there - begun[0][1]
         whole = total or max(expected, there)
-        note = f"{there / 1e6:.0f} of {'' if total else 'about '}{whole / 1e6:.0f} MB"
+        note = f"{_size(there)} of {'' if total else 'about '}{_size(whole)}"
         if new and passed > 1.0 and there < whole:
             note += f", {time_left((whole - there) * passed / new)} left"
         progress(stage, there, whole, note)

@@ -14,7 +14,7 @@ from r2seg_agent.errors import InputError, MissingDependencyError, R2SegError, R
 from r2seg_agent.files import file_sha256, write_text_atomic
 from r2seg_agent.reason.anchors.totalseg.weights import check_weights
 from r2seg_agent.segment.catalogue.entries import Entry, RemoteFile
-from r2seg_agent.segment.catalogue.store import FilePin, Record, write_record
+from r2seg_agent.segment.catalogue.store import FilePin, Record, clear_leftovers, scratch_prefix, write_record
 from r2seg_agent.segment.catalogue.units import Unit
 from r2seg_agent.segment.folders.bundle import Bundle
 from r2seg_agent.segment.folders.bundle_manifest import MANIFEST_NAME
@@ -47,7 +47,8 @@ def install(entry: Entry, unit: Unit, arrived: Mapping[RemoteFile, Path], origin
     """
     with disk_errors(unit.folder.parent):
         unit.folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=unit.folder.parent, prefix=f".part-{unit.name}-") as scratch:
+        clear_leftovers(unit)
+        with tempfile.TemporaryDirectory(dir=unit.folder.parent, prefix=scratch_prefix(unit)) as scratch:
             folder = Path(scratch) / unit.folder.name
             folder.mkdir()
             for file, path in arrived.items():

@@ -113,7 +113,7 @@ def remove_entry(entry: Entry, *, forget: bool = False) -> Removed:
     """
     freed, kept, foreign = 0, [], []
     for unit in units(entry):
-        freed += _delete(parts_folder(unit))
+        freed += _delete(parts_folder(unit)) + clear_leftovers(unit)
         others = [other.name for other in entries_using(unit) if other != entry and state_of(other) == "ready"]
         if record_of(unit.folder) is None:
             foreign += [unit.name] if unit.folder.exists() else []
@@ -170,6 +170,16 @@ def pins_path(unit: Unit) -> Path:
 def parts_folder(unit: Unit) -> Path:
     """Where unfinished downloads lie."""
     return models_root() / ".parts" / unit.name
+
+
+def scratch_prefix(unit: Unit) -> str:
+    """How the folders begin in which a model is made, beside its place."""
+    return f".part-{unit.name}-"
+
+
+def clear_leftovers(unit: Unit) -> int:
+    """Delete what a killed process left half made; the bytes that it held. Only while no other process installs."""
+    return sum(_delete(folder) for folder in unit.folder.parent.glob(f"{scratch_prefix(unit)}*"))
 
 
 def _delete(folder: Path) -> int:

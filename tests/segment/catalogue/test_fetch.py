@@ -192,7 +192,16 @@ def test_removing_deletes_unfinished_downloads_and_says_what_is_not_here(mirror:
     assert not (mirror.models / ".parts" / "tiny-bundle").exists()
 
 
-def test_progress_has_megabytes_in_all_and_the_time_left_is_in_words(mirror: Mirror) -> None:
+def test_what_a_killed_process_left_half_made_is_cleared(mirror: Mirror) -> None:
+    for clear in (lambda: _fetch(mirror), lambda: remove_entry(entry_named("tiny-bundle"))):
+        half = mirror.models / ".part-tiny-bundle-abc" / "tiny-bundle"
+        half.mkdir(parents=True)
+        (half / "model.ts").write_bytes(b"half")
+        clear()
+        assert not half.exists()
+
+
+def test_progress_has_the_size_in_all_and_the_time_left_is_in_words(mirror: Mirror) -> None:
     seen: list[tuple[str, int, int, str]] = []
     fetch_model(
         "tiny-bundle",
@@ -203,7 +212,7 @@ def test_progress_has_megabytes_in_all_and_the_time_left_is_in_words(mirror: Mir
     size = len(mirror.server.files["/tiny_v1.zip"])
     downloads = [entry for entry in seen if entry[0] == "fetch tiny_v1.zip"]
     assert downloads[-1][1:3] == (size, size)
-    assert downloads[-1][3] == f"{size / 1e6:.0f} of {size / 1e6:.0f} MB"
+    assert downloads[-1][3] == f"{size / 1e3:.0f} kB of {size / 1e3:.0f} kB"
     assert [time_left(s) for s in (0.2, 40, 700, 6000)] == ["1 s", "40 s", "12 min", "1 h 40 min"]
 
 
