@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from totalsegmentator.map_tasks_config import TASK_ID_WEIGHTS_CONFIGS
 
 from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.reason import anatomy, concepts
 from r2seg_agent.segment.catalogue.entries import UNKNOWN_SHA256, Entry, catalogue, entry_named, find_entry
 from r2seg_agent.segment.catalogue.units import units
 from r2seg_agent.segment.folders.bundle import Bundle
+from r2seg_agent.segment.folders.grid import turn_to
 from r2seg_agent.segment.folders.spec import ModelSpec
 from r2seg_agent.segment.folders.totalseg_task import lesion_tasks
 from r2seg_agent.segment.registry import FOLDERS, SEGMENTERS
@@ -74,3 +78,16 @@ def test_an_entry_with_a_path_out_of_its_folder_or_without_https_cannot_be_writt
             Entry.model_validate(panther | {"files": [{"source": source, "size_bytes": 1}]})
     with pytest.raises(ValueError, match="https"):
         Entry.model_validate(panther | {"address": "http://huggingface.co/x"})
+
+
+@pytest.mark.parametrize(("name", "codes"), [("pancreas-dints", "RAS"), ("brats-segresnet", "LPS")])
+def test_a_network_of_monai_sees_the_index_order_that_it_was_trained_on(name: str, codes: str) -> None:
+    manifest = entry_named(name).manifest_for(UNKNOWN_SHA256)
+    geometry = Geometry(shape=(3, 4, 5), spacing_mm=(1.0, 1.0, 1.0))  # axes (z, y, x) to Superior, Posterior, Left
+    array = np.arange(60, dtype=np.float32).reshape(geometry.shape)
+    seen = turn_to(manifest.orientation, geometry).apply(array)
+    in_lps = np.transpose(array)  # index order (x, y, z), as nibabel reads a file that is stored in LPS
+    wanted = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("LPS"), nibabel.orientations.axcodes2ornt(codes)
+    )
+    np.testing.assert_array_equal(seen, nibabel.orientations.apply_orientation(in_lps, wanted))
