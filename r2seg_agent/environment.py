@@ -13,7 +13,7 @@ SET_AT_IMPORT = (
     "ME_DSL_JIT_LIBTCC_PATH",  # blosc2
     "TORCHINDUCTOR_CACHE_DIR",  # torch._inductor
 )
-"""Variables that dependencies set when they are imported; all are read by then, or worked out anew where needed."""
+"""Variables that dependencies set when they are imported; all are read by then, or worked out again where needed."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Errors for the person at the keyboard: what came, what is allowed, what to do next.
+"""Errors for the person at the keyboard: what was given, what is allowed, what to do next.
 
 One small hierarchy; `exit_status` is the process exit status of `r2seg` (docs/guide/first-scan.md).
 """
@@ -11,7 +11,7 @@ from typing import ClassVar
 class R2SegError(Exception):
     """Base of every error that r2seg raises on purpose.
 
-    `message` says what came and what is allowed, `hint` says what to do next (may be empty).
+    `message` says what was given and what is allowed, `hint` says what to do next (may be empty).
     """
 
     exit_status: ClassVar[int] = 5

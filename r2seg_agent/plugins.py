@@ -26,7 +26,7 @@ class Plugin(Frozen):
     version: str
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """For lists and errors."""
         return f"`{self.name}` of package {self.package} {self.version}"
 
@@ -46,7 +46,7 @@ def made_by_plugin(group: Group, name: str, option: str) -> object | None:
     if not points:
         return None
     if len({point.value for point in points}) > 1:
-        both = " and ".join(_described(point).told for point in points)
+        both = " and ".join(_described(point).label for point in points)
         raise InputError(f"two plug-ins have the same name: {both}", "Uninstall one of the two packages.")
     return call_plugin(_described(points[0]), _imported(points[0]), option)
 
@@ -69,7 +69,7 @@ def _imported(point: EntryPoint) -> Callable[[str], object]:
         raise _failed(plugin, error) from error
     if not callable(make):
         raise MissingDependencyError(
-            f"the plug-in {plugin.told} is no function: `{plugin.target}` is {type(make).__name__}",
+            f"the plug-in {plugin.label} is no function: `{plugin.target}` is {type(make).__name__}",
             "Its entry point must name a function or class that takes one text (docs/guide/models.md).",
         )
     return make
@@ -77,7 +77,7 @@ def _imported(point: EntryPoint) -> Callable[[str], object]:
 
 def _failed(plugin: Plugin, error: Exception) -> MissingDependencyError:
     return MissingDependencyError(
-        f"the plug-in {plugin.told} fails: {type(error).__name__}: {error}",
+        f"the plug-in {plugin.label} fails: {type(error).__name__}: {error}",
         f"Install what it lacks, or ask its authors; `pip uninstall {plugin.package}` removes it.",
     )
 

@@ -40,7 +40,7 @@ def demo_segmenter() -> str:
         fetch_weights(MODEL)
     except MissingDependencyError as error:
         print(
-            f"   not to be had: {error.message}\n   {error.hint}\n"
+            f"   unavailable: {error.message}\n   {error.hint}\n"
             "   Going on with `contrast`, a stand-in WITHOUT learned weights: worse outlines, more false findings.",
             flush=True,
         )

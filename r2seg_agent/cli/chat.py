@@ -79,7 +79,7 @@ def chat_command(
 
 
 def _changes(context: typer.Context) -> dict[str, object]:
-    """The given options that a resumed session may have anew. Raises `InputError` for one that a session keeps."""
+    """The given options that a resumed session may change. Raises `InputError` for one that a session keeps."""
     from r2seg_agent.errors import InputError
 
     taken, given = options_of_verb("chat"), given_options(context)

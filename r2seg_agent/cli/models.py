@@ -111,7 +111,7 @@ def fetch_command(
     except KeyboardInterrupt as error:
         raise BudgetError(
             f"the download of `{name}` is stopped; what has arrived is kept",
-            f"`r2seg models fetch {name}` goes on from there, `r2seg models remove {name}` deletes it.",
+            f"`r2seg models fetch {name}` continues from there, `r2seg models remove {name}` deletes it.",
         ) from error
     for folder in done.folders:
         typer.echo(str(folder))

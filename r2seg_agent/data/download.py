@@ -94,7 +94,7 @@ def download(
                 break
             wait(2.0 ** max(0, in_vain - 1) if ended.pause_s is None else ended.pause_s)
     there = _size(path)
-    kept = f" {there / 1e6:.1f} MB are kept: the same command goes on from there." if there else ""
+    kept = f" {there / 1e6:.1f} MB are kept: the same command continues from there." if there else ""
     raise MissingDependencyError(
         f"the download from {_host(source.url)} does not succeed: {ended.reason}.",
         f"Run the same command again later.{kept} Behind a proxy set HTTPS_PROXY; without a network use `--from`.",

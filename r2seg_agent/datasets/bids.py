@@ -64,9 +64,9 @@ def read_bids(folder: Path, wanted: Wanted) -> Dataset:
     scans = [scan for scan in _scans(folder) if matches(folder, scan[0], wanted.only)]
     kinds = Counter(name.suffix for _, name in scans)
     if len(kinds) > 1:
-        told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise InputError(
-            f"`{folder}` holds scans of several kinds: {told}; one search is for one kind",
+            f"`{folder}` holds scans of several kinds: {listed}; one search is for one kind",
             f"Choose with --only, for example --only '*_{max(kinds, key=lambda k: kinds[k])}.nii.gz'.",
         )
     masks = {} if wanted.lesion_labels == NO_LABEL else _masks(folder, wanted.lesion_labels)

@@ -60,13 +60,13 @@ def parse_labels(found: object, file: str) -> Labels:
 
 def choose_labels(labels: Labels, wanted: Wanted) -> LabelChoice:
     """Which labels are truth and anchors. Raises `InputError` that lists the names where only the user can know."""
-    told = ", ".join(f"{name} ({_values(values)})" for name, values in labels.items())
+    listed = ", ".join(f"{name} ({_values(values)})" for name, values in labels.items())
     means = {name: meaning_of(name) for name in labels}
     names: list[str] = []
     if wanted.lesion_labels and wanted.lesion_labels != NO_LABEL:
-        names = [_named(label, labels, told) for label in wanted.lesion_labels]
+        names = [_named(label, labels, listed) for label in wanted.lesion_labels]
     elif not wanted.lesion_labels:
-        names = _lesion_names(means, wanted.request, told)
+        names = _lesion_names(means, wanted.request, listed)
     lesion = tuple(sorted({value for name in names for value in labels[name]}))
     organs = _organs(labels, means, names, wanted.request) if wanted.anchors else {}
     notes = []
@@ -76,7 +76,7 @@ def choose_labels(labels: Labels, wanted: Wanted) -> LabelChoice:
         notes.append(f"Truth: label {' + '.join(names)} ({_values(lesion)}){also}.")
     else:
         why = "No truth, as wished" if wanted.lesion_labels else "No label is a lesion, so there is no truth"
-        notes.append(f"{why}; labels: {told}.")
+        notes.append(f"{why}; labels: {listed}.")
     if organs:
         told_organs = ", ".join(dict.fromkeys(organs.values()))
         notes.append(
@@ -86,26 +86,26 @@ def choose_labels(labels: Labels, wanted: Wanted) -> LabelChoice:
     return LabelChoice(lesion, organs, tuple(notes))
 
 
-def _named(label: str, labels: Labels, told: str) -> str:
+def _named(label: str, labels: Labels, listed: str) -> str:
     for name, values in labels.items():
         if label.casefold() == name.casefold() or label in map(str, values if len(values) == 1 else ()):
             return name
-    raise InputError(f"there is no label `{label}`; there are: {told}", "Give names or numbers from this list.")
+    raise InputError(f"there is no label `{label}`; there are: {listed}", "Give names or numbers from this list.")
 
 
-def _lesion_names(means: Mapping[str, Meaning], request: str | None, told: str) -> list[str]:
+def _lesion_names(means: Mapping[str, Meaning], request: str | None, listed: str) -> list[str]:
     lesions = [name for name, meaning in means.items() if _is_lesion(meaning)]
     strange = [name for name, meaning in means.items() if meaning == Meaning()]
     how = "Say which with --lesion-label NAME (may be repeated), or `--lesion-label none` for no truth."
     if not lesions and strange:
-        raise InputError(f"which label is the lesion? The names do not say; there are: {told}", how)
+        raise InputError(f"which label is the lesion? The names do not say; there are: {listed}", how)
     kinds = {(means[name].concept, means[name].kind) for name in lesions}
     if len(kinds) <= 1:
         return lesions
     targets = _targets(request)
     fitting = [name for name in lesions if any(_is(name, means[name], target) for target in targets)]
     if not fitting:
-        raise InputError(f"several labels are lesions of different kinds; there are: {told}", how)
+        raise InputError(f"several labels are lesions of different kinds; there are: {listed}", how)
     return fitting
 
 

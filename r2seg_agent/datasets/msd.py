@@ -42,8 +42,8 @@ def read_msd(folder: Path, wanted: Wanted) -> Dataset:
     missing = [case.image for case in cases if not Path(case.image).exists()]
     if cases and len(missing) == len(cases):
         raise InputError(f"`{described.path}` lists `{missing[0]}`, which is not there, nor any other", "Unpack it.")
-    told = sum(case.truth is not None for case in cases)
-    notes = [*choice.notes, f"Cases: {len(cases)} in {NAME} ({told} with truth)."]
+    listed = sum(case.truth is not None for case in cases)
+    notes = [*choice.notes, f"Cases: {len(cases)} in {NAME} ({listed} with truth)."]
     if missing:
         notes.append(f"{len(missing)} of {len(cases)} scans are missing; first: `{missing[0]}`.")
     return Dataset(layout="msd", cases=tuple(cases), notes=tuple(notes))

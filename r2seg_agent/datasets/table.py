@@ -18,7 +18,7 @@ COLUMNS = ", ".join(Case.model_fields)
 
 
 def read_table(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """The cases of a table and what is to be said of them.
+    """The cases of a table and remarks on them.
 
     A scan that is missing stays a case: its row in the results will say so, and the others run. Raises `InputError`,
     with the line, for a row without image, an unknown column, a row given twice, or when every scan is missing.

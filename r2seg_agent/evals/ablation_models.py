@@ -37,7 +37,7 @@ class OrganState(Frozen):
 
 class WeightsState(Frozen):
     """All that could forget: the files of the segmenter's and the anchor model's weights by hash (None: it has none),
-    and the organs that the anchor model finds, located anew. `anchors_kind` `masks`: the user's own files."""
+    and the organs that the anchor model finds, located again. `anchors_kind` `masks`: the user's own files."""
 
     segmenter: str
     segmenter_sha256: str | None

@@ -114,7 +114,7 @@ def forgetting_words(forgetting: Forgetting) -> str:
         same = sum(a == b for a, b in pairs)
         named = ", ".join(f"{len(a.volumes_ml)} organs, `{a.labels_sha256[:12]}`" for a, _ in pairs)
         parts.append(
-            f"organs located anew before and after in {len(pairs)} scan{'s' * (len(pairs) != 1)} ({named}): "
+            f"organs located again before and after in {len(pairs)} scan{'s' * (len(pairs) != 1)} ({named}): "
             f"{same} of {len(pairs)} label maps are equal to the last bit"
             + (", so every organ's Dice of after with before is 1" if same == len(pairs) and pairs else "")
         )
@@ -165,10 +165,10 @@ def _changes(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _unanswered(steps: Sequence[Step]) -> Iterable[str]:
-    told = [
+    words = [
         f"- `{step.preset}`: {'; '.join(step.accounting.unanswered)}" for step in steps if step.accounting.unanswered
     ]
-    return ["Cases without an answer:", "", *told, ""] if told else []
+    return ["Cases without an answer:", "", *words, ""] if words else []
 
 
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

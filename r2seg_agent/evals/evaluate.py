@@ -228,8 +228,8 @@ def _warnings(cases: Sequence[CaseEvaluation], settings: EvaluationSettings) -> 
 def _why(case: CaseEvaluation) -> str:
     what = case.status if case.status != "done" else str(case.outcome)
     missed = case.unanswered_lesions
-    told = "truth unknown" if missed is None else f"{len(missed)} lesions" if missed else "lesion-free"
-    return f"{_called(case)}: {what.replace('_', ' ')}, {told}"
+    words = "truth unknown" if missed is None else f"{len(missed)} lesions" if missed else "lesion-free"
+    return f"{_called(case)}: {what.replace('_', ' ')}, {words}"
 
 
 def _called(case: CaseEvaluation) -> str:

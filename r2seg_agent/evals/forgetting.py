@@ -1,7 +1,7 @@
 """Does the method forget organs, as a fine-tuned model does? Look at weights and organs before and after, bit by bit.
 
 By construction it cannot: no weight is ever changed. That is shown, not assumed: the files of the weights are hashed
-anew each time, and the organs of a few scans are located anew, past every cache.
+anew each time, and the organs of a few scans are located again, past every cache.
 """
 
 from __future__ import annotations

@@ -58,12 +58,12 @@ def _froc(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     many = len(evaluations) > 1
     farthest = LARGEST_RATE
     for evaluation, (colour, style) in zip(evaluations, _looks(evaluations), strict=True):
-        cpm = _told(evaluation, "froc.iou.cpm")
+        cpm = _two_decimals(evaluation, "froc.iou.cpm")
         name = f"{evaluation.name}: " if many else ""
         label = f"{name}IoU ≥ {evaluation.settings.iou:g} (CPM {cpm})"
         _steps(axes, evaluation.curves.froc_iou, colour, style, label)
         if not many:
-            cpm = _told(evaluation, "froc.overlap.cpm")
+            cpm = _two_decimals(evaluation, "froc.overlap.cpm")
             _steps(axes, evaluation.curves.froc_overlap, ORANGE, "--", f"any overlap (CPM {cpm})")
         rate = evaluation.figure("lesion.iou.fp_per_scan").value
         found = evaluation.figure("lesion.iou.sensitivity").value
@@ -94,7 +94,7 @@ def _roc(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
         if not points:
             continue
         name = f"{evaluation.name}: " if many else ""
-        label = f"{name}area {_told(evaluation, 'scan.auc')}"
+        label = f"{name}area {_two_decimals(evaluation, 'scan.auc')}"
         axes.plot([p.x for p in points], [p.y for p in points], color=colour, ls=style, lw=2, label=label)
         false, true = (evaluation.figure(key).value for key in ("scan.false_alarm", "scan.sensitivity"))
         if false is not None and true is not None:
@@ -171,7 +171,7 @@ def _plain_ticks(axes: Axes) -> None:
     axes.minorticks_off()
 
 
-def _told(evaluation: Evaluation, key: str) -> str:
+def _two_decimals(evaluation: Evaluation, key: str) -> str:
     value = evaluation.figure(key).value
     return "–" if value is None else f"{value:.2f}"
 

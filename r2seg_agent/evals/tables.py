@@ -223,12 +223,12 @@ def p_words(p: float) -> str:
 
 def _difference_row(row: Difference) -> str:
     apart = row.low is not None and row.high is not None and (row.low > 0 or row.high < 0)
-    told = difference_words(row)
+    words = difference_words(row)
     if apart and (row.p is None or row.p < SURE):
-        told = f"**{told}**"
+        words = f"**{words}**"
     p = "–" if row.p is None else p_words(row.p)
     values = [value_words(value, row.unit) for value in (row.first, row.second)]
-    return f"| {row.name} | {values[0]} | {values[1]} | {told} | {p} | {row.patients} |"
+    return f"| {row.name} | {values[0]} | {values[1]} | {words} | {p} | {row.patients} |"
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

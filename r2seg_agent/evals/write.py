@@ -67,7 +67,7 @@ def read_evaluation(path: Path) -> Evaluation:
         return Evaluation.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise InputError(
-            f"`{path.name}` is no evaluation of this version of r2seg", "Make it anew with `r2seg eval`."
+            f"`{path.name}` is no evaluation of this version of r2seg", "Make it again with `r2seg eval`."
         ) from error
 
 

@@ -114,7 +114,7 @@ def _referee_node(given: Planner, tools: Mapping[str, BaseTool]) -> _Node:
         spent = _spent(search, context)
         if spent:
             search = _warn(
-                search, context, "budget", f"budget of {spent} used up: the referee goes on without the model"
+                search, context, "budget", f"budget of {spent} used up: the referee continues without the model"
             )
             record("budget", spent, {"used": getattr(search, spent), "limit": getattr(context.budget, spent)})
         if planner.kind != "offline" and (spent or search.invalid_calls >= INVALID_CALLS_BEFORE_REFEREE):
@@ -139,7 +139,7 @@ def _planner_node(given: Planner, tools: Mapping[str, BaseTool]) -> _Node:
         reply = _looking_at(planner, search, context, state["messages"]).ask(
             with_pictures(messages, load_pictures(shown, context.store)), offered, optional=ruling.optional
         )
-        # The trace keeps a model's words redacted; the run goes on with the same words, so that it can be replayed.
+        # The trace keeps a model's words redacted; the run continues with the same words, so that it can be replayed.
         reply = replace(reply, text=redact(reply.text))
         context.recorder.record(
             "model_call",

@@ -107,7 +107,7 @@ class Picture:
 def with_pictures(messages: Sequence[AnyMessage], pictures: Sequence[Picture]) -> list[AnyMessage]:
     """`messages` with `pictures` at the last human message, for vision-capable models.
 
-    Only for `--share-images`: pictures show pixels of the scan. They are drawn anew, so that nothing that a file can
+    Only for `--share-images`: pictures show pixels of the scan. They are drawn again, so that nothing that a file can
     carry beside its pixels (texts, times, previews) goes with them.
     """
     sent = list(messages)

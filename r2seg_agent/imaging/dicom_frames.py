@@ -187,9 +187,9 @@ def _stack(source: Path, what: str, frames: Sequence[Frame]) -> tuple[list[Frame
     if off.size:
         gap = float(steps[off[0]])
         missing = sum(max(0, round(float(steps[i]) / step) - 1) for i in off)
-        told = f"about {missing} missing slice{'s' if missing > 1 else ''}" if missing else "unequal slice distances"
+        listed = f"about {missing} missing slice{'s' if missing > 1 else ''}" if missing else "unequal slice distances"
         raise InputError(
-            f"The {what} series in `{source}` has {told}: neighbours are {step:.4g} mm apart, but after slice "
+            f"The {what} series in `{source}` has {listed}: neighbours are {step:.4g} mm apart, but after slice "
             f"{int(off[0]) + 1} of {len(frames)} it is {gap:.4g} mm.",
             "Copy the whole series again, or resample it to equal distances first.",
         )

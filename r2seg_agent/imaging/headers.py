@@ -139,9 +139,9 @@ def _check_lengths(path: Path, what: str, fields: dict[str, str], ndim: int) -> 
     lengths |= dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), ndim**2)
     wrong = [name for name, n in lengths.items() if name in fields and len(fields[name].split()) != n]
     if fields["NDims"] != str(ndim) or wrong or not 2 <= ndim <= MAX_DIMENSIONS:
-        told = ", ".join(f"{name} is `{fields[name][:60]}`" for name in ("NDims", "DimSize", *wrong))
+        listed = ", ".join(f"{name} is `{fields[name][:60]}`" for name in ("NDims", "DimSize", *wrong))
         raise InputError(
-            f"The {what} `{path}` has an impossible header: its fields disagree on the dimension ({told}).",
+            f"The {what} `{path}` has an impossible header: its fields disagree on the dimension ({listed}).",
             "Export it again from the source.",
         )
 

@@ -207,7 +207,7 @@ def dimension_error(path: Path, what: str, sizes: tuple[int, ...]) -> InputError
 def _reason(error: Exception) -> str:
     """The last informative line of ITK's report, without addresses and source lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith("Exception thrown") and ".cxx:" not in line]
-    text = told[-1] if told else "unknown reason"
+    listed = [line for line in lines if not line.startswith("Exception thrown") and ".cxx:" not in line]
+    text = listed[-1] if listed else "unknown reason"
     text = re.sub(r"^ITK ERROR: \w+\(\w+\): |^\[nrrd\] \w+: ", "", text)
     return (files.last_sentence(text) or "unknown reason").rstrip(".")

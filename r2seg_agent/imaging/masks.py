@@ -117,18 +117,18 @@ def to_labels(path: Path, what: str, array: NDArray[Any], *, may_be_empty: bool 
 
 def grid_difference(mask: Geometry, image: Geometry) -> str:
     """In words how two grids differ, mask first: shape, spacing, origin, direction; empty when they are the same."""
-    told = []
+    listed = []
     if mask.shape != image.shape:
-        told.append(f"shape {_xyz(mask.shape)} instead of {_xyz(image.shape)}")
+        listed.append(f"shape {_xyz(mask.shape)} instead of {_xyz(image.shape)}")
     if not np.allclose(mask.spacing_mm, image.spacing_mm, rtol=1e-4, atol=0):
-        told.append(f"spacing {_xyz(mask.spacing_mm)} instead of {_xyz(image.spacing_mm)} mm")
+        listed.append(f"spacing {_xyz(mask.spacing_mm)} instead of {_xyz(image.spacing_mm)} mm")
     if not np.allclose(mask.direction, image.direction, rtol=0, atol=_AXIS_TOLERANCE):
-        told.append(f"direction {_numbers(mask.direction)} instead of {_numbers(image.direction)}")
+        listed.append(f"direction {_numbers(mask.direction)} instead of {_numbers(image.direction)}")
     if not np.allclose(mask.origin_lps_mm, image.origin_lps_mm, rtol=0, atol=_tolerance_mm(image)):
-        told.append(f"origin {_numbers(mask.origin_lps_mm)} instead of {_numbers(image.origin_lps_mm)} mm (LPS)")
-    if not told and not _same_grid(mask, image):
-        told.append(f"corners up to {_corner_shift_mm(mask, image):.3g} mm away")
-    return "; ".join(told)
+        listed.append(f"origin {_numbers(mask.origin_lps_mm)} instead of {_numbers(image.origin_lps_mm)} mm (LPS)")
+    if not listed and not _same_grid(mask, image):
+        listed.append(f"corners up to {_corner_shift_mm(mask, image):.3g} mm away")
+    return "; ".join(listed)
 
 
 def _on_grid(path: Path, what: str, labels: Labels, grid: Geometry, like: Geometry, *, crop_allowed: bool) -> Labels:

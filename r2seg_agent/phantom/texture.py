@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from r2seg_agent.imaging.volume import FloatArray
 
 LOW_XYZ_MM = (-320.0, -220.0, -260.0)
-"""Corner of the frame that every field covers (x, y, z); beyond it a field goes on as at its edge."""
+"""Corner of the frame that every field covers (x, y, z); beyond it a field continues as at its edge."""
 HIGH_XYZ_MM = (320.0, 220.0, 360.0)
 _SPREAD = 0.481**1.5
 """Standard deviation of white noise through a cubic B-spline in three dimensions (mean over positions)."""

@@ -95,7 +95,7 @@ def _organs(names: tuple[str, ...], where: str) -> tuple[str, ...]:
 
 
 def _readable(err: ValidationError) -> str:
-    """The first problems of a plan, one a line: field, what is allowed, what came."""
+    """The first problems of a plan, one a line: field, what is allowed, what was given."""
     lines: list[str] = []
     for problem in err.errors()[:5]:
         where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"]).lstrip(".")

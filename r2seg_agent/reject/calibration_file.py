@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from r2seg_agent.errors import InputError
 from r2seg_agent.reject.calibration import SCHEMA_VERSION, Calibration, contents_hash, identity_hash
 
-REBUILD = "Get the file again, or build the calibration anew from its lesion-free cases."
+REBUILD = "Get the file again, or build the calibration again from its lesion-free cases."
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
@@ -40,7 +40,7 @@ def load_calibration(path: Path) -> Calibration:
         came = tree.get("schema_version")
         raise InputError(
             f"the calibration `{path}` has schema version {came!r}, this r2seg reads {SCHEMA_VERSION!r}",
-            "Use the r2seg that wrote it, or build it anew.",
+            "Use the r2seg that wrote it, or build it again.",
         )
     try:
         calibration = Calibration.model_validate_json(json.dumps(tree))

@@ -59,7 +59,7 @@ class GateSettings(Frozen):
     max_flatness: float = Field(default=2.5, ge=1)
     """Ours: flatter ones are rims of the organ, fissures, pleura."""
     max_inner_continuation: float = Field(default=0.35, ge=0, le=1)
-    """Ours: largest share of the surface across which the grey value goes on as inside, within the anchor: more are
+    """Ours: largest share of the surface across which the grey value continues as inside, within the anchor: more are
     pieces of a larger body (a vessel tree) that was cut where it is thin."""
     continuation_contrast: float = Field(default=0.0, ge=0)
     """Ours: `max_inner_continuation` counts from this |contrast| on (`gates_of_mode`)."""
@@ -187,7 +187,7 @@ def candidate_gates(
             "ours.outer_continuation",
             f.outer_continuation,
             s.max_outer_continuation,
-            "the share of its surface across which it goes on outside the anchor",
+            "the share of its surface across which it continues outside the anchor",
         ),
         _at_most("ours.attachment", f.attachment, s.max_attachment, "the thickness of what it hangs on, over its own,"),
         _at_most(
@@ -207,7 +207,7 @@ def candidate_gates(
 
 
 def _inner_continuation_gate(f: CandidateFeatures, s: GateSettings) -> GateResult:
-    name, what = "ours.inner_continuation", "the share of its surface across which it goes on inside the anchor"
+    name, what = "ours.inner_continuation", "the share of its surface across which it continues inside the anchor"
     if abs(f.contrast) >= s.continuation_contrast:
         return _at_most(name, f.inner_continuation, s.max_inner_continuation, what)
     note = f"{what} says nothing at a contrast of {abs(f.contrast):.3g}, under {s.continuation_contrast:g}"

@@ -9,7 +9,7 @@ PROJECTED = 24
 """Features after the projection. By Johnson and Lindenstrauss (1984) distances survive up to a few tenths, which is
 all that a kernel with a median bandwidth asks."""
 PROJECTION_SEED = 251112691
-"""Fixed for good (the paper's arXiv number), part of a calibration's identity: never drawn anew, never fitted to a
+"""Fixed for good (the paper's arXiv number), part of a calibration's identity: never drawn again, never fitted to a
 scan. Fitting it (principal components of the scan, say) would let the candidates choose what they are judged by."""
 
 

@@ -172,7 +172,7 @@ def _shrink(pixels: NDArray[Any], step: int) -> NDArray[np.float32]:
 
 def _draw_outline(axes: Axes, panel: Panel, outline: Outline) -> None:
     (dy, dx), mask = panel.spacing, outline.mask
-    # One pixel more than is shown, so that a mask which goes on outside the view has no edge along the view.
+    # One pixel more than is shown, so that a mask which continues outside the view has no edge along the view.
     view = panel.shown
     top, left = max(0, view.row_start - 1), max(0, view.col_start - 1)
     mask = mask[top : view.row_stop + 1, left : view.col_stop + 1]

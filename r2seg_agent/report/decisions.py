@@ -16,7 +16,7 @@ GATE_WORDS: Mapping[str, str] = MappingProxyType(
         "ours.elongation": "long, like a vessel",
         "ours.flatness": "flat, like a rim",
         "ours.inner_continuation": "a piece of something larger inside the organ",
-        "ours.outer_continuation": "goes on outside the organ",
+        "ours.outer_continuation": "continues outside the organ",
         "ours.attachment": "hangs broadly on something else",
         "ours.exterior_contact": "lies along the organ's edge",
         "ours.contrast": "too little contrast, or of the wrong sign",

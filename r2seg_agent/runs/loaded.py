@@ -15,7 +15,7 @@ class LoadedModels:
     """What a worker keeps between cases; one of its own serves a single run.
 
     A segmenter is kept by its name, a TotalSegmentator source by its quality, a calibration until its file changes.
-    Sources that read the user's masks, and `auto`, which settles by the case, are made anew for every case.
+    Sources that read the user's masks, and `auto`, which settles by the case, are made again for every case.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """`replay_run`: the same run again from its scan and its trace, in a fresh workspace, with no model call.
 
-The planner's replies come from the trace (`ReplayPlanner`), the user's messages too; everything else is computed anew.
+The planner's replies come from the trace (`ReplayPlanner`), the user's messages too; everything else is computed again.
 The replay is the same when every event but its time is, and every file has the same bytes.
 """
 
@@ -265,5 +265,5 @@ def _notes(run: TracedRun, again: Sequence[Event]) -> tuple[str, ...]:
         if isinstance(now, dict):
             notes += [f"{k}: recorded with {v}, replayed with {now.get(k)}" for k, v in then.items() if now.get(k) != v]
     if any(event.kind == "budget" and event.step == "seconds" for event in run.events):
-        notes.append("a time budget ended the run; a replay has none and goes on")
+        notes.append("a time budget ended the run; a replay has none and continues")
     return tuple(notes)

@@ -381,7 +381,7 @@ class Session:
             if error.title != "SearchState":
                 raise
             raise RunFailedError(
-                "the checkpoint of this run was written by another version of r2seg", "Run the command anew."
+                "the checkpoint of this run was written by another version of r2seg", "Run the command again."
             ) from error
         except Exception as error:
             if (failure := storage_error(error)) is not None:

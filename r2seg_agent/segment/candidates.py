@@ -76,9 +76,9 @@ class CandidateFeatures(Frozen):
     """√(second largest / smallest principal moment) ≥ 1, in mm; a pleural rim or a fissure is flat. 1 in 2D."""
     inner_continuation: float = 0.0
     """Share of the face neighbours that lie inside the anchor and have at least 0.75 of the candidate's mean contrast,
-    in [0, 1]: how far the candidate goes on into more of itself (a piece of a vessel tree)."""
+    in [0, 1]: how far the candidate continues into more of itself (a piece of a vessel tree)."""
     outer_continuation: float = 0.0
-    """The same for neighbours outside the anchor: how far it goes on into the heart, the chest wall, another organ."""
+    """The same outside the anchor: how far it continues into the heart, the chest wall, another organ."""
     radius_mm: float = 0.0
     """Radius of its largest inscribed ball (circle in 2D)."""
     attachment: float = 0.0

@@ -24,7 +24,7 @@ LOOKALIKE_SHARE = 0.75
 above the half maximum, so that the blurred edge of the candidate itself does not count."""
 
 COARSE_MM = (1.5, 4.0)
-"""On voxels of this size the outermost layer of a body belongs to nobody, since no blur spans it: a body goes on only
+"""On voxels of this size the outermost layer of a body belongs to nobody, since no blur spans it: a body continues only
 where the second voxel beyond its surface looks alike too. Thicker slices are too far apart to ask the second one."""
 
 
@@ -174,7 +174,7 @@ def _coarse_axes(geometry: Geometry) -> tuple[int, ...]:
 
 
 def _past_the_edge(mask: Mask, lookalike: Mask, spacing: Float3, edge_mm: float) -> Mask:
-    """Where like tissue lies farther than `edge_mm` and a voxel from the candidate, and close by: a body goes on."""
+    """Where like tissue lies farther than `edge_mm` and a voxel from the candidate, and close by: a body continues."""
     from scipy import ndimage
 
     step = max((mm for mm in spacing if mm <= COARSE_MM[1]), default=0.0)

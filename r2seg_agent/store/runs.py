@@ -47,7 +47,7 @@ class RunRecord(Frozen):
 
 
 class RunInputs(Frozen):
-    """Everything needed to go on with a run. Holds the user's file paths: it never leaves the workspace."""
+    """Everything needed to resume a run. Holds the user's file paths: it never leaves the workspace."""
 
     kind: RunKind
     request: str
@@ -161,7 +161,7 @@ def _load(path: Path, model: type[_Model]) -> _Model:
         return model.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise RunFailedError(
-            f"`{path.name}` of run `{path.parent.name}` is missing or damaged", "Run the same command anew."
+            f"`{path.name}` of run `{path.parent.name}` is missing or damaged", "Run the same command again."
         ) from error
 
 

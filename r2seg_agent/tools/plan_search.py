@@ -97,7 +97,7 @@ def plan_search(
 
 def _check(plans: tuple[AnatomyPlan, ...], context: Context) -> None:
     """Missing weights, an organ that cannot be located: a single run ends here, before long work; a conversation
-    goes on with what was there."""
+    continues with what was there."""
     try:
         for plan in plans:
             check_plan(context.segmenter, plan)
@@ -132,7 +132,7 @@ def _settled_by_default(phrase: str, context: Context, available: frozenset[str]
 
 
 def _with_plan(search: SearchState, plan: AnatomyPlan) -> SearchState:
-    """`search` with a target for `plan`; one that was searched before by the same words starts anew."""
+    """`search` with a target for `plan`; one that was searched before by the same words starts again."""
     for index, target in enumerate(search.targets):
         old = target.original_plan
         if (old.target, old.laterality, old.anchors) == (plan.target, plan.laterality, plan.anchors):

@@ -123,7 +123,7 @@ class SearchState(Frozen):
         return self.model_copy(update={"turns": (*self.turns[:-1], last)})
 
     def reset_target(self, index: int, plan: AnatomyPlan | None = None) -> SearchState:
-        """A copy in which target `index` starts anew, by `plan` or its own; what is cached is not computed again."""
+        """A copy in which target `index` starts again, by `plan` or its own; what is cached is not computed again."""
         chosen = plan or self.targets[index].original_plan
         targets = list(self.targets)
         included = self.targets[index].included

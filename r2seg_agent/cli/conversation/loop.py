@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from r2seg_agent.runs.session_events import SessionEvent
 
 
-UNFINISHED = "/continue goes on with the request, /fork {turn} goes back to before it."
+UNFINISHED = "/continue continues the request, /fork {turn} returns to the state before it."
 
 
 def hold_chat(
@@ -53,7 +53,7 @@ def hold_chat(
         if chat.in_turn:  # a wrong command breaks nothing
             chat.session.fail(error)
             if isinstance(error, BudgetError):
-                notes.print(f"r2seg chat --resume {chat.session.id} goes on.", style="dim")
+                notes.print(f"r2seg chat --resume {chat.session.id} continues it.", style="dim")
         raise
     finally:
         chat.session.close()
@@ -75,7 +75,7 @@ def _open(open_session: Callable[[Progress], Session], view: ChatView) -> Sessio
         session.close()
         raise InputError(
             f"`{name}` is a single run, not a conversation",
-            f"`r2seg resume {name}` goes on with it; r2seg chat IMAGE starts a conversation.",
+            f"`r2seg resume {name}` continues it; r2seg chat IMAGE starts a conversation.",
         )
     return session
 
@@ -84,7 +84,7 @@ class Chat:
     """One person, one terminal, one session at a time."""
 
     def __init__(self, session: Session, view: ChatView, *, interactive: bool) -> None:
-        """`interactive`: errors are shown and the conversation goes on; a script ends at the first one."""
+        """`interactive`: errors are shown and the conversation continues; a script ends at the first one."""
         self.session, self.view, self.interactive = session, view, interactive
         self.in_turn = False
         self._begin()
@@ -122,7 +122,7 @@ class Chat:
         """Finish what was begun; False where nothing was."""
         if not self.session.unfinished and self.session.search.outcome != "budget_exhausted":
             return False
-        self.view.line("Going on with the last request.", "dim")
+        self.view.line("Continuing the last request.", "dim")
         self._follow(self.session.resume())
         return True
 
@@ -139,7 +139,7 @@ class Chat:
         if self.session.search.targets and not self.session.unfinished and self.session.question is None:
             export(self.session, None, self.view)
         if self.session.search.turns:
-            self.view.line(f"r2seg chat --resume {self.session.id} goes on.", "dim")
+            self.view.line(f"r2seg chat --resume {self.session.id} continues it.", "dim")
 
     def vocabulary(self) -> Vocabulary:
         """What can be named now."""
@@ -177,10 +177,10 @@ class Chat:
         self.in_turn = False
         self._show_news()
         if isinstance(last, TurnEnded) and last.outcome == "budget_exhausted":
-            self.view.line("/continue goes on with it.", "dim")
+            self.view.line("/continue continues it.", "dim")
 
     def _leave(self) -> None:
-        self.view.tools.farewell(f"Left. r2seg chat --resume {self.session.id} goes on.")
+        self.view.tools.farewell(f"Left. r2seg chat --resume {self.session.id} continues it.")
         self.session.fail(KeyboardInterrupt())
 
     def _show_news(self) -> None:

@@ -49,7 +49,7 @@ class ChatView:
         print_picture(path, caption, self.console, self.pictures)
 
     def past(self, session: Session) -> None:
-        """The last turns of a conversation that goes on."""
+        """The last turns of a resumed conversation."""
         turns = session.search.turns
         if len(turns) > TURNS_SHOWN:
             self.line(f"… {len(turns) - TURNS_SHOWN} earlier turns", "dim")

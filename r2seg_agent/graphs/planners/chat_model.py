@@ -63,7 +63,7 @@ class ChatModelPlanner:
         self._blind = False
 
     def stop_by(self, stop: threading.Event) -> None:
-        """Once `stop` is set, no wait goes on."""
+        """Once `stop` is set, no wait continues."""
         self.retrier.stop = stop
 
     def ask(self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], *, optional: bool) -> PlannerReply:
@@ -85,7 +85,7 @@ class ChatModelPlanner:
             except FormError as error:
                 refusals.append(str(error))
                 if not self._blind and without_pictures(messages) != list(messages):
-                    # A model without eyes: it goes on with words alone.
+                    # A model without eyes: it continues with words alone.
                     self._blind, self._way = True, start
                     reply = self.ask(messages, tools, optional=optional)
                     return replace(reply, requests=self.retrier.requests - before)

@@ -2,8 +2,8 @@
 
 It is deterministic. The language work is done by `reason/language`: which asks a message holds (`dialogue/`), what a
 search is for (`plan_request.py`, inside `plan_search`). Here each ask becomes a call, one a time: the planner is
-asked again after each tool, sees in the turn's log what is done, and goes on with the next ask. It is a stand-in for a
-language model and is named so wherever results are shown.
+asked again after each tool, sees in the turn's log what is done, and continues with the next ask. It is a stand-in
+for a language model and is named so wherever results are shown.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class StoppedError(Exception):
 class Retrier:
     """Sends requests with retries. `name` is the model's, for messages; `secrets` never appear in them.
 
-    Once `stop` is set no wait goes on, neither for an answer nor for the next try.
+    Once `stop` is set no wait continues, neither for an answer nor for the next try.
     """
 
     name: str
@@ -154,7 +154,7 @@ class Retrier:
         asked = f"; it asks to wait {wait:.0f} s" if failure.wait_s is not None else ""
         return PlannerUnavailableError(
             f"the language model `{self.name}` cannot be reached: {tries}, the last with: {failure.what}{asked}",
-            "Nothing is lost: `r2seg resume RUN` goes on from the last step when the server is back, and with "
+            "Nothing is lost: `r2seg resume RUN` continues from the last step when the server is back, and with "
             "`--planner offline` without a model.",
         )
 

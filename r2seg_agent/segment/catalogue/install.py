@@ -132,7 +132,7 @@ def _check_usable(entry: Entry, unit: Unit, folder: Path) -> None:
             network = NnUNetFolder(ModelSpec(place=str(folder)))
             network.check()
             if not network.table.wanted:
-                raise MissingDependencyError(f"none of its classes stands for a lesion ({network.table.told})")
+                raise MissingDependencyError(f"none of its classes stands for a lesion ({network.table.label})")
         else:
             Bundle(ModelSpec(place=str(folder))).check()
     except R2SegError as error:

@@ -73,7 +73,7 @@ class Bundle:
     def info(self) -> SegmenterInfo:
         """The manifest's words, and all of its numbers that change the answer."""
         said = self.manifest
-        told = said.model_dump(mode="json", exclude={"comment", "name", "version", "licence", "sha256", "file"})
+        stated = said.model_dump(mode="json", exclude={"comment", "name", "version", "licence", "sha256", "file"})
         return SegmenterInfo(
             name=self.name,
             version=said.version,
@@ -91,9 +91,9 @@ class Bundle:
             settings={
                 **{
                     key: value if isinstance(value, str | bool | int | float) else str(value)
-                    for key, value in told.items()
+                    for key, value in stated.items()
                 },
-                "classes": self.table.told,
+                "classes": self.table.label,
             },
         )
 
@@ -113,7 +113,7 @@ class Bundle:
             raise MissingDependencyError(
                 f"`{path.name}` of `{self.name}` has sha256 {found[:12]}…, its manifest says "
                 f"{self.manifest.sha256[:12]}…: damaged, or another file",
-                "Copy the file anew; if you made it yourself, write its true sha256 into bundle.json.",
+                "Copy the file again; if you made it yourself, write its true sha256 into bundle.json.",
             )
         if self.manifest.format == "onnx" and find_spec("onnxruntime") is None:
             raise MissingDependencyError(

@@ -38,7 +38,7 @@ def load_network(manifest: Manifest, path: Path, name: str) -> Network:
     """
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
-        raise MissingDependencyError(f"`{path.name}` of `{name}` is not the file that its manifest names", _ANEW)
+        raise MissingDependencyError(f"`{path.name}` of `{name}` is not the file that its manifest names", _AGAIN)
     load = {"torchscript": _torchscript, "torch.export": _exported, "onnx": _onnx}[manifest.format]
     try:
         with _quiet():
@@ -53,7 +53,7 @@ def load_network(manifest: Manifest, path: Path, name: str) -> Network:
         ) from error
 
 
-_ANEW = "Copy the file anew; if you made it yourself, write its true sha256 into bundle.json."
+_AGAIN = "Copy the file again; if you made it yourself, write its true sha256 into bundle.json."
 
 
 def _device() -> torch.device:

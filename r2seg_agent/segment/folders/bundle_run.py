@@ -142,10 +142,10 @@ class BundleRunner:
             except (MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # torch and onnxruntime raise all kinds for an input that does not fit
-                told = str(error).strip().splitlines() or [type(error).__name__]
+                words = str(error).strip().splitlines() or [type(error).__name__]
                 raise InputError(
                     f"the network of `{self._name}` fails on {batch.shape} (1, channels, *input_size): "
-                    f"{told[-1][:300]}",
+                    f"{words[-1][:300]}",
                     "Correct `channels` or `input_size` in bundle.json, or export the network for this input.",
                 ) from error
             expected = (1, len(self._manifest.classes), *self._manifest.input_size)

@@ -29,7 +29,7 @@ class ModelClass(Frozen):
     """True when its name is a lesion word and nothing says of which organ."""
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """For lists: "tumor (liver_lesion)"."""
         if self.concepts:
             return f"{self.name} ({', '.join(self.concepts)})"
@@ -55,9 +55,9 @@ class ClassTable(Frozen):
         return tuple(c for c in self.classes if c.concepts)
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """All classes with what they stand for, for reports and errors."""
-        return ", ".join(c.told for c in self.classes)
+        return ", ".join(c.label for c in self.classes)
 
     def answering(self, concept: str, side: Side | None = None) -> tuple[ModelClass, ...]:
         """The classes to look at for a target: those of exactly this concept; else those of narrower ones (a model of
@@ -100,7 +100,7 @@ class ClassTable(Frozen):
         open_ = likely[0].name if likely else "CLASS"
         hint = f"Ask for one of its targets ({', '.join(known)})" if known else "It has no class with a known target"
         return InputError(
-            f"the model `{self.model}` has no class for `{concept}` ({asked}); its classes: {self.told}",
+            f"the model `{self.model}` has no class for `{concept}` ({asked}); its classes: {self.label}",
             f"{hint}; or, where a class does mean this target, say so: `#{open_}={concept}` behind the model's path, "
             "or `classes` in its side file (docs/guide/models.md).",
         )

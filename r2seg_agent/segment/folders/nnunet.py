@@ -147,7 +147,7 @@ class NnUNetFolder:
                 "step_size": STEP_SIZE,
                 "orientation": self.orientation,
                 "channels": ", ".join(self.channels),
-                "classes": self.table.told,
+                "classes": self.table.label,
             },
         )
 

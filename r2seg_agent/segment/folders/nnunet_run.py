@@ -176,10 +176,10 @@ def _checkpoint(name: str, path: Path) -> dict[str, Any]:
         return load_checkpoint(path)
     except MissingDependencyError as error:
         cause = error.__cause__
-        told = _short(cause) if cause is not None else "it lacks what nnU-Net writes into a checkpoint"
+        words = _short(cause) if cause is not None else "it lacks what nnU-Net writes into a checkpoint"
         raise MissingDependencyError(
-            f"`{path.parent.name}/{path.name}` of `{name}` cannot be loaded as plain weights: {told}",
-            "r2seg runs no code from a checkpoint. Export the weights again, or copy the file anew.",
+            f"`{path.parent.name}/{path.name}` of `{name}` cannot be loaded as plain weights: {words}",
+            "r2seg runs no code from a checkpoint. Export the weights again, or copy the file again.",
         ) from error
 
 

@@ -107,7 +107,7 @@ class TotalSegTask:
                 "task": self._task,
                 "networks": ",".join(str(s.set_id) for s in sets),
                 "probability_levels": PROBABILITY_LEVELS,
-                "classes": self.table.told,
+                "classes": self.table.label,
             },
         )
 

@@ -132,7 +132,7 @@ def test_what_cannot_be_located_is_said_and_the_conversation_goes_on(talk: Talk,
 
 def test_a_session_goes_on_where_it_was(talk: Talk) -> None:
     first = talk("find a liver lesion")
-    assert f"r2seg chat --resume {first.session} goes on" in first.out
+    assert f"r2seg chat --resume {first.session} continues it" in first.out
     ran = talk("how big is it?", arguments=("--resume", first.session))
     assert ran.status == 0, ran.err
     assert "1> find a liver lesion" in ran.out

@@ -84,7 +84,7 @@ def test_a_person_talks_completes_resizes_and_leaves(terminal: Terminal, folder:
     terminal.wait_for("Ctrl-C again leaves", SECONDS)
     terminal.type(CTRL_C)
     assert terminal.wait_end(SECONDS) == 0
-    assert re.search(r"r2seg chat --resume chat-\w+ goes on", terminal.transcript())
+    assert re.search(r"r2seg chat --resume chat-\w+ continues it", terminal.transcript())
     write_picture(terminal.cells(), folder / "terminal.png")
     assert (folder / "terminal.png").read_bytes().startswith(b"\x89PNG")
 
@@ -98,7 +98,7 @@ def test_ctrl_c_ends_after_the_step_and_at_once_when_pressed_again(folder: Path)
         terminal.type(CTRL_C)
         terminal.wait_for("finishing this step", SECONDS)
         (folder / "go").touch()
-        terminal.wait_for("/continue goes on with the request", SECONDS)
+        terminal.wait_for("/continue continues the request", SECONDS)
         terminal.wait_still(PROMPTS, SECONDS)
         assert re.search(r"✓ segment lesions", terminal.screen()), "the step was finished"
         assert "reject candidates" not in terminal.screen()

@@ -281,7 +281,7 @@ def test_a_stopped_turn_is_kept_and_goes_on() -> None:
     session.search.turns.append(SimpleNamespace(index=1, text="find it", answer="", undone=False))
     chat.run(typed)
     assert "stopped by you" in out(view)
-    assert "/continue goes on with the request, /fork 1 goes back" in out(view)
+    assert "/continue continues the request, /fork 1 returns" in out(view)
     with pytest.raises(InputError, match="not finished"):
         chat.say("how big is it?")
     chat.run(Typed())  # coming back: it goes on by itself

@@ -108,7 +108,7 @@ def test_ctrl_c_says_how_to_go_on(models, mirror: Mirror, monkeypatch: pytest.Mo
     monkeypatch.setattr(arrive, "download", interrupted)
     ran = models("fetch", "panther", "--from", mirror.server.address)
     assert ran.status == 4
-    assert "`r2seg models fetch panther` goes on from there" in ran.err
+    assert "`r2seg models fetch panther` continues from there" in ran.err
     assert mirror.installed() == []
 
 

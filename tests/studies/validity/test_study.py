@@ -26,7 +26,7 @@ from studies.validity.volumes import LesionKind, Scanner
 SCANNER = Scanner(name="small study", fwhm_vox=2.5, shape=(14, 36, 36))
 N_CALIBRATION, N_TEST = 99, 160
 CHANCE = 1e-4
-"""How often a correct program would fail one of these tests by chance, were the seeds drawn anew."""
+"""How often a correct program would fail one of these tests by chance, were the seeds drawn again."""
 
 
 def cases(n: int, lesion: LesionKind | None = None, role: str = "test") -> list[SearchedCase]:
