@@ -21,6 +21,7 @@ from r2seg_agent.reason.language.questions import (
     article,
     choices_of,
     only_organ,
+    photographed_organ,
     question_for,
 )
 from r2seg_agent.reason.language.targets import anchors_of, excluded_names, is_excluded, targets_of
@@ -85,7 +86,7 @@ def plan_request(
         own = [k.replace(" ", "_") for k in asked.kinds]
         wishes = tuple(Wish(k, "", None, None, k) for k in own if k in concepts.concepts())
     if not wishes and not asked.regions and not nothing_left:
-        only = only_organ(asked, anchors_available)
+        only = only_organ(asked, anchors_available) or (photographed_organ(asked) if modality == "photo" else None)
         if only is None:
             return ask(*question_for(asked, anchors_available))
         wishes = (Wish(None, only, (*asked.kinds, GENERIC_KIND)[0], None, only),)
