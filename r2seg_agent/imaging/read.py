@@ -54,8 +54,8 @@ def read_image(
     HU. `series` chooses among several DICOM series by key or number. `modality` overrides the DICOM tag; without a tag
     it is guessed only where the values can be nothing but HU (see `looks_like_hu`), else "unknown". `note` receives
     remarks that are no errors, for example what a DICOM folder held besides the series; the default logs them.
-    A colour picture (PNG, JPEG, TIFF or NIfTI) becomes grey by its luminance and keeps its colours among the channels
-    (`imaging/colour.py`).
+    A colour picture (PNG, JPEG, TIFF, DICOM, NIfTI) becomes grey by its luminance and keeps its colours among the
+    channels (`imaging/colour.py`).
 
     Raises:
         InputError: the input is missing, damaged, ambiguous or not one 2D or 3D image.
@@ -158,7 +158,7 @@ def read_array(
         return *picture.read_picture(path, what, note, colours=colours), source_format
     if source_format == "dicom":
         member = dicom.read_single(path, what)
-        return *dicom_pixels.read_series(path, [member], what, note), source_format
+        return *dicom_pixels.read_series(path, [member], what, note, colours=colours), source_format
     if source_format == "metaimage":
         packed = headers.check_metaimage_header(path, what)
         return *itk.read_itk(path, what, packed), source_format
@@ -176,7 +176,7 @@ def _load(
         members = dicom.choose_series(path, found, series)
         if found.skipped:
             note(f"Skipped in the DICOM folder: {found.skipped_text()}.")
-        array, geometry = dicom_pixels.read_series(path, members, note=note)
+        array, geometry = dicom_pixels.read_series(path, members, note=note, colours=True)
         return array, geometry, "dicom", dicom.MODALITIES.get(members[0].modality, "unknown")
     if series is not None:
         raise InputError(
