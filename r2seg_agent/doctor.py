@@ -48,13 +48,14 @@ def _model(spec: str) -> Part:
     except R2SegError as error:
         return Part(name=spec.partition(":")[0], kind="segmenter", ready=False, detail=error.message, fix=error.hint)
     classes = found.info.settings.get("classes")
-    told = f"{part.detail}; classes: {classes}" if part.ready and classes else part.detail
-    return part.model_copy(update={"detail": told})
+    detail = f"{part.detail}; classes: {classes}" if part.ready and classes else part.detail
+    return part.model_copy(update={"detail": detail})
 
 
 def _parts() -> Iterator[Part]:
     yield from _segmenters()
     yield from _folders()
+    yield from _catalogue()
     yield from _anchors()
     yield from _plugins()
     yield Part(name="offline", kind="planner", ready=True, detail="offline planner (a stand-in for a language model)")
@@ -94,8 +95,37 @@ def _folders() -> Iterator[Part]:
     detail = "a bundle whose network is an ONNX file" if onnx else "ONNX bundles need onnxruntime"
     yield Part(name="bundle:PATH (onnx)", kind="optional", ready=onnx, detail=detail, fix="" if onnx else ONNX_INSTALL)
     for task in lesion_tasks():
-        name = f"totalseg:{task}"
-        yield _checked(name, "segmenter", segmenter(name), "TotalSegmentator's own lesion task")
+        part = _checked(f"totalseg:{task}", "segmenter", segmenter(f"totalseg:{task}"), "TotalSegmentator's own task")
+        yield _with_command(part, f"totalseg-{task.replace('_', '-')}")
+
+
+def _catalogue() -> Iterator[Part]:
+    """Released models that `r2seg models fetch` gets; TotalSegmentator's are listed with its tasks and organs."""
+    from r2seg_agent.segment.catalogue.entries import catalogue
+    from r2seg_agent.segment.catalogue.store import state_of
+    from r2seg_agent.segment.registry import segmenter
+
+    for entry in catalogue().entries:
+        if entry.kind not in ("nnunet", "bundle"):
+            continue
+        if state_of(entry) == "ready":
+            yield _checked(entry.name, "segmenter", segmenter(entry.name), entry.about)
+        else:
+            detail = f"{entry.about}; {entry.size}, licence {entry.licence}; not on this machine"
+            fix = f"r2seg models fetch {entry.name}"
+            yield Part(name=entry.name, kind="segmenter", ready=False, detail=detail, fix=fix)
+
+
+def _with_command(part: Part, name: str) -> Part:
+    """The same part; where weights of TotalSegmentator are absent, and none broken, with our command to get them."""
+    from r2seg_agent.segment.catalogue.entries import find_entry
+    from r2seg_agent.segment.catalogue.store import is_ready
+    from r2seg_agent.segment.catalogue.units import units
+
+    entry = find_entry(name)
+    if part.ready or entry is None or any(unit.folder.exists() and not is_ready(unit) for unit in units(entry)):
+        return part
+    return part.model_copy(update={"fix": f"r2seg models fetch {name}"})
 
 
 def _plugins() -> Iterator[Part]:
@@ -162,7 +192,11 @@ def _anchors() -> Iterator[Part]:
             try:
                 source.check("CT" if modality == "CT" else "MR", (organ,))
             except R2SegError as error:
-                yield Part(name=f"{name} {modality}", kind="weights", ready=False, detail=error.message, fix=error.hint)
+                part = Part(
+                    name=f"{name} {modality}", kind="weights", ready=False, detail=error.message, fix=error.hint
+                )
+                fetched = "totalsegmentator" + ("-mr" if modality == "MR" else "")
+                yield _with_command(part, fetched if quality == "full" else f"{fetched}-{quality}")
             else:
                 yield Part(name=f"{name} {modality}", kind="weights", ready=True, detail=source.info.name)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from r2seg_agent.cli import ablate, batch, calibrate, chat, data, doctor, find, phantom, resume, trace, weights
+from r2seg_agent.cli import ablate, batch, calibrate, chat, data, doctor, find, models, phantom, resume, trace, weights
 from r2seg_agent.cli import eval as evaluation
 from r2seg_agent.cli._run_command import GroupedCommand, RunCommand
 from r2seg_agent.version import __version__
@@ -43,6 +43,7 @@ app.command("phantom", cls=GroupedCommand, rich_help_panel="Data sets")(phantom.
 app.command("doctor", rich_help_panel="Set-up")(doctor.doctor_command)
 app.add_typer(trace.app, name="trace", rich_help_panel="Runs")
 app.add_typer(data.app, name="data", rich_help_panel="Set-up")
+app.add_typer(models.app, name="models", rich_help_panel="Set-up")
 app.add_typer(weights.app, name="weights", rich_help_panel="Set-up")
 
 

@@ -16,8 +16,8 @@ class SearchFields(TypedDict, total=False):
     """Source of organ masks: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a path to a label map
     with names, a folder of masks, or MASK=ORGAN. Presets without organs ignore it."""
     segmenter: str
-    """Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), or a model of your own:
-    `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`; see `r2seg doctor`."""
+    """Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), a name from `r2seg models
+    list`, or a model of your own: `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`."""
     orientations: int
     """1, or 3: a model of slices also segments coronal and sagittal slices; slower, fused."""
     preset: Literal["full", "baseline", "+roi", "+roi+reject", "+gates", "conformal"]

@@ -45,8 +45,8 @@ class RunOptions(Frozen):
     segmenter: Annotated[
         str,
         Field(
-            description="Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), or a model of "
-            "your own: `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`; see `r2seg doctor`.",
+            description="Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), a name from "
+            "`r2seg models list`, or a model of your own: `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`.",
             validate_default=True,
         ),
         Cli("Model", short="-s", metavar="NAME"),

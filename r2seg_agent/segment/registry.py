@@ -66,8 +66,8 @@ FOLDERS: Mapping[str, Callable[[str], Segmenter]] = {
     "bundle": _bundle,
     "totalseg": _totalseg,
 }
-"""What takes something behind a colon: `nnunet:PATH`."""
-FOLDERS_TOLD: Mapping[str, str] = {
+"""Kinds of model folder: each takes a path or a task behind a colon."""
+FOLDER_FORMS: Mapping[str, str] = {
     "nnunet": "nnunet:PATH",
     "bundle": "bundle:PATH",
     "totalseg": "totalseg:TASK",
@@ -92,9 +92,13 @@ def default_segmenter() -> str:
 def segmenter(spec: str) -> Segmenter:
     """The segmenter for `--segmenter`: a name, `KIND:WHAT` for a model folder, or `NAME[:OPTION]` of a plug-in.
 
+    A name may be one of the catalogue (`r2seg models list`), with parts as a model folder has them: `panther#0`.
     `auto` is `default_segmenter`. A plug-in for single slices is lifted to volumes. Raises `InputError` that lists what
-    there is, and what the folder or plug-in itself raises.
+    there is, `MissingDependencyError` for a model of the catalogue that is not on this machine, and what the folder or
+    plug-in itself raises.
     """
+    from r2seg_agent.segment.catalogue.entries import catalogue, find_entry
+
     if spec == AUTO:
         spec = default_segmenter()
     name, colon, what = spec.partition(":")
@@ -102,15 +106,24 @@ def segmenter(spec: str) -> Segmenter:
         return SEGMENTERS[spec]()
     if colon and name in FOLDERS:
         return FOLDERS[name](what)
+    listed, hash_mark, parts = spec.partition("#")
+    entry = find_entry(listed)
+    if entry is not None and entry.is_segmenter:
+        from r2seg_agent.segment.catalogue.network import fetched_segmenter
+
+        return fetched_segmenter(entry, hash_mark + parts)
     if name not in SEGMENTERS and name not in FOLDERS:
         found = made_by_plugin(SEGMENTER_GROUP, name, what)
         if found is not None:
             return _checked(name, found)
+    if entry is not None:
+        raise InputError(f"`{entry.name}` is no segmenter of r2seg: {entry.about}. {entry.unproven}", entry.page)
+    fetched = [entry.name for entry in catalogue().entries if entry.is_segmenter]
     brought = [plugin.name for plugin in plugins(SEGMENTER_GROUP)]
     raise InputError(
         f"there is no segmenter `{spec}`; there are: "
-        f"{', '.join([*sorted(SEGMENTERS), *FOLDERS_TOLD.values(), *brought])}",
-        "Run `r2seg doctor` to see what each one needs.",
+        f"{', '.join([*sorted(SEGMENTERS), *fetched, *FOLDER_FORMS.values(), *brought])}",
+        "Run `r2seg doctor` to see what each one needs, `r2seg models list` for models to fetch.",
     )
 
 

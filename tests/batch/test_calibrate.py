@@ -47,6 +47,7 @@ def file(made: Calibrated, workspace: Path) -> Path:
     return workspace / "liver.json"
 
 
+@pytest.mark.slow
 def test_every_round_of_every_case_is_scored_and_nothing_is_decided(made: Calibrated, scans: tuple[Case, ...]) -> None:
     assert made.calibration.n_cases == CASES
     assert not made.left_out
@@ -55,6 +56,7 @@ def test_every_round_of_every_case_is_scored_and_nothing_is_decided(made: Calibr
     assert "patient-1" not in made.calibration.model_dump_json()
 
 
+@pytest.mark.slow
 def test_a_lesion_survives_and_a_lesion_free_scan_does_not(file: Path, tmp_path: Path) -> None:
     """Nineteen cases serve alpha 0.05: the lesion's score must exceed all of them."""
     write_case(tmp_path / "lesion")
@@ -70,6 +72,7 @@ def test_a_lesion_survives_and_a_lesion_free_scan_does_not(file: Path, tmp_path:
     assert free.outcome == "no_lesion_survived"
 
 
+@pytest.mark.slow
 def test_a_scan_of_the_calibration_is_not_judged_by_it(file: Path, scans: tuple[Case, ...], tmp_path: Path) -> None:
     case = scans[0]
     options = RunOptions(
@@ -79,6 +82,7 @@ def test_a_scan_of_the_calibration_is_not_judged_by_it(file: Path, scans: tuple[
         run_find(f"find a {TARGET}", case.image, options)
 
 
+@pytest.mark.slow
 def test_cases_are_added_over_time_and_none_twice(made: Calibrated, scans: tuple[Case, ...], workspace: Path) -> None:
     options = RunOptions(segmenter="contrast", workspace=workspace)
     part = run_calibration(TARGET, scans[:10], options)
@@ -88,6 +92,7 @@ def test_cases_are_added_over_time_and_none_twice(made: Calibrated, scans: tuple
     assert "already" in whole.left_out[0].why
 
 
+@pytest.mark.slow
 def test_a_case_that_cannot_be_used_is_named_and_left_out(
     scans: tuple[Case, ...], workspace: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +105,7 @@ def test_a_case_that_cannot_be_used_is_named_and_left_out(
         run_calibration(TARGET, [bad], RunOptions(workspace=workspace))
 
 
+@pytest.mark.slow
 def test_cases_of_another_set_up_are_refused(scans: tuple[Case, ...], workspace: Path) -> None:
     other = scans[1].model_copy(update={"modality": "MR"})
     with pytest.raises(InputError, match="another set-up"):
@@ -161,6 +167,7 @@ def test_neither_workers_nor_order_nor_a_stop_change_a_byte(
     assert len((tmp_path / "ws" / "journal.jsonl").read_text().splitlines()) == 6
 
 
+@pytest.mark.slow
 def test_a_case_whose_truth_holds_a_lesion_is_left_out(scans: tuple[Case, ...], tmp_path: Path) -> None:
     image, organs = write_case(tmp_path / "bearing", seed=3)
     bearing = Case(image=str(image), patient="x", anchors=str(organs), modality="CT", truth=f"{organs}::3")

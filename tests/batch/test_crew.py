@@ -90,6 +90,7 @@ def test_a_crash_at_every_case_costs_each_case_alone(tmp_path: Path) -> None:
     assert [(row.status, row.attempts) for row in rows] == [("crashed", 2)] * 3
 
 
+@pytest.mark.slow
 def test_models_are_loaded_once_for_all_cases_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The networks of TotalSegmentator and the segmenter are made at the first case; the second finds them."""
     from r2seg_agent.reason.anchors.totalseg import networks as totalseg_networks

@@ -235,6 +235,7 @@ def test_a_bad_case_of_every_kind_among_good_ones(tmp_path: Path) -> None:
     assert "Cases without an answer" in summary
 
 
+@pytest.mark.slow
 def test_little_memory_touches_its_own_case(tmp_path: Path) -> None:
     cases = []
     for seed, patient in enumerate(("fed", "hungry")):

@@ -25,7 +25,7 @@ from r2seg_agent.cli.main import app, main
 from r2seg_agent.errors import InputError
 
 SHELL = "bash"
-LANGUAGES = {SHELL, "python", "text", "json", "toml"}
+LANGUAGES = {SHELL, "python", "text", "json", "toml", "diff"}
 ELSEWHERE = {
     "CONTRIBUTING.md": "tests/develop/test_contributing.py",
     "docs/guide/models.md": "tests/segment/folders/test_docs.py",

@@ -47,6 +47,7 @@ READS_WORDS: Mapping[str, str] = {
     "segment/folders/": "configuration files of other programs",
     "trace/recorder.py": "lines of a JSON file",
     "batch/run.py": "`--shard i/n` as a person typed it",
+    "cli/_scan.py": "a word of the command line: is it an address?",
     "cli/phantom.py": "`LOW..HIGH` as a person typed it",
     "data/archives.py": "what pip wrote",
     "batch/journal.py": "lines of a JSON file",

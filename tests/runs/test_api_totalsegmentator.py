@@ -19,6 +19,7 @@ from r2seg_agent.runs.api import FindOptions, run_find
 TINY = Path(__file__).parents[1] / "data" / "tiny_totalseg"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [200001, 200002, 200003])
 def test_a_liver_lesion_is_found_through_the_real_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -116,7 +116,9 @@ class TotalSegTask:
         try:
             check_weights(self._weights_dir, self._spec.all_sets())
         except MissingDependencyError as error:
-            raise MissingDependencyError(f"`totalseg:{self._task}`: {error.message}", error.hint) from error
+            command = f" Or run `r2seg models fetch totalseg-{self._task.replace('_', '-')}`."
+            hint = error.hint + (command if self._task in lesion_tasks() else "")
+            raise MissingDependencyError(f"`totalseg:{self._task}`: {error.message}", hint) from error
 
     def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
         """What the task's network says, on the ROI grid."""

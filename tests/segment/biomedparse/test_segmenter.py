@@ -274,6 +274,7 @@ def test_registered_and_missing_weights_are_explained(tmp_path: Path, monkeypatc
         made.check("CT")
 
 
+@pytest.mark.slow
 def test_the_whole_find_graph(tiny: BiomedParse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Counted(tiny)
     monkeypatch.setitem(

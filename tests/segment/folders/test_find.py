@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.bright_lesion import SPACING, Case, make_case
 from helpers.bundle_models import Pointwise, write_bundle
 from helpers.folder_models import bright_detector, build, plans, write_nnunet
-from helpers.phantoms import phantom
 
 from r2seg_agent.doctor import examine
 from r2seg_agent.errors import InputError
@@ -20,45 +19,17 @@ from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.imaging.write import write_label_map
-from r2seg_agent.phantom import LesionSpec
 from r2seg_agent.reason.anchors.totalseg.tasks import task_spec
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.api import FindOptions, run_find
 
 TINY = Path(__file__).parents[2] / "data" / "tiny_totalseg"
-SPACING = (5.0, 4.0, 4.0)
-
-
-@dataclass(frozen=True)
-class Case:
-    folder: Path
-    threshold_hu: float
-
-    def find(self, segmenter: str, request: str = "find the liver lesion", **changes: object) -> Report:
-        values = {
-            "anchors": str(self.folder / "organs.nii.gz"),
-            "truth": str(self.folder / "truth.nii.gz"),
-            "segmenter": segmenter,
-            "modality": "CT",
-            "workspace": self.folder / "ws",
-            "synthetic": True,
-        } | changes
-        return run_find(request, str(self.folder / "ct.nii.gz"), FindOptions.model_validate(values)).report
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A bright lesion in the liver, above the threshold of all networks here."""
-    folder = tmp_path_factory.mktemp("case")
-    lesion = LesionSpec("liver", volume_ml=20.0, contrast=90.0)
-    scan = phantom(
-        11, spacing_mm=SPACING, shape=(40, 64, 80), shift_mm=(-95.0, 0.0, -20.0), noise_sd=8.0, lesions=(lesion,)
-    )
-    write_itk(folder / "ct.nii.gz", scan.volume.array, scan.volume.geometry)
-    write_label_map(folder / "organs.nii.gz", scan.labels, scan.volume.geometry, names=scan.class_names)
-    write_label_map(folder / "truth.nii.gz", scan.lesions[0].astype(np.uint8), scan.volume.geometry)
-    liver = scan.organ("liver") & ~scan.lesions[0]
-    return Case(folder, float(np.median(scan.volume.array[liver])) + 45.0)
+    return make_case(tmp_path_factory.mktemp("case"))
 
 
 def _nnunet(folder: Path, case: Case, name: str = "Dataset901_Liver") -> Path:

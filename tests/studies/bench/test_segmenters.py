@@ -63,6 +63,7 @@ print(len(tokenize("tumor in liver CT")), round(lite_medsam_parts()[0].gflop))
     assert alone(code).split() == ["6", "75"]
 
 
+@pytest.mark.slow
 def test_a_case_is_measured_alone() -> None:
     case = cpu.Case(**json.loads(alone("\nfrom studies.bench.segmenters import cpu\ncpu.child('lite-medsam')")))
     assert case.encode > case.decode > 0
