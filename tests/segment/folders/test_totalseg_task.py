@@ -134,3 +134,12 @@ def test_a_class_that_the_table_knows_can_be_given_another_target() -> None:
 def test_a_bleed_in_the_brain_answers_a_search_for_any_intracranial_hemorrhage() -> None:
     network = TotalSegTask(parse_spec("cerebral_bleed", "totalseg"))
     assert network.table.answering("intracranial_hemorrhage")[0].name == "intracerebral_hemorrhage"
+
+
+@pytest.mark.parametrize(("task", "named"), [("lung_nodules", True), ("cerebral_bleed", False)])
+def test_missing_weights_name_the_command_only_where_the_catalogue_has_them(
+    tmp_path: Path, task: str, named: bool
+) -> None:
+    with pytest.raises(MissingDependencyError) as caught:
+        TotalSegTask(parse_spec(task, "totalseg"), weights_dir=tmp_path).check()
+    assert ("r2seg models fetch totalseg-" in caught.value.hint) == named
