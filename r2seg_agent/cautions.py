@@ -12,6 +12,8 @@ CautionKind = Literal[
     "nothing_decided",
     "mode_not_valid",
     "unlike_calibration",
+    "colour_as_grey",
+    "not_hounsfield",
     "stand_in_segmenter",
     "stand_in_anchors",
     "synthetic",
@@ -21,8 +23,10 @@ CautionKind = Literal[
 ]
 """`reading`: something about the files. `preset`: a part of the method was left out. `nothing_decided`: Reject mode
 `score`. `mode_not_valid`: p- and q-values are no error rates. `unlike_calibration`: the scan differs from the
-calibration's. `other_modality`: the request named another modality and nobody could be asked. `budget`: the model's
-budget was used up. `no_valid_call`: the referee took a step because the model made no valid call."""
+calibration's. `colour_as_grey`: a colour picture was searched by its grey values. `not_hounsfield`: a CT whose grey
+values are those of a display, so that nothing that needs HU was used. `other_modality`: the request named another
+modality and nobody could be asked. `budget`: the model's budget was used up. `no_valid_call`: the referee took a step
+because the model made no valid call."""
 
 
 class Caution(Frozen):

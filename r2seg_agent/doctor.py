@@ -180,6 +180,8 @@ def _anchors() -> Iterator[Part]:
     from r2seg_agent.reason.anchors.choose import anchor_source
 
     yield Part(name="hounsfield", kind="anchors", ready=True, detail="body, lungs, bone from HU (stand-in, CT only)")
+    detail = "all of the picture but its dark edge is the organ (stand-in, any modality)"
+    yield Part(name="whole", kind="anchors", ready=True, detail=detail)
     yield Part(name="masks", kind="anchors", ready=True, detail="your own label map or masks: `--anchors PATH`")
     for quality in ("full", "fast", "fastest"):
         for modality, organ in (("CT", "liver"), ("MR", "liver")):

@@ -50,7 +50,13 @@ def _organs(source: AnchorSource, jobs: Sequence[Job]) -> Iterator[OrganState]:
     for job in jobs:
         volume = read_image(job.case.image, series=job.options.series, modality=modality_named(job.options.modality))
         available = source.organs(volume.modality)
-        plans = plan_request(job.request, volume.modality, anchors_available=available, any_modality=True).plans
+        plans = plan_request(
+            job.request,
+            volume.modality,
+            anchors_available=available,
+            any_modality=True,
+            hounsfield=volume.unit == "HU",
+        ).plans
         wanted = tuple(dict.fromkeys(organ for plan in plans for organ in plan.anchors))
         if not wanted:
             continue

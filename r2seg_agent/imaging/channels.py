@@ -55,7 +55,7 @@ def with_channels(scan: Volume, scan_path: str, paths: Mapping[str, str], note: 
         else:
             image = read_image(path, modality=scan.modality, note=_named(name, note))
             found[name] = _on_grid(name, image, scan.geometry, note)
-    return replace(scan, channels=MappingProxyType(found))
+    return replace(scan, channels=MappingProxyType({**scan.channels, **found}))
 
 
 def _named(name: str, note: Callable[[str], None]) -> Callable[[str], None]:

@@ -26,34 +26,39 @@ def read_series(
     members: Sequence[DicomFile],
     what: str = "image",
     note: Callable[[str], None] = lambda text: None,
+    *,
+    colours: bool = False,
 ) -> tuple[NDArray[Any], Geometry]:
     """Voxels (z, y, x), rescaled by slope and intercept, and the grid in LPS mm; z runs along row × column.
 
+    `colours`: an image of three samples a pixel (ultrasound, endoscopy) gives (z, y, x, 3) uint8, RGB whatever its
+    colour space was; without it, colour is refused, and grey stored as colour is grey.
+
     Raises:
         InputError: mixed sizes or orientations, missing, repeated or unequally spaced slices, a tilted gantry,
-            colour, or pixel data that cannot be decoded.
+            colour where none is allowed, or pixel data that cannot be decoded.
     """
     ordered, geometry = stacked(source, members, what, note)
-    return _fill(source, what, ordered, geometry), geometry
+    return _fill(source, what, ordered, geometry, colours=colours), geometry
 
 
-def _fill(source: Path, what: str, frames: Sequence[Frame], geometry: Geometry) -> NDArray[Any]:
+def _fill(source: Path, what: str, frames: Sequence[Frame], geometry: Geometry, *, colours: bool) -> NDArray[Any]:
     out: NDArray[Any] | None = None
     filled = 0
     slopes, intercepts = np.ones(len(frames)), np.zeros(len(frames))
     slot = {(frame.file.path, frame.index): z for z, frame in enumerate(frames)}
     for file in dict.fromkeys(frame.file for frame in frames):
-        for index, (plane, slope, intercept) in enumerate(_planes(source, what, file)):
+        for index, (plane, slope, intercept) in enumerate(_planes(source, what, file, colours=colours)):
             if (file.path, index) not in slot:
                 raise files.truncated(file.path, what, "it holds more frames than its header says")
             z = slot[file.path, index]
-            if plane.shape != geometry.shape[1:]:
+            if plane.shape[:2] != geometry.shape[1:]:
                 raise files.truncated(file.path, what, f"pixel data of shape {plane.shape}, not {geometry.shape[1:]}")
             if out is None:
-                out = np.empty(geometry.shape, dtype=plane.dtype)
-            elif plane.dtype != out.dtype:
+                out = np.empty((*geometry.shape, *plane.shape[2:]), dtype=plane.dtype)
+            elif plane.dtype != out.dtype or plane.ndim != out.ndim - 1:
                 raise InputError(
-                    f"The {what} series in `{source}` mixes number types ({out.dtype} and {plane.dtype}).",
+                    f"The {what} series in `{source}` mixes number types ({_kind(out[0])} and {_kind(plane)}).",
                     "Put the slices of one acquisition into their own folder.",
                 )
             out[z], slopes[z], intercepts[z] = plane, slope, intercept
@@ -63,7 +68,11 @@ def _fill(source: Path, what: str, frames: Sequence[Frame], geometry: Geometry) 
     return checks.rescale_slices(out, slopes.tolist(), intercepts.tolist())
 
 
-def _planes(source: Path, what: str, file: DicomFile) -> Iterator[tuple[NDArray[Any], float, float]]:
+def _kind(plane: NDArray[Any]) -> str:
+    return f"{plane.dtype} colour" if plane.ndim == 3 else str(plane.dtype)
+
+
+def _planes(source: Path, what: str, file: DicomFile, *, colours: bool) -> Iterator[tuple[NDArray[Any], float, float]]:
     """Decoded frames of one file, with the slope and intercept of each."""
     import pydicom
     from pydicom.pixels.utils import iter_pixels, pixel_array
@@ -80,7 +89,7 @@ def _planes(source: Path, what: str, file: DicomFile) -> Iterator[tuple[NDArray[
             planes = iter([pixel_array(ds)]) if file.n_frames == 1 else iter_pixels(file.path)
             for index, plane in enumerate(planes):
                 slope, intercept = _rescale(ds, index)
-                yield _grey(file.path, what, ds, plane), slope, intercept
+                yield _plane(file.path, what, ds, plane, colours=colours), slope, intercept
         except InputError:
             raise
         except PermissionError as error:
@@ -105,13 +114,15 @@ def _rescale(ds: Any, index: int) -> tuple[float, float]:
     return 1.0, 0.0
 
 
-def _grey(path: Path, what: str, ds: Any, plane: NDArray[Any]) -> NDArray[Any]:
-    """One grey channel, in the number type of the file, brighter meaning larger."""
+def _plane(path: Path, what: str, ds: Any, plane: NDArray[Any], *, colours: bool) -> NDArray[Any]:
+    """One grey channel (y, x) in the number type of the file, brighter meaning larger, or colours (y, x, 3)."""
     if plane.ndim == 3 and plane.shape[-1] in (3, 4):
+        if colours and plane.dtype == np.uint8:
+            return plane[..., :3]
         if not ((plane[..., 0] == plane[..., 1]).all() and (plane[..., 1] == plane[..., 2]).all()):
             raise InputError(
                 f"The {what} `{path}` is a colour (RGB) DICOM image; one grey value per pixel is needed.",
-                "Choose a grey series; colour overlays (Doppler, secondary captures) cannot be searched.",
+                "Choose a grey series, or save it with 8 bits a colour.",
             )
         plane = plane[..., 0]
     bits, allocated = int(ds.get("BitsStored") or 0), int(ds.get("BitsAllocated") or 0)

@@ -54,15 +54,20 @@ def read_label_map(
         array, grid = seg.read_dicom_seg(path, what)
         labels = to_labels(path, what, array, may_be_empty=may_be_empty)
         return _on_grid(path, what, labels, grid, like, crop_allowed=True)
+    labels, grid = read_labels_alone(path, what, may_be_empty=may_be_empty)
+    cropped = path.name.lower().endswith(".seg.nrrd")
+    return _on_grid(path, what, labels, grid, like, crop_allowed=cropped)
+
+
+def read_labels_alone(path: Path, what: str = "mask", *, may_be_empty: bool = False) -> tuple[Labels, Geometry]:
+    """Labels (z, y, x) of an image file (no DICOM SEG or RTSTRUCT) on the file's own grid; see `read_label_map`."""
     if files.FORMAT_OF_SUFFIX.get(files.suffix_of(path)) == "picture":
         array, grid = picture.read_picture(path, what, indexed=True)
         if np.array_equal(np.unique(array), [0, _FULL_WHITE]):
             array = array // _FULL_WHITE
     else:
         array, grid, _ = read_array(path, what)
-    labels = to_labels(path, what, array, may_be_empty=may_be_empty)
-    cropped = path.name.lower().endswith(".seg.nrrd")
-    return _on_grid(path, what, labels, grid, like, crop_allowed=cropped)
+    return to_labels(path, what, array, may_be_empty=may_be_empty), grid
 
 
 def read_reference(path: Path | str, like: Geometry) -> Labels:

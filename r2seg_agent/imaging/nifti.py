@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.imaging import checks, files
+from r2seg_agent.imaging.colour import opaque
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.nifti_header import Header, largest_shift_mm, nibabel_module, read_header
 
@@ -33,18 +34,21 @@ _CHUNK_BYTES = 1 << 22
 
 
 def read_nifti(
-    path: Path, what: str = "image", note: Callable[[str], None] = lambda text: None
+    path: Path, what: str = "image", note: Callable[[str], None] = lambda text: None, *, colours: bool = False
 ) -> tuple[NDArray[Any], Geometry]:
     """Voxels (z, y, x), rescaled by the header's slope and intercept, with their geometry in LPS mm.
 
+    `colours`: a colour picture gives (z, y, x, 3) uint8; without it, it is refused.
+
     Raises:
-        InputError: not a NIfTI file, truncated, 4D, colour or complex, or a header that contradicts itself.
+        InputError: not a NIfTI file, truncated, 4D, complex, colour where none is allowed, or a header that
+            contradicts itself.
     """
     compressed = files.read_head(path, what).startswith(b"\x1f\x8b")
     with files.readable(path, what), _open(path, compressed) as file:
         try:
-            header = read_header(path, what, file)
-            wanted = math.prod(header.shape_xyz) * header.dtype.itemsize
+            header = read_header(path, what, file, colours=colours)
+            wanted = math.prod(header.shape_xyz) * header.dtype.itemsize * header.n_colours
             stored = path.stat().st_size - (0 if compressed else header.offset)
             files.check_plausible_size(path, what, wanted, stored, compressed=compressed)
             raw = _read_voxels(path, what, file, header)
@@ -53,7 +57,10 @@ def read_nifti(
         except (zlib.error, gzip.BadGzipFile):
             raise files.truncated(path, what, "the gzip data are corrupt, their checksum does not match") from None
     n = header.shape_xyz[2]
-    return checks.rescale_slices(raw, [header.slope] * n, [header.intercept] * n), _geometry(path, what, header, note)
+    geometry = _geometry(path, what, header, note)
+    if header.colours is not None:
+        return opaque(path, what, raw), geometry
+    return checks.rescale_slices(raw, [header.slope] * n, [header.intercept] * n), geometry
 
 
 def nifti_voxels(
@@ -65,8 +72,10 @@ def nifti_voxels(
     through the checks of a file; so an image and the NIfTI file that `nibabel.save` makes of it are the same scan,
     where the file holds the same numbers (a header may ask for a narrower number type than the array's).
 
+    A colour picture gives (z, y, x, 3) uint8.
+
     Raises:
-        InputError: 4D, colour or complex, or a header that contradicts itself.
+        InputError: 4D or complex, or a header that contradicts itself.
     """
     nibabel = nibabel_module()
     second = isinstance(image, nibabel.Nifti2Image)
@@ -78,7 +87,9 @@ def nifti_voxels(
     raw = io.BytesIO()
     fresh.header.write_to(raw)
     raw.seek(0)
-    header = read_header(name, what, raw)
+    header = read_header(name, what, raw, colours=True)
+    if header.colours is not None:
+        return _colours_in_memory(given, header, name, what), _geometry(name, what, header, note)
     scaled = hasattr(given, "get_unscaled")
     voxels = np.asarray(given.get_unscaled() if scaled else given)
     checks.check_grey_type(name, what, voxels.dtype.kind, str(voxels.dtype))
@@ -86,6 +97,16 @@ def nifti_voxels(
     turned = np.array(voxels.reshape(header.shape_xyz).T, dtype=voxels.dtype.newbyteorder("="), order="C")
     n = header.shape_xyz[2]
     return checks.rescale_slices(turned, [slope] * n, [intercept] * n), _geometry(name, what, header, note)
+
+
+def _colours_in_memory(given: Any, header: Header, name: Path, what: str) -> NDArray[np.uint8]:
+    """(z, y, x, 3) of the voxels of a colour picture: records of R, G, B (x, y, z), or a last axis of colours."""
+    voxels = np.asarray(given)
+    if header.colours == "interleaved":
+        voxels = np.stack([voxels[field] for field in voxels.dtype.names or ()], axis=-1)
+    x, y, z = header.shape_xyz
+    turned = np.ascontiguousarray(voxels.reshape(x, y, z, header.n_colours).transpose(2, 1, 0, 3))
+    return opaque(name, what, turned)
 
 
 def write_nifti(
@@ -166,7 +187,10 @@ def _geometry(path: Path, what: str, header: Header, note: Callable[[str], None]
 
 def _read_voxels(path: Path, what: str, file: IO[bytes], header: Header) -> NDArray[Any]:
     file.seek(header.offset)
-    array = np.empty(header.shape_xyz[::-1], dtype=header.dtype)
+    shape: tuple[int, ...] = header.shape_xyz[::-1]
+    if header.colours is not None:
+        shape = (*shape, header.n_colours) if header.colours == "interleaved" else (header.n_colours, *shape)
+    array = np.empty(shape, dtype=header.dtype)
     view = memoryview(array.reshape(-1).view(np.uint8).data)
     done = 0
     while done < len(view):
@@ -177,4 +201,4 @@ def _read_voxels(path: Path, what: str, file: IO[bytes], header: Header) -> NDAr
     file.read(1)  # reaches the end of a gzip stream, where its checksum is verified
     if not array.dtype.isnative:
         array = array.byteswap(inplace=True).view(array.dtype.newbyteorder())
-    return array
+    return np.moveaxis(array, 0, -1) if header.colours == "planar" else array

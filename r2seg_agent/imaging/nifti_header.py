@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,19 @@ MAX_OFFSET_BYTES = 1 << 30
 """Header extensions before the voxels are some kilobytes; a gigabyte is none."""
 
 
+ColourLayout = Literal["interleaved", "planar"]
+"""How the colours of a picture are stored: voxel by voxel (the RGB number types), or colour by colour (a last axis)."""
+_RGB_TYPES = {128: 3, 2304: 4}
+"""NIfTI datatype codes RGB24 and RGBA32 → their number of colours."""
+_UINT8 = 2
+
+
 @dataclass(frozen=True)
 class Header:
-    """What a NIfTI header says about voxels and grid; the affine is (x, y, z) voxels → RAS mm, None when unset."""
+    """What a NIfTI header says about voxels and grid; the affine is (x, y, z) voxels → RAS mm, None when unset.
+
+    A colour picture has `n_colours` (3: RGB, 4: RGBA) of type uint8 for each voxel of `shape_xyz`.
+    """
 
     shape_xyz: tuple[int, int, int]
     ndim: int
@@ -36,13 +46,15 @@ class Header:
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.int16))
     slope: float = 1.0
     intercept: float = 0.0
+    colours: ColourLayout | None = None
+    n_colours: int = 1
 
 
-def read_header(path: Path, what: str, file: IO[bytes]) -> Header:
-    """The header at the start of an (unpacked) stream.
+def read_header(path: Path, what: str, file: IO[bytes], *, colours: bool = False) -> Header:
+    """The header at the start of an (unpacked) stream. `colours`: a colour picture is allowed (see `_colours`).
 
     Raises:
-        InputError: not NIfTI, 4D, colour or complex, or fields that no file can have.
+        InputError: not NIfTI, 4D, complex, colour where none is allowed, or fields that no file can have.
     """
     nibabel = nibabel_module()
     head = file.read(MIN_HEADER_BYTES)
@@ -69,6 +81,9 @@ def read_header(path: Path, what: str, file: IO[bytes]) -> Header:
             "Export it again from the source.",
         )
     shape = dims[1 : ndim + 1]
+    layout, n_colours = _colours(raw, shape) if colours else (None, 1)
+    if layout == "planar":
+        shape, ndim = shape[:2], 2
     if any(n != 1 for n in shape[3:]):
         raise InputError(
             f"The {what} `{path}` is {ndim}D, of shape {' × '.join(map(str, shape))}; one 3D volume is needed.",
@@ -81,6 +96,8 @@ def read_header(path: Path, what: str, file: IO[bytes]) -> Header:
         raise InputError(
             f"The {what} `{path}` has an unknown NIfTI number type ({error}).", "Export it again."
         ) from None
+    if layout is not None:
+        dtype = np.dtype(np.uint8)
     if dtype.itemsize > 8 and dtype.kind == "f":
         raise InputError(f"The {what} `{path}` holds {dtype.itemsize * 8}-bit floats.", "Save it as float32.")
     checks.check_grey_type(path, what, dtype.kind, "colour (RGB)" if dtype.kind == "V" else str(dtype))
@@ -90,7 +107,33 @@ def read_header(path: Path, what: str, file: IO[bytes]) -> Header:
     if not np.isfinite(intercept):
         raise InputError(f"The {what} `{path}` has the rescale intercept {intercept}.", "Export it again.")
     grid = _grid(path, what, raw, (shape[0], shape[1], shape[2]), min(ndim, 3))
+    if layout is not None:  # colours are never rescaled
+        return replace(grid, dtype=dtype, colours=layout, n_colours=n_colours)
     return replace(grid, dtype=dtype, slope=slope, intercept=intercept)
+
+
+def _colours(raw: Any, shape: list[int]) -> tuple[ColourLayout | None, int]:
+    """(layout, number) of the colours of a picture, (None, 1) for grey.
+
+    Colours are: the number types RGB24 and RGBA32; and bytes (uint8) whose last axis has 3 or 4 entries behind an
+    image of one slice, as (x, y, 1, 3) or (x, y, 3). The last is how arrays of pictures are often saved, and three
+    slices of a scan of 8 bits look the same: these count as colours only where the header states no grid of a scanner
+    (voxels of 1 mm along the axes).
+    """
+    code = int(raw["datatype"])
+    if code in _RGB_TYPES:
+        return "interleaved", _RGB_TYPES[code]
+    own = [n for n in shape[2:] if n != 1]
+    if code != _UINT8 or len(own) != 1 or own[0] not in (3, 4) or shape[-1] != own[0]:
+        return None, 1
+    if len(shape) > 3:
+        return "planar", own[0]
+    plain = [float(v) for v in raw["pixdim"][1:4]] == [1.0, 1.0, 1.0]
+    matrices = [np.asarray(raw.get_sform())] if int(raw["sform_code"]) > 0 else []
+    if int(raw["qform_code"]) > 0:
+        matrices.append(np.asarray(raw.get_qform()))
+    along = all(np.array_equal(np.abs(m[:3, :3]), np.eye(3)) and not m[:3, 3].any() for m in matrices)
+    return ("planar", own[0]) if plain and along else (None, 1)
 
 
 def nibabel_module() -> Any:

@@ -1,4 +1,4 @@
-"""2D grey pictures (PNG, JPEG, TIFF) by Pillow: one slice, no physical spacing."""
+"""2D pictures (PNG, JPEG, TIFF), grey or in colour, by Pillow: one slice, no physical spacing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging import checks, files
+from r2seg_agent.imaging.colour import is_coloured, opaque
 from r2seg_agent.imaging.geometry import Geometry
 
 MAX_PICTURE_PIXELS = 1 << 28
@@ -25,14 +26,16 @@ def read_picture(
     note: Callable[[str], None] = lambda text: None,
     *,
     indexed: bool = False,
+    colours: bool = False,
 ) -> tuple[NDArray[Any], Geometry]:
     """Pixels (1, y, x) as uint8, uint16, int32 or float32, and a grid in pixels (`known_spacing` "none").
 
     Colour files whose channels are equal count as grey; an alpha channel must be fully opaque. `indexed`: a palette
-    picture gives its indices, not its colours (how label maps are often saved).
+    picture gives its indices, not its colours (how label maps are often saved). `colours`: a picture in real colour
+    gives (1, y, x, 3) uint8; without it, it is refused.
 
     Raises:
-        InputError: not a picture, truncated, several pages, real colour, transparency.
+        InputError: not a picture, truncated, several pages, transparency, or colour where none is allowed.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -44,7 +47,8 @@ def read_picture(
                 _check_size(path, what, image.size, getattr(image, "n_frames", 1))
                 image.load()
                 orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-                array = _grey(path, what, "L" if indexed and image.mode == "P" else image.mode, image)
+                mode = "L" if indexed and image.mode == "P" else image.mode
+                array = _pixels(path, what, mode, image, colours=colours)
         except InputError:
             raise
         except UnidentifiedImageError:
@@ -61,7 +65,7 @@ def read_picture(
     if orientation not in (0, 1):
         note("The picture asks viewers to rotate it (EXIF); it is used as stored, and so are masks for it.")
     geometry = checks.checked_geometry(
-        path, what, shape=array.shape, spacing_zyx_mm=(1.0, 1.0, 1.0), known_spacing="none"
+        path, what, shape=array.shape[:3], spacing_zyx_mm=(1.0, 1.0, 1.0), known_spacing="none"
     )
     return array, geometry
 
@@ -79,7 +83,7 @@ def _check_size(path: Path, what: str, size: tuple[int, int], n_frames: int) -> 
         )
 
 
-def _grey(path: Path, what: str, mode: str, image: Any) -> NDArray[Any]:
+def _pixels(path: Path, what: str, mode: str, image: Any, *, colours: bool) -> NDArray[Any]:
     if mode in ("1", "L"):
         pixels = np.asarray(image.convert("L") if mode == "1" else image)
     elif mode == "I;16" or mode.startswith("I;16"):
@@ -89,26 +93,18 @@ def _grey(path: Path, what: str, mode: str, image: Any) -> NDArray[Any]:
     elif mode == "F":
         pixels = np.asarray(image).astype(np.float32)
     elif mode in ("LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"):
-        pixels = _equal_channels(path, what, np.asarray(image.convert("RGBA")))
+        rgba = np.asarray(image.convert("RGBA"))
+        rgb = rgba[..., :3] if mode == "RGBX" else opaque(path, what, rgba)
+        coloured = is_coloured(rgb)
+        if coloured and not colours:
+            raise InputError(
+                f"The {what} `{path}` is a colour (RGB) picture; one grey channel is needed.",
+                "Save it as 8- or 16-bit grey; of a mask, the numbers of its labels.",
+            )
+        pixels = rgb if coloured else rgb[..., 0]
     else:
         raise InputError(
-            f"The {what} `{path}` is a picture in colour mode {mode}; grey is needed.", "Save it as 8- or 16-bit grey."
+            f"The {what} `{path}` is a picture in colour mode {mode}; grey, RGB or RGBA is needed.",
+            "Save it as 8- or 16-bit grey, or as RGB.",
         )
     return np.array(pixels[np.newaxis], copy=True)
-
-
-def _equal_channels(path: Path, what: str, rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    red, green, blue, alpha = (rgba[..., channel] for channel in range(4))
-    coloured = int(np.count_nonzero((red != green) | (green != blue)))
-    if coloured:
-        raise InputError(
-            f"The {what} `{path}` is a colour (RGB) picture: {coloured:,} of {red.size:,} pixels have unequal "
-            "channels; one grey channel is needed.",
-            "Convert it to grey first, if colour carries nothing that matters here.",
-        )
-    if int(alpha.min()) < 255:
-        raise InputError(
-            f"The {what} `{path}` is partly transparent; what lies under transparent pixels is undefined.",
-            "Save it without an alpha channel.",
-        )
-    return red

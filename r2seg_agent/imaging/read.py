@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import checks, dicom, dicom_frames, dicom_pixels, files, headers, itk, nifti, picture
+from r2seg_agent.imaging import checks, colour, dicom, dicom_frames, dicom_pixels, files, headers, itk, nifti, picture
 from r2seg_agent.imaging.dicom import SeriesInfo, list_series
 from r2seg_agent.imaging.files import SourceFormat
 from r2seg_agent.imaging.geometry import Geometry
@@ -34,6 +34,8 @@ CT_TISSUE_HU = (-200.0, 300.0)
 """Fat, water and soft tissue; …"""
 CT_MIN_TISSUE_SHARE = 0.01
 """… at least this share of the voxels lies there."""
+DISPLAY_RANGE = (0.0, 255.0)
+"""Lowest and highest voxel of grey values that were windowed for a screen, in whatever number type they are kept."""
 _GUESS_VOXELS = 2_000_000
 
 _log = logging.getLogger(__name__)
@@ -52,9 +54,11 @@ def read_image(
     HU. `series` chooses among several DICOM series by key or number. `modality` overrides the DICOM tag; without a tag
     it is guessed only where the values can be nothing but HU (see `looks_like_hu`), else "unknown". `note` receives
     remarks that are no errors, for example what a DICOM folder held besides the series; the default logs them.
+    A colour picture (PNG, JPEG, TIFF, DICOM, NIfTI) becomes grey by its luminance and keeps its colours among the
+    channels (`imaging/colour.py`).
 
     Raises:
-        InputError: the input is missing, damaged, ambiguous or not one grey 2D or 3D image.
+        InputError: the input is missing, damaged, ambiguous or not one 2D or 3D image.
     """
     path = Path(path)
     note = note or _log.info
@@ -72,21 +76,29 @@ def checked_volume(
 ) -> Volume:
     """What every scan goes through, whether it was read or handed over in memory; `path` is its name in messages.
 
-    `array` (z, y, x) becomes read-only. `modality` None: see `read_image`.
+    `array` is (z, y, x), or (z, y, x, 3) of a colour picture; it becomes read-only. `modality` None: see `read_image`.
+    CT is in HU unless its values can only be those of a display: pictures, colours, and what fills 0 … 255.
 
     Raises:
         InputError: too small, constant, or with voxels that are no finite numbers.
     """
     checks.check_extent(path, "image", array.shape)
+    colours: NDArray[np.uint8] | None = None
+    if array.ndim == 4:
+        colours = array if colour.is_coloured(array) else None
+        array = np.ascontiguousarray(array[..., 0]) if colours is None else colour.grey_of(array)
     array = checks.compact(path, "image", array)
-    lowest, _ = checks.check_voxels(path, "image", array)
+    lowest, highest = checks.check_voxels(path, "image", array)
     if modality is None:
         modality = "CT" if source_format != "picture" and looks_like_hu(array) else "unknown"
-    # 8- and 16-bit pictures of a CT hold display values, not HU, whatever the user calls them.
-    hounsfield = modality == "CT" and source_format != "picture"
+    # Pictures of a CT hold display values, not HU, whatever the user calls them; so does a windowed slice of 8 bits.
+    displayed = source_format == "picture" or array.dtype == np.uint8 or (lowest, highest) == DISPLAY_RANGE
+    hounsfield = modality == "CT" and not displayed
     if hounsfield and lowest >= 0:
         note("The image is taken as CT, but no voxel is below 0: its values may not be HU.")
     volume = Volume(array, geometry, modality, "HU" if hounsfield else "arbitrary", source_format=source_format)
+    if colours is not None:
+        volume = replace(volume, channels=colour.as_channels(colours))
     return replace(volume, name=pseudonym(volume_sha256(volume)))
 
 
@@ -120,9 +132,11 @@ def series_files(path: Path | str, series: str | None = None) -> tuple[Path, ...
 
 
 def read_array(
-    path: Path, what: str, note: Callable[[str], None] = lambda text: None
+    path: Path, what: str, note: Callable[[str], None] = lambda text: None, *, colours: bool = False
 ) -> tuple[NDArray[Any], Geometry, SourceFormat]:
     """Raw voxels (z, y, x), grid and format of any file but a DICOM folder; what images and masks share.
+
+    `colours`: a colour picture gives (z, y, x, 3); without it, it is refused.
 
     Raises:
         InputError: see `read_image`.
@@ -139,12 +153,12 @@ def read_array(
             "Convert it to one of them, or give the file its true suffix.",
         )
     if source_format == "nifti":
-        return *nifti.read_nifti(path, what, note), source_format
+        return *nifti.read_nifti(path, what, note, colours=colours), source_format
     if source_format == "picture":
-        return *picture.read_picture(path, what, note), source_format
+        return *picture.read_picture(path, what, note, colours=colours), source_format
     if source_format == "dicom":
         member = dicom.read_single(path, what)
-        return *dicom_pixels.read_series(path, [member], what, note), source_format
+        return *dicom_pixels.read_series(path, [member], what, note, colours=colours), source_format
     if source_format == "metaimage":
         packed = headers.check_metaimage_header(path, what)
         return *itk.read_itk(path, what, packed), source_format
@@ -162,13 +176,13 @@ def _load(
         members = dicom.choose_series(path, found, series)
         if found.skipped:
             note(f"Skipped in the DICOM folder: {found.skipped_text()}.")
-        array, geometry = dicom_pixels.read_series(path, members, note=note)
+        array, geometry = dicom_pixels.read_series(path, members, note=note, colours=True)
         return array, geometry, "dicom", dicom.MODALITIES.get(members[0].modality, "unknown")
     if series is not None:
         raise InputError(
             f"The image `{path}` is a file, and a series (`{series}`) can be chosen only in a DICOM folder.",
             "Leave --series out, or name the folder.",
         )
-    array, geometry, source_format = read_array(path, "image", note)
+    array, geometry, source_format = read_array(path, "image", note, colours=True)
     tagged = dicom.MODALITIES.get(dicom.read_single(path).modality, "unknown") if source_format == "dicom" else None
     return array, geometry, source_format, tagged

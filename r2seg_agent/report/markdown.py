@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from r2seg_agent.imaging.volume import Unit
 from r2seg_agent.method.models import SearchRound
 from r2seg_agent.report.captions import SYNTHETIC_BANNER
 from r2seg_agent.report.decisions import full_reason
@@ -54,7 +55,8 @@ def report_markdown(report: Report, picture: str | None = "overlay.png") -> str:
         tested = report.reject.mode != "none"
         blocks += ["## What the p-values mean" if tested else "## Nothing was tested", *_reject(report)]
     for target in report.targets:
-        blocks += _target(target, several=len(report.targets) > 1)
+        unit = "arbitrary" if report.image is None else report.image.unit
+        blocks += _target(target, unit, several=len(report.targets) > 1)
     blocks += ["## Provenance", _provenance(report)]
     return "\n\n".join(blocks) + "\n"
 
@@ -127,7 +129,7 @@ def _reject(report: Report) -> list[str]:
     ]
 
 
-def _target(target: TargetReport, *, several: bool) -> list[str]:
+def _target(target: TargetReport, unit: Unit, *, several: bool) -> list[str]:
     plan = target.plan
     blocks = [f"## Search for {_plain(plan.target_name)}" if several else "## How it was searched"]
     if several:
@@ -138,7 +140,6 @@ def _target(target: TargetReport, *, several: bool) -> list[str]:
         else f"{organ_name(organ)} (not in view)"
         for organ in plan.anchors
     )
-    unit = "HU" if plan.modality == "CT" else "arbitrary"
     where = f"Anchors: {organs}. Padding {plan.padding_mm:g} mm, scales {', '.join(f'{s:g}' for s in plan.scales)}, "
     if target.rounds and not target.rounds[0].anchors:
         where = "No organ was located: the model saw the whole image at once, with the "

@@ -36,8 +36,9 @@ class RunOptions(Frozen):
     anchors: Annotated[
         str,
         Field(
-            description="Source of organ masks: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a "
-            "path to a label map with names, a folder of masks, or MASK=ORGAN. Presets without organs ignore it."
+            description="Source of organ masks: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, "
+            "`whole` (all of the picture is the organ), or a path to a label map with names, a folder of masks, or "
+            "MASK=ORGAN. Presets without organs ignore it."
         ),
         Cli("Where to look", short="-a", metavar="SOURCE"),
     ] = "auto"

@@ -19,7 +19,7 @@ from r2seg_agent.method.models import ImageInfo
 from r2seg_agent.method.presets import PARTS, Parts, Preset
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSource
-from r2seg_agent.reason.anchors.whole_image import WholeImage
+from r2seg_agent.reason.anchors.whole_image import NoAnchors
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.plan_file import load_plan
 from r2seg_agent.reject.calibration import Calibration, cases_needed, holds_case
@@ -139,7 +139,7 @@ def choose_models(options: RunOptions, parts: Parts, loaded: LoadedModels) -> Mo
     if options.orientations == 3:
         segmenter = ThreeOrientations(segmenter)
     check_feature(options.feature, segmenter)
-    source: AnchorSource = loaded.anchor_source(options.anchors) if parts.regions else WholeImage()
+    source: AnchorSource = loaded.anchor_source(options.anchors) if parts.regions else NoAnchors()
     return Models(source, segmenter)
 
 
@@ -168,6 +168,12 @@ def read_scan(image: str | ScanInMemory, options: RunOptions, models: Models, pl
     notes.extend(check_channels(models.segmenter, volume))
     for plan in plans:
         check_plan(models.segmenter, plan)
+        if plan.window is not None and volume.modality == "CT" and volume.unit != "HU":
+            raise InputError(
+                f"the plan has a window of {plan.window[0]:g} to {plan.window[1]:g} HU, and this CT holds grey values "
+                "for a screen, not HU",
+                "Set `window` to null in the plan, or give the original scan in HU.",
+            )
         models.source.check(volume.modality, plan.anchors)
     truth = _read_truth(options.truth, volume) if options.truth is not None else None
     info = ImageInfo(
@@ -201,7 +207,7 @@ def identity(
 
     An option that has no entry of its own here, a new one for example, takes part where it is not at its default.
     """
-    own_masks = parts.regions and options.anchors not in ("auto", "hounsfield")
+    own_masks = parts.regions and options.anchors not in ("auto", "hounsfield", "whole")
     named = options.anchors if parts.regions else "none"
     found: dict[str, object] = {
         "r2seg": __version__,

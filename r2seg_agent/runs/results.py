@@ -12,11 +12,13 @@ from r2seg_agent.files import file_sha256
 from r2seg_agent.graphs.ending import overall_answer
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.referee import overall_outcome
+from r2seg_agent.imaging.colour import has_colours
 from r2seg_agent.method.presets import LEFT_OUT
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.models import RejectInfo, Report, TargetReport
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.prepare import Prepared
+from r2seg_agent.segment.protocol import SeesColours
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.lookup import findings_of, rounds_of
 from r2seg_agent.tools.state import SearchState, TargetState
@@ -120,6 +122,20 @@ def _cautions(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetR
             "Calibrating on lesion-free scans is the cure (`--reject conformal`)."
         )
         found.append(("mode_not_valid", text))
+    if prepared.volume.modality == "CT" and prepared.volume.unit != "HU":
+        text = (
+            "This CT holds grey values for a screen, not Hounsfield units: no HU window was used, and how dense a "
+            "finding is cannot be said. The original DICOM or NIfTI would tell."
+        )
+        found.append(("not_hounsfield", text))
+    if has_colours(prepared.volume):
+        sees = isinstance(prepared.segmenter, SeesColours) and prepared.segmenter.sees_colours
+        seen = f"segmenter `{segmenter.name}` sees its colours" if sees else f"so does segmenter `{segmenter.name}`"
+        text = (
+            "This is a colour picture: the rejection test and all measurements look at its grey values (luminance, "
+            f"0.299 red + 0.587 green + 0.114 blue); {seen}."
+        )
+        found.append(("colour_as_grey", text))
     if segmenter.stand_in:
         text = f"Segmenter `{segmenter.name}` is a stand-in without learned weights, not a foundation model."
         found.append(("stand_in_segmenter", text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from r2seg_agent.imaging.colour import COLOURS
 from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.segment.folders.channels import pick_channels
@@ -20,7 +21,8 @@ def check_channels(segmenter: Segmenter, volume: Volume) -> tuple[str, ...]:
     name = segmenter.info.name
     if len(set(needed)) > 1:
         return pick_channels(volume, needed, name).remarks
-    if volume.channels:
-        given = ", ".join(sorted(volume.channels))
+    further = sorted(name for name in volume.channels if name not in COLOURS)  # of colours a caution speaks
+    if further:
+        given = ", ".join(further)
         return (f"Segmenter `{name}` looks at one image only: it cannot use the further channels ({given}).",)
     return ()

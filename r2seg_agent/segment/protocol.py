@@ -52,6 +52,7 @@ class Prompt:
     `mask` is the anchor organ inside the ROI: where normal tissue of the searched organ lies.
     `diameters_mm` is the typical lesion size range as equivalent-sphere diameters, for models that have scales.
     `concept` is the id of the target in the concept table and `laterality` its side, for models with named classes.
+    `hounsfield` False: the grey values of a CT are those of a display, so that no HU window of the model's own fits.
     """
 
     text: str
@@ -66,6 +67,7 @@ class Prompt:
     mask: Mask | None = field(default=None)
     concept: str = ""
     laterality: Side | None = None
+    hounsfield: bool = True
 
 
 class Encoded(Protocol):
@@ -115,6 +117,16 @@ class NeedsChannels(Protocol):
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the images it takes, in its own order; one name: the scan itself is enough."""
+        ...
+
+
+@runtime_checkable
+class SeesColours(Protocol):
+    """What a segmenter offers besides `Segmenter` when it looks at the colours of a picture and not at its grey."""
+
+    @property
+    def sees_colours(self) -> bool:
+        """True where `Volume.channels` of a colour picture are used."""
         ...
 
 

@@ -105,6 +105,7 @@ def segment_rois(
             mask=None if anchors is None else search_mask(anchors, plan, own, roi.box),
             concept=plan.target,
             laterality=plan.laterality,
+            hounsfield=volume.unit == "HU",
         )
         answers.append(ScaleProbability(roi.box, roi.scale, with_flips(segmenter, volume, roi.box, [prompt])[0]))
     progress("segment", len(outer), len(outer), segmenter.info.name)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import Modality, Volume
 from r2seg_agent.reason.plan import AnatomyPlan, Window
-from r2seg_agent.segment.protocol import HasFeatures, KnowsTargets, NeedsChannels, Segmenter
+from r2seg_agent.segment.protocol import HasFeatures, KnowsTargets, NeedsChannels, SeesColours, Segmenter
 
 
 class SegmenterWrapper:
@@ -31,6 +31,11 @@ class SegmenterWrapper:
     def channels(self) -> tuple[str, ...]:
         """The inner segmenter's; () where it takes the scan alone."""
         return self.segmenter.channels if isinstance(self.segmenter, NeedsChannels) else ()
+
+    @property
+    def sees_colours(self) -> bool:
+        """As the inner segmenter."""
+        return isinstance(self.segmenter, SeesColours) and self.segmenter.sees_colours
 
     def features_at(
         self, volume: Volume, around: Box, window: Window | None, voxels: NDArray[np.int64]

@@ -77,6 +77,7 @@ def plan_search(
             context.volume.modality,
             anchors_available=available,
             any_modality=search.any_modality or _settled_by_default(phrase, context, available),
+            hounsfield=context.volume.unit == "HU",
         )
         for phrase in targets
     ]

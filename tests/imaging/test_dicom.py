@@ -10,11 +10,13 @@ import pytest
 import SimpleITK
 from helpers import dicom_files
 from helpers.broken_inputs import body
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging.masks import grid_difference
+from r2seg_agent.imaging.colour import colours_of, grey_of
+from r2seg_agent.imaging.masks import grid_difference, read_label_map
 from r2seg_agent.imaging.read import list_series, read_image, series_files
 
 OBLIQUE = (0.96, 0.28, 0.0, 0.0, 0.0, -1.0)
@@ -134,7 +136,7 @@ def test_compressed_transfer_syntaxes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "rle.dcm").array[0], body()[2])
 
 
-def test_grey_stored_as_colour_is_grey_and_colour_is_refused(tmp_path: Path) -> None:
+def test_grey_stored_as_colour_is_grey_and_colour_is_no_mask(tmp_path: Path) -> None:
     grey = np.add.outer(np.arange(24), np.arange(20)).astype(np.uint8)
     ds = dicom_files.dicom_slice(grey.astype(np.uint16), (0, 0, 0), slope=None, modality="US")
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
@@ -145,7 +147,26 @@ def test_grey_stored_as_colour_is_grey_and_colour_is_refused(tmp_path: Path) -> 
     ds.PixelData = np.dstack([grey, grey, 255 - grey]).tobytes()
     ds.save_as(tmp_path / "colour.dcm")
     with pytest.raises(InputError, match="colour"):
-        read_image(tmp_path / "colour.dcm")
+        read_label_map(tmp_path / "colour.dcm", read_image(tmp_path / "colour.dcm").geometry)
+
+
+@pytest.mark.parametrize("space", ["RGB", "YBR_FULL"])
+def test_an_ultrasound_in_colour_is_grey_with_its_colours_beside(tmp_path: Path, space: str) -> None:
+    grey = np.add.outer(np.arange(24), np.arange(20)).astype(np.uint8)
+    rgb = np.dstack([grey, grey + 90, 200 - grey])
+    ds = dicom_files.dicom_slice(grey.astype(np.uint16), (0, 0, 0), slope=None, modality="US")
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, space, 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    stored = rgb if space == "RGB" else np.asarray(Image.fromarray(rgb).convert("YCbCr"))
+    ds.PixelData = stored.tobytes()
+    ds.save_as(tmp_path / "colour.dcm")
+    for path in (tmp_path / "colour.dcm", tmp_path):
+        volume = read_image(path)
+        colours = colours_of(volume)
+        assert colours is not None
+        np.testing.assert_allclose(colours[0].astype(int), rgb, atol=2)
+        np.testing.assert_array_equal(volume.array, grey_of(colours))
+        assert (volume.modality, volume.unit) == ("US", "arbitrary")
 
 
 def enhanced(hu: np.ndarray, order: list[int]) -> pydicom.FileDataset:

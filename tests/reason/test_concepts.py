@@ -56,7 +56,7 @@ def test_size_window_and_parent_are_sensible(c):
         assert at not in seen, "parents go round in a circle"
         seen.add(at)
         at = concept(at).parent
-    assert set(c.contrast) <= {"CT", "MR", "PT", "US", "XR"}
+    assert set(c.contrast) <= {"CT", "MR", "PT", "US", "XR", "photo"}
     assert {"CT", "MR"} & set(c.modalities)
 
 

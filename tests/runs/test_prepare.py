@@ -13,7 +13,7 @@ from helpers.small_case import GEOMETRY, small_options, write_case
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.method.presets import PARTS
-from r2seg_agent.reason.anchors.whole_image import WholeImage
+from r2seg_agent.reason.anchors.whole_image import NoAnchors
 from r2seg_agent.reject.calibration import CalibrationIdentity, CaseScores, build_calibration
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.runs.loaded import LoadedModels
@@ -52,7 +52,7 @@ def calibration(folder: Path) -> Path:
 
 def test_a_preset_without_regions_locates_no_organ(folder: Path) -> None:
     options = small_options(folder, preset="baseline", anchors="no-such-file")
-    assert isinstance(choose_models(options, PARTS["baseline"], LoadedModels()).source, WholeImage)
+    assert isinstance(choose_models(options, PARTS["baseline"], LoadedModels()).source, NoAnchors)
     with pytest.raises(InputError, match="no-such-file"):
         choose_models(options, PARTS["full"], LoadedModels())
 

@@ -15,14 +15,14 @@ from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource, AnchorS
 Quality = Literal["full", "fast", "fastest"]
 PREFERRED: tuple[Quality, ...] = ("fast", "full", "fastest")
 """What `auto` tries, the one with the best accuracy for its time first."""
-SOURCE_NAMES = ("auto", "totalsegmentator", "hounsfield")
+SOURCE_NAMES = ("auto", "totalsegmentator", "hounsfield", "whole")
 
 KeptSources: TypeAlias = MutableMapping[Quality, AnchorSource]
 """TotalSegmentator sources with the networks that they have loaded: handed on from case to case."""
 
 
 def anchor_source(spec: str, kept: KeptSources | None = None) -> AnchorSource:
-    """The source for `--anchors`: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a path
+    """The source for `--anchors`: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, `whole`, a path
     (label map with names, folder of masks, or `MASK=ORGAN`), or `NAME[:OPTION]` of a plug-in. Networks are taken from
     `kept`, and left there.
 
@@ -36,6 +36,10 @@ def anchor_source(spec: str, kept: KeptSources | None = None) -> AnchorSource:
         from r2seg_agent.reason.anchors.hounsfield import HounsfieldSource
 
         return HounsfieldSource()
+    if spec == "whole":
+        from r2seg_agent.reason.anchors.whole_image import WholeImage
+
+        return WholeImage()
     if spec == "auto":
         return AutoSource(kept)
     if Path(spec).exists() or Path(spec.rpartition("=")[0] or spec).exists():

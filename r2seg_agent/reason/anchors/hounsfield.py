@@ -82,8 +82,16 @@ class HounsfieldSource:
             )
 
     def locate(self, volume: Volume, organs: Sequence[str], progress: Progress = silent) -> AnchorSet:
-        """All four organs of `volume` (CT in HU), whichever were asked; raises as `check` does."""
+        """All four organs of `volume` (CT in HU), whichever were asked; raises as `check` does, and for a CT that is
+        not in HU.
+        """
         self.check(volume.modality, organs)
+        if volume.unit != "HU":
+            raise InputError(
+                "HU anchors need Hounsfield units; this CT holds grey values for a screen.",
+                "Give the original scan in HU, organ masks (`--anchors MASK=ORGAN`), or search all of it "
+                "(`--anchors whole`).",
+            )
         progress("anchors", 0, 3, "coarse grid")
         geometry = volume.geometry
         hu, factors = _coarse(volume)

@@ -14,13 +14,13 @@ import numpy as np
 
 from r2seg_agent.errors import EmptyMaskError, InputError
 from r2seg_agent.files import file_sha256
-from r2seg_agent.imaging import files
+from r2seg_agent.imaging import dicom, files
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.itk import simpleitk
-from r2seg_agent.imaging.masks import Labels, read_label_map
+from r2seg_agent.imaging.masks import Labels, read_label_map, read_labels_alone
 from r2seg_agent.imaging.volume import Mask, Modality, Volume
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.reason.anatomy import canonical_organ, on_side, organs
+from r2seg_agent.reason.anatomy import canonical_organ, organs
 from r2seg_agent.reason.anchors.label_names import (
     NEEDED,
     Segment,
@@ -31,12 +31,11 @@ from r2seg_agent.reason.anchors.label_names import (
 )
 from r2seg_agent.reason.anchors.label_union import LabelUnion
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSourceInfo
+from r2seg_agent.reason.anchors.sides import halves, split_sides
 
 VERSION = "1"
 MODALITIES: tuple[Modality, ...] = ("CT", "MR", "PT", "US", "XR", "photo", "unknown")
 WHAT = "anchor mask"
-SMALLEST_SIDE = 0.2
-"""Smallest share of a both-sided mask ("lungs") that each half must hold for it to be split into left and right."""
 
 _DEFAULT_SLICER_NAME = re.compile(r"segment[ _]?\d+", re.IGNORECASE)
 
@@ -61,8 +60,8 @@ class MaskSource:
     organ that it is named after.
 
     Names become canonical where the organ table knows them, others stay as they are. Organs made of others that are
-    all there are known too (a lung of its lobes), and a both-sided organ is split at its middle when a plan wants its
-    sides. Raises `InputError` for a path that is not there and for labels without names.
+    all there are known too (a lung of its lobes), and a both-sided organ is split when a plan wants its sides and the
+    mask shows two (`sides.halves`). Raises `InputError` for a path that is not there and for labels without names.
     """
 
     def __init__(self, spec: str | Path) -> None:
@@ -90,9 +89,11 @@ class MaskSource:
         return self.info
 
     def organs(self, modality: Modality) -> frozenset[str]:
-        """Every organ that the masks name, and those that follow from them."""
+        """Every organ that the masks name, and those that follow from them: the two sides of "kidneys", say, where
+        the mask shows two. One with a single kidney, or next to nothing of the other, is searched as it is.
+        """
         named = {part.organ for part in self._parts}
-        return frozenset(named | set(_composed(named)) | _sides(named))
+        return frozenset(named | set(_composed(named)) | self._sides)
 
     def check(self, modality: Modality, organs: Sequence[str]) -> None:
         """Raise `InputError` when the masks name none of `organs`."""
@@ -123,7 +124,7 @@ class MaskSource:
             if organ not in organs:  # others would only make "in view" a long list of the same things twice
                 continue
             names[organ] = tuple(sorted({v for member in members for v in names[member]}))
-        labels, names = _split_sides(labels, names, organs, volume.geometry)
+        labels, names = split_sides(labels, names, organs, volume.geometry)
         for organ in organs:
             names.setdefault(organ, ())
         return AnchorSet(labels=labels, names=names, geometry=volume.geometry, info=self.info)
@@ -163,6 +164,28 @@ class MaskSource:
                 "Put one mask per organ in it, each named after its organ: liver.nii.gz, kidney_left.nii.gz.",
             )
         return tuple(_Part(_organ(_stem(path)), path, None) for path in found)
+
+    @cached_property
+    def _sides(self) -> frozenset[str]:
+        """The sides of named groups that their masks show apart."""
+        groups = {part.organ for part in self._parts if part.organ in organs() and organs()[part.organ].members}
+        return frozenset(member for group in groups if self._shows_sides(group) for member in organs()[group].members)
+
+    def _shows_sides(self, group: str) -> bool:
+        """Whether the mask of `group` can be split, on its own grid. What only a scan's grid makes readable (DICOM
+        SEG, RTSTRUCT, layers) counts as such until it is read.
+        """
+        whole: Mask | None = None
+        geometry: Geometry | None = None
+        for part in (part for part in self._parts if part.organ == group):
+            if self._layered(part.path) or dicom.kind_of_file(part.path) or "::" in str(part.path):
+                return True
+            stored, geometry = read_labels_alone(part.path, WHAT, may_be_empty=True)
+            mask = stored != 0 if part.value is None else stored == part.value
+            if whole is not None and whole.shape != mask.shape:
+                return True
+            whole = mask if whole is None else whole | mask
+        return whole is not None and geometry is not None and halves(whole, geometry) is not None
 
     @cached_property
     def _file_sha256(self) -> Mapping[Path, str]:
@@ -254,11 +277,6 @@ def _recipes() -> Mapping[str, tuple[tuple[str, ...], ...]]:
     return recipes
 
 
-def _sides(named: set[str]) -> set[str]:
-    """The sides of named groups, which `_split_sides` can make."""
-    return {member for name in named if name in organs() for member in organs()[name].members}
-
-
 def _needed(wanted: Sequence[str], named: set[str]) -> set[str]:
     """The named organs that are read for `wanted`: themselves, what they are made of, and the group of a side."""
     composed = _composed(named)
@@ -271,48 +289,6 @@ def _needed(wanted: Sequence[str], named: set[str]) -> set[str]:
         elif organ in organs() and organs()[organ].group in named:
             needed.add(str(organs()[organ].group))
     return needed
-
-
-def _split_sides(
-    labels: Labels, names: dict[str, tuple[int, ...]], wanted: Sequence[str], geometry: Geometry
-) -> tuple[Labels, dict[str, tuple[int, ...]]]:
-    """Split a both-sided organ at the middle of its left–right extent where its sides are wanted and not named."""
-    for organ in wanted:
-        group = organs()[organ].group if organ in organs() else None
-        if organ in names or group is None or not names.get(group):
-            continue
-        union = LabelUnion(geometry.shape)
-        for name, values in names.items():
-            union.add(name, np.isin(labels, values))
-        whole: Mask = np.isin(labels, names[group])
-        left, right = on_side(group, "left"), on_side(group, "right")
-        for member, half in zip((left, right), _halves(whole, geometry, group), strict=True):
-            if member is not None:
-                union.add(member, half)
-        labels, names = union.finish()
-    return labels, names
-
-
-def _halves(mask: Mask, geometry: Geometry, name: str) -> tuple[Mask, Mask]:
-    """(left, right) of the patient. Slice by slice, so that no coordinates of the whole mask are held."""
-    row = geometry.to_lps_mm(np.stack(np.broadcast_arrays(0.0, *np.indices(mask.shape[1:], dtype=np.float64)), -1))[
-        ..., 0
-    ]
-    step = float(geometry.direction_matrix[0, 2]) * geometry.spacing_mm[0]
-    extremes = [
-        (float(x.min()), float(x.max()))
-        for z, plane in enumerate(mask)
-        if plane.any() and (x := row[plane] + z * step).size
-    ]
-    middle = (min(low for low, _ in extremes) + max(high for _, high in extremes)) / 2
-    left = np.stack([plane & (row + z * step > middle) for z, plane in enumerate(mask)])
-    share = int(left.sum()) / int(mask.sum())
-    if min(share, 1 - share) < SMALLEST_SIDE:
-        raise InputError(
-            f"The mask of `{name}` holds too little on one side ({min(share, 1 - share):.0%}) to be split.",
-            "Give the masks of the left and the right one under their own names.",
-        )
-    return left, mask & ~left
 
 
 def _one_label_map(

@@ -10,7 +10,7 @@ from r2seg_agent.reason.concepts import GENERIC_KIND, Concept
 from r2seg_agent.reason.language.parse import Request
 from r2seg_agent.reason.language.targets import anchors_of, excluded_organs, narrowing_organ
 from r2seg_agent.reason.language.wishes import Wish
-from r2seg_agent.reason.plan import AnatomyPlan, Side
+from r2seg_agent.reason.plan import AnatomyPlan, Side, Window
 
 MODALITY_WORDS: Mapping[Modality, str] = {
     "CT": "CT", "MR": "MRI", "PT": "PET", "US": "ultrasound", "XR": "X-ray", "photo": "photo", "unknown": "image",
@@ -26,8 +26,11 @@ def compose_plan(
     *,
     corrections: Sequence[tuple[str, str]],
     available: frozenset[str] | None,
+    hounsfield: bool = True,
 ) -> AnatomyPlan:
-    """The plan for one target of a request; its anchors must not all be excluded (`anchors_of`)."""
+    """The plan for one target of a request; its anchors must not all be excluded (`anchors_of`). A CT that is not in
+    Hounsfield units (`hounsfield` False) gets no window.
+    """
     notes: list[str] = []
     narrowed = narrowing_organ(c, wish)
     anchors = anchors_of(c, wish, asked, available)
@@ -44,7 +47,7 @@ def compose_plan(
     banned = excluded_organs(asked)
     beside = (m for n in c.neighbours for m in anatomy.expand(n) if m not in banned and m not in found)
     neighbours = tuple(dict.fromkeys(n for n in beside if side is None or anatomy.organ(n).side in (side, None)))
-    window = concepts.windows_hu()[c.window] if modality == "CT" else None
+    window = concepts.windows_hu()[c.window] if modality == "CT" and hounsfield else None
     notes += _notes(c, wish, asked, modality, narrowed)
     notes += [f"Read “{typed}” as “{meant}”." for typed, meant in corrections]
     return AnatomyPlan(
@@ -62,7 +65,7 @@ def compose_plan(
         window=window,
         expected_volume_ml=c.volume_ml,
         expected_contrast=c.contrast.get(modality, "either"),
-        rationale=" ".join((_rationale(c, found, modality), *notes)),
+        rationale=" ".join((_rationale(c, found, modality, window), *notes)),
     )
 
 
@@ -90,11 +93,12 @@ def _findable(
     return tuple(found), swaps
 
 
-def _rationale(c: Concept, anchors: Sequence[str], modality: Modality) -> str:
+def _rationale(c: Concept, anchors: Sequence[str], modality: Modality, window: Window | None) -> str:
     shown = ", ".join(anatomy.organ(a).display for a in anchors)
     look = c.contrast.get(modality, "either")
-    low, high = concepts.windows_hu()[c.window]
-    grey = f"the {c.window} window {low:g} to {high:g} HU" if modality == "CT" else "the 0.5–99.5 percentile window"
+    grey = "the 0.5–99.5 percentile window"
+    if window is not None:
+        grey = f"the {c.window} window {window[0]:g} to {window[1]:g} HU"
     return (
         f"{c.name[0].upper()}{c.name[1:]} is searched in and around the {shown} with a margin of {c.padding_mm:g} mm; "
         f"{grey} shows it, typically {'darker or brighter' if look == 'either' else look} than its organ, "

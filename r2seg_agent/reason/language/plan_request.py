@@ -21,6 +21,7 @@ from r2seg_agent.reason.language.questions import (
     article,
     choices_of,
     only_organ,
+    photographed_organ,
     question_for,
 )
 from r2seg_agent.reason.language.targets import anchors_of, excluded_names, is_excluded, targets_of
@@ -37,10 +38,16 @@ MAX_TARGETS = 12
 
 
 def plan_request(
-    request: str, modality: Modality, *, anchors_available: frozenset[str] | None = None, any_modality: bool = False
+    request: str,
+    modality: Modality,
+    *,
+    anchors_available: frozenset[str] | None = None,
+    any_modality: bool = False,
+    hounsfield: bool = True,
 ) -> PlanSet:
     """Plans for what `request` asks of an image of this modality, or a question back.
 
+    `hounsfield`: whether a CT is in HU; one that is not (a picture, a slice of 8 bits) is planned without a window.
     `any_modality`: the image is meant even if the request names another modality; without it that is asked back.
 
     `anchors_available` are the organs that the anchor source can find: they settle a request that names no organ, and
@@ -85,7 +92,7 @@ def plan_request(
         own = [k.replace(" ", "_") for k in asked.kinds]
         wishes = tuple(Wish(k, "", None, None, k) for k in own if k in concepts.concepts())
     if not wishes and not asked.regions and not nothing_left:
-        only = only_organ(asked, anchors_available)
+        only = only_organ(asked, anchors_available) or (photographed_organ(asked) if modality == "photo" else None)
         if only is None:
             return ask(*question_for(asked, anchors_available))
         wishes = (Wish(None, only, (*asked.kinds, GENERIC_KIND)[0], None, only),)
@@ -126,7 +133,8 @@ def plan_request(
             choices_of(c for c, _ in targets[:MAX_TARGETS]),
         )
     plans = tuple(
-        compose_plan(c, w, asked, modality, corrections=corrections, available=anchors_available) for c, w in targets
+        compose_plan(c, w, asked, modality, corrections=corrections, available=anchors_available, hounsfield=hounsfield)
+        for c, w in targets
     )
     once = {(p.target, p.laterality, p.anchors): p for p in reversed(plans)}
     return PlanSet(request=request, plans=tuple(p for p in plans if p in once.values()), excluded=excluded)

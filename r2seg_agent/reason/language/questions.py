@@ -31,6 +31,15 @@ def only_organ(asked: Request, available: frozenset[str] | None) -> str | None:
     return fit[0] if len(fit) == 1 else None
 
 
+def photographed_organ(asked: Request) -> str | None:
+    """The one organ whose lesions of the asked kind are seen in photographs: a melanoma there is one of the skin."""
+    special = [kind for kind in asked.kinds if kind != GENERIC_KIND]
+    if len(special) != 1 or asked.unknown:
+        return None
+    fit = {c.organ for c in concepts.concepts().values() if special[0] in c.kinds and "photo" in c.modalities}
+    return fit.pop() if len(fit) == 1 else None
+
+
 def question_for(asked: Request, available: frozenset[str] | None) -> tuple[str, tuple[Choice, ...]]:
     """What to ask when no target was understood, with the nearest concepts."""
     if asked.kinds and not asked.unknown:

@@ -86,13 +86,13 @@ def target_of(prompt: Prompt) -> str:
 
 
 def window_of(prompt: Prompt) -> Window | None:
-    """The grey window of a prompt: the plan's own, else on CT that of its site, else None (percentiles).
+    """The grey window of a prompt: the plan's own, else on CT in HU that of its site, else None (percentiles).
 
     The original has windows for six sites and refuses all others. Here a further site gets the original's window of
     the region it lies in, or the usual radiological window of its tissue (`SITE_WINDOWS`); an unknown one the
     abdomen's, which shows all soft tissue.
     """
-    if prompt.window is not None or prompt.modality != "CT":
+    if prompt.window is not None or prompt.modality != "CT" or not prompt.hounsfield:
         return prompt.window
     site = prompt.site.lower()
     return windows_hu()[SITE_WINDOWS.get(site, site if site in WINDOWS else "abdomen")]

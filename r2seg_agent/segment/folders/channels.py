@@ -22,6 +22,9 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "pet": ("pet", "pt", "suv", "fdg", "fdgpet", "petsuv"),
     "mr": ("mr", "mri"),
     "us": ("us", "ultrasound"),
+    "red": ("red", "r"),
+    "green": ("green", "g"),
+    "blue": ("blue", "b"),
 }
 """Channel → how data sets write it (letters and digits only, lower case). BraTS writes t1ce and t2f, MSD T1gd."""
 
@@ -30,6 +33,7 @@ MODALITY_OF: Final[Mapping[str, Modality]] = {
     **dict.fromkeys(("t1", "t1c", "t2", "flair", "adc", "dwi", "mr"), "MR"),
     "pet": "PT",
     "us": "US",
+    **dict.fromkeys(("red", "green", "blue"), "photo"),
 }
 _CANONICAL: Final = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
 

@@ -116,8 +116,10 @@ class TotalSegTask:
         try:
             check_weights(self._weights_dir, self._spec.all_sets())
         except MissingDependencyError as error:
-            command = f" Or run `r2seg models fetch totalseg-{self._task.replace('_', '-')}`."
-            hint = error.hint + (command if self._task in lesion_tasks() else "")
+            from r2seg_agent.segment.catalogue.entries import find_entry
+
+            entry = find_entry(f"totalseg-{self._task.replace('_', '-')}")
+            hint = error.hint if entry is None else f"{error.hint} Or run `r2seg models fetch {entry.name}`."
             raise MissingDependencyError(f"`totalseg:{self._task}`: {error.message}", hint) from error
 
     def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:

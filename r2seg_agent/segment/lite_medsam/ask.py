@@ -32,16 +32,16 @@ class SliceView:
     def of(
         cls,
         model: LiteMedSam,
-        grey: FloatArray,
+        pixels: FloatArray,
         turned: tuple[bool, bool] = (False, False),
         cache: EmbeddingCache | None = None,
     ) -> SliceView:
-        """Encode `grey` (height, width), values 0 … 1, with the axes of `turned` reversed before the network sees it.
+        """Encode `pixels`, (height, width) or (height, width, 3), values 0 … 1.
 
-        Boxes and answers stay on the axes of `grey`.
+        The axes of `turned` are reversed before the network sees them; boxes and answers stay on those of `pixels`.
         """
-        frame = Frame(height=grey.shape[0], width=grey.shape[1], size=model.config.image_size)
-        image = frame.image(_reversed(grey, turned))
+        frame = Frame(height=pixels.shape[0], width=pixels.shape[1], size=model.config.image_size)
+        image = frame.image(_reversed(pixels, turned))
         embedding = model.encode(image) if cache is None else cache.get(image, model.encode)
         return cls(model, frame, embedding, turned)
 

@@ -34,9 +34,14 @@ class Frame:
         """Height and width of the resized slice inside the padded square."""
         return (max(1, int(self.height * self.ratio + 0.5)), max(1, int(self.width * self.ratio + 0.5)))
 
-    def image(self, grey: NDArray[np.float32]) -> Tensor:
-        """(height, width), values 0 … 1, to (1, 3, size, size): three equal channels, zeros in the padding."""
-        return self.resized(grey).expand(1, 3, -1, -1)
+    def image(self, pixels: NDArray[np.float32]) -> Tensor:
+        """(height, width) or (height, width, 3), values 0 … 1, to (1, 3, size, size), zeros in the padding.
+
+        Grey becomes three equal channels; colours stay red, green, blue.
+        """
+        if pixels.ndim == 2:
+            return self.resized(pixels).expand(1, 3, -1, -1)
+        return torch.cat([self.resized(pixels[..., n]) for n in range(3)], dim=1)
 
     def resized(self, plane: NDArray[np.float32]) -> Tensor:
         """(height, width), values 0 … 1, to (1, 1, size, size), zeros in the padding."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.colour import colours_of
 from r2seg_agent.imaging.geometry import Box, Geometry, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.imaging.window import apply_window, percentile_window
@@ -108,6 +109,11 @@ class LiteMedSamSegmenter:
             },
         )
 
+    @property
+    def sees_colours(self) -> bool:
+        """True: it was trained on photographs too, in colour. One window of the grey values serves all three."""
+        return True
+
     def check(self, modality: Modality) -> None:
         """Raise `MissingDependencyError` when the released weights are wanted and not on this machine."""
         if self._released:
@@ -141,9 +147,10 @@ class LiteMedSamSegmenter:
                 from r2seg_agent.segment.lite_medsam.cache import EmbeddingCache
 
                 self._cache = EmbeddingCache()
-            grey = apply_window(region.volume.array[region.roi.slices][0], window)
+            colours = colours_of(region.volume.crop(region.roi))
+            seen = region.volume.array[region.roi.slices] if colours is None else colours
             turned = turned_axes(region.volume.geometry)
-            region.views[window] = SliceView.of(self._ready(), grey, turned, self._cache)
+            region.views[window] = SliceView.of(self._ready(), apply_window(seen[0], window), turned, self._cache)
         return region.views[window]
 
     def _sections(self, region: EncodedRegion, prompt: Prompt) -> list[Section]:
@@ -194,6 +201,11 @@ class LiteMedSamVolumeSegmenter:
             "min_view_mm": MIN_VIEW_MM,
         }
         return info.model_copy(update={"ndim": 3, "roi_independent": True, "settings": settings})
+
+    @property
+    def sees_colours(self) -> bool:
+        """As the slice model."""
+        return self.slices.sees_colours
 
     def check(self, modality: Modality) -> None:
         """As the slice model's."""

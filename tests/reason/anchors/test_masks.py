@@ -23,6 +23,8 @@ from r2seg_agent.reason.anchors.label_names import read_names_file
 from r2seg_agent.reason.anchors.label_union import LabelUnion
 from r2seg_agent.reason.anchors.masks import MaskSource
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource, AnchorSourceInfo
+from r2seg_agent.reason.anchors.sides import halves
+from r2seg_agent.reason.language.plan_request import plan_request
 
 SHAPE = (6, 10, 12)
 GEOMETRY = Geometry(shape=SHAPE, spacing_mm=(3.0, 1.5, 1.0), origin_lps_mm=(-5.0, 10.0, 20.0))
@@ -216,12 +218,47 @@ def test_a_mask_of_both_sides_is_split_for_a_plan_that_names_sides(tmp_path, fli
     assert not (anchors.mask("lung_left") & anchors.mask("lung_right")).any()
 
 
-def test_a_one_sided_mask_is_not_split(tmp_path, volume):
+def test_a_one_sided_mask_is_not_split_but_searched_as_it_is(tmp_path, volume):
     lopsided = block((1, 2, 1), (4, 8, 5))
     lopsided[2, 3, 11] = 1
-    plain_nifti(tmp_path / "kidneys.nii.gz", lopsided)
-    with pytest.raises(InputError, match="too little on one side"):
-        MaskSource(tmp_path / "kidneys.nii.gz").locate(volume, ["kidney_left"])
+    source = MaskSource(plain_nifti(tmp_path / "kidneys.nii.gz", lopsided))
+    assert source.organs("CT") == {"kidneys"}
+    (plan,) = plan_request("find the kidney tumor", "CT", anchors_available=source.organs("CT")).plans
+    assert plan.anchors == ("kidneys",)
+    assert plan.laterality is None
+    anchors = source.locate(volume, plan.anchors)
+    assert (anchors.mask("kidneys") == (lopsided > 0)).all()
+    assert anchors.in_view() == ("kidneys",)
+
+
+def test_a_plan_that_insists_on_a_side_that_the_mask_does_not_show_is_refused(tmp_path, volume):
+    source = MaskSource(plain_nifti(tmp_path / "kidneys.nii.gz", block((1, 2, 1), (4, 8, 5))))
+    with pytest.raises(InputError, match="the plan needs `kidney_left`"):
+        source.locate(volume, ["kidney_left"])
+
+
+def test_one_kidney_is_not_cut_in_two():
+    geometry = GEOMETRY.model_copy(update={"shape": (1, 40, 60), "spacing_mm": (1.0, 1.0, 1.0)})
+    y, x = np.indices((40, 60))
+    one = (((y - 20) / 12) ** 2 + ((x - 15) / 8) ** 2 <= 1)[np.newaxis]
+    other = (((y - 20) / 12) ** 2 + ((x - 45) / 8) ** 2 <= 1)[np.newaxis]
+    assert halves(one, geometry) is None
+    both = halves(one | other, geometry)
+    assert both is not None
+    assert (both[0] == other).all()  # LPS: +x is the patient's left
+    assert (both[1] == one).all()
+
+
+def test_two_lungs_that_touch_are_split_at_their_waist():
+    geometry = GEOMETRY.model_copy(update={"shape": (1, 60, 90), "spacing_mm": (1.0, 1.0, 1.0)})
+    y, x = np.indices((60, 90))
+    right = ((y - 30) / 25) ** 2 + ((x - 24) / 20) ** 2 <= 1
+    left = ((y - 30) / 25) ** 2 + ((x - 62) / 20) ** 2 <= 1
+    both = halves((left | right)[np.newaxis], geometry)
+    assert both is not None
+    assert (both[0][0] == left & ~both[1][0]).all()
+    assert np.count_nonzero(both[1][0] & ~right) == 0
+    assert np.count_nonzero(both[0]) == pytest.approx(np.count_nonzero(left), rel=0.03)
 
 
 def test_values_without_a_name_keep_their_number(tmp_path, volume, labels):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,7 @@ def test_windows_per_site_and_modality() -> None:
     assert window_of(prompt("skull")) == (-450.0, 1050.0)
     assert window_of(prompt("pancreas", window=(0.0, 80.0))) == (0.0, 80.0)
     assert window_of(prompt("liver", "MR")) is None
+    assert window_of(replace(prompt("liver"), hounsfield=False)) is None, "grey values for a screen have no HU window"
 
 
 def test_every_site_of_the_concept_table_has_a_window_of_its_own() -> None:

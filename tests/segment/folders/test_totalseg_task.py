@@ -96,7 +96,7 @@ def test_missing_weights_are_named_first(tmp_path: Path, monkeypatch: pytest.Mon
         ("coronary_arteries", "bound to a licence"),
         ("total", "is no lesion task"),
         ("lung_vessels", "it segments organs"),
-        ("cerebral_bleed", "knows no target"),
+        ("pleural_pericard_effusion", "knows no target"),
         ("gizzard", "no such task"),
     ],
 )
@@ -112,6 +112,7 @@ def test_the_tasks_and_their_targets() -> None:
         for task in lesion_tasks()
     }
     assert targets == {
+        "cerebral_bleed": ["cerebral_hemorrhage"],
         "kidney_cysts": ["kidney_cyst"],
         "liver_lesions": ["liver_lesion"],
         "liver_lesions_mr": ["liver_lesion"],
@@ -121,5 +122,24 @@ def test_the_tasks_and_their_targets() -> None:
 
 
 def test_a_class_that_no_table_knows_can_be_given_a_target() -> None:
+    network = TotalSegTask(parse_spec("pleural_pericard_effusion#pleural_effusion=pleural_lesion", "totalseg"))
+    assert network.table.answering("pleural_lesion")[0].name == "pleural_effusion"
+
+
+def test_a_class_that_the_table_knows_can_be_given_another_target() -> None:
     network = TotalSegTask(parse_spec("cerebral_bleed#intracerebral_hemorrhage=brain_lesion", "totalseg"))
     assert network.table.answering("brain_lesion")[0].name == "intracerebral_hemorrhage"
+
+
+def test_a_bleed_in_the_brain_answers_a_search_for_any_intracranial_hemorrhage() -> None:
+    network = TotalSegTask(parse_spec("cerebral_bleed", "totalseg"))
+    assert network.table.answering("intracranial_hemorrhage")[0].name == "intracerebral_hemorrhage"
+
+
+@pytest.mark.parametrize(("task", "named"), [("lung_nodules", True), ("cerebral_bleed", False)])
+def test_missing_weights_name_the_command_only_where_the_catalogue_has_them(
+    tmp_path: Path, task: str, named: bool
+) -> None:
+    with pytest.raises(MissingDependencyError) as caught:
+        TotalSegTask(parse_spec(task, "totalseg"), weights_dir=tmp_path).check()
+    assert ("r2seg models fetch totalseg-" in caught.value.hint) == named

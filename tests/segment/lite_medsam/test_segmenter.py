@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from helpers.phantoms import LIVER_LESION, phantom
 from scipy import ndimage
 
 from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.imaging.colour import COLOURS
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.volume import Volume
@@ -22,7 +24,7 @@ from r2seg_agent.runs import loaded
 from r2seg_agent.runs.api import FindOptions, run_find
 from r2seg_agent.segment.lite_medsam.model import LiteMedSam
 from r2seg_agent.segment.lite_medsam.segmenter import LiteMedSamSegmenter, LiteMedSamVolumeSegmenter, turned_axes
-from r2seg_agent.segment.protocol import HasFeatures, Prompt, Segmenter
+from r2seg_agent.segment.protocol import HasFeatures, Prompt, SeesColours, Segmenter
 from r2seg_agent.segment.slices import SliceBySlice
 from r2seg_agent.segment.tta import flip_prompt, flip_volume
 
@@ -236,6 +238,31 @@ def test_grey_values_go_through_the_window_or_percentiles(organ) -> None:
     np.testing.assert_allclose(one, triple, atol=1e-5)
     assert one[:48].min() == 0.0
     assert one.max() == 1.0
+
+
+def test_the_network_sees_the_colours_of_a_picture(organ) -> None:
+    volume, _, _ = organ
+    rng = np.random.default_rng(5)
+    colours = {name: rng.integers(0, 255, SHAPE).astype(np.uint8) for name in COLOURS}
+    grey = np.full(SHAPE, 100, np.uint8)
+    geometry = volume.geometry
+    painted = Volume(grey, geometry, "photo", "arbitrary", channels=MappingProxyType(colours))
+    other = Volume(grey, geometry, "photo", "arbitrary", channels=MappingProxyType(colours | {"blue": grey}))
+    model = searching()
+    segmenter = LiteMedSamSegmenter(model=model)
+    roi = Box(start=(4, 0, 0), stop=(5, 48, 64))
+    asked = prompt(box=Box(start=(0, 8, 12), stop=(1, 16, 28)), window=(0.0, 255.0), modality="photo")
+    answers = []
+    for n, scan in enumerate((painted, other, Volume(grey, geometry, "photo", "arbitrary")), start=1):
+        answers.append(segmenter.segment(segmenter.encode(scan, roi), [asked]))
+        assert model.encoded == n, "pictures that differ in one colour are not taken for each other"
+        for channel, name in enumerate(COLOURS):
+            expected = scan.channels.get(name, grey)[4] / np.float32(255)
+            np.testing.assert_allclose(model.seen[0, channel, :48].numpy(), expected, atol=1e-6)
+    assert not np.array_equal(answers[0], answers[1])
+    assert isinstance(segmenter, SeesColours)
+    assert LiteMedSamVolumeSegmenter(segmenter).sees_colours
+    assert SliceBySlice(segmenter).sees_colours
 
 
 @pytest.mark.parametrize("axis", [1, 2])
