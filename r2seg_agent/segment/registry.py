@@ -54,11 +54,13 @@ def _bundle(text: str) -> Segmenter:
 
 
 def _totalseg(text: str) -> Segmenter:
+    from r2seg_agent.segment.catalogue.entries import fetch_command_of_task
     from r2seg_agent.segment.folders.segmenter import ClassSegmenter
     from r2seg_agent.segment.folders.spec import parse_spec
     from r2seg_agent.segment.folders.totalseg_task import TotalSegTask
 
-    return ClassSegmenter(TotalSegTask(parse_spec(text, "totalseg")))
+    spec = parse_spec(text, "totalseg")
+    return ClassSegmenter(TotalSegTask(spec, fetch_command=fetch_command_of_task(spec.place)))
 
 
 FOLDERS: Mapping[str, Callable[[str], Segmenter]] = {

@@ -144,6 +144,12 @@ def find_entry(name: str) -> Entry | None:
     return next((entry for entry in catalogue().entries if entry.name == name), None)
 
 
+def fetch_command_of_task(task: str) -> str:
+    """The command that fetches the weights of TotalSegmentator's `task`; "" where the catalogue does not have them."""
+    entry = next((entry for entry in catalogue().entries if entry.task == task and entry.is_segmenter), None)
+    return "" if entry is None else f"r2seg models fetch {entry.name}"
+
+
 def entry_named(name: str) -> Entry:
     """The entry called `name`; `InputError` lists the names."""
     entry = find_entry(name)

@@ -44,9 +44,13 @@ class TotalSegTask:
     a scan is kept for all ROIs of it.
     """
 
-    def __init__(self, spec: ModelSpec, weights_dir: Path | None = None) -> None:
-        """Raises `InputError` for a task that is bound to a licence, finds no lesions, or is none."""
+    def __init__(self, spec: ModelSpec, weights_dir: Path | None = None, *, fetch_command: str = "") -> None:
+        """`fetch_command` is the command that fetches the task's weights, where there is one.
+
+        Raises `InputError` for a task that is bound to a licence, finds no lesions, or is none.
+        """
         self._task = spec.place
+        self._fetch_command = fetch_command
         self._stated = spec.classes
         self._weights_dir = weights_dir or default_weights_dir()
         self._running: TaskProbabilities | None = None
@@ -116,10 +120,7 @@ class TotalSegTask:
         try:
             check_weights(self._weights_dir, self._spec.all_sets())
         except MissingDependencyError as error:
-            from r2seg_agent.segment.catalogue.entries import find_entry
-
-            entry = find_entry(f"totalseg-{self._task.replace('_', '-')}")
-            hint = error.hint if entry is None else f"{error.hint} Or run `r2seg models fetch {entry.name}`."
+            hint = f"{error.hint} Or run `{self._fetch_command}`." if self._fetch_command else error.hint
             raise MissingDependencyError(f"`totalseg:{self._task}`: {error.message}", hint) from error
 
     def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:

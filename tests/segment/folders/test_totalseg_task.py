@@ -17,6 +17,7 @@ from r2seg_agent.reason.anchors.totalseg.image import to_nifti
 from r2seg_agent.reason.anchors.totalseg.networks import NetworkPool
 from r2seg_agent.reason.anchors.totalseg.run import TaskRunner
 from r2seg_agent.reason.anchors.totalseg.tasks import task_spec
+from r2seg_agent.segment.catalogue.entries import fetch_command_of_task
 from r2seg_agent.segment.folders.spec import parse_spec
 from r2seg_agent.segment.folders.totalseg_task import TotalSegTask, lesion_tasks
 from r2seg_agent.segment.registry import segmenter
@@ -141,5 +142,7 @@ def test_missing_weights_name_the_command_only_where_the_catalogue_has_them(
     tmp_path: Path, task: str, named: bool
 ) -> None:
     with pytest.raises(MissingDependencyError) as caught:
-        TotalSegTask(parse_spec(task, "totalseg"), weights_dir=tmp_path).check()
+        TotalSegTask(
+            parse_spec(task, "totalseg"), weights_dir=tmp_path, fetch_command=fetch_command_of_task(task)
+        ).check()
     assert ("r2seg models fetch totalseg-" in caught.value.hint) == named
