@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box
@@ -27,6 +27,10 @@ from r2seg_agent.segment.protocol import SegmenterInfo
 
 if TYPE_CHECKING:
     from r2seg_agent.segment.folders.totalseg_probability import TaskProbabilities
+
+
+IN_CATALOGUE: Final = frozenset(("kidney_cysts", "liver_lesions", "liver_lesions_mr", "liver_vessels", "lung_nodules"))
+"""Tasks whose weights `r2seg models fetch` gets."""
 
 
 def lesion_tasks() -> tuple[str, ...]:
@@ -116,10 +120,8 @@ class TotalSegTask:
         try:
             check_weights(self._weights_dir, self._spec.all_sets())
         except MissingDependencyError as error:
-            from r2seg_agent.segment.catalogue.entries import find_entry
-
-            entry = find_entry(f"totalseg-{self._task.replace('_', '-')}")
-            hint = error.hint if entry is None else f"{error.hint} Or run `r2seg models fetch {entry.name}`."
+            command = f" Or run `r2seg models fetch totalseg-{self._task.replace('_', '-')}`."
+            hint = error.hint + (command if self._task in IN_CATALOGUE else "")
             raise MissingDependencyError(f"`totalseg:{self._task}`: {error.message}", hint) from error
 
     def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:

@@ -17,8 +17,9 @@ from r2seg_agent.reason.anchors.totalseg.image import to_nifti
 from r2seg_agent.reason.anchors.totalseg.networks import NetworkPool
 from r2seg_agent.reason.anchors.totalseg.run import TaskRunner
 from r2seg_agent.reason.anchors.totalseg.tasks import task_spec
+from r2seg_agent.segment.catalogue.entries import catalogue
 from r2seg_agent.segment.folders.spec import parse_spec
-from r2seg_agent.segment.folders.totalseg_task import TotalSegTask, lesion_tasks
+from r2seg_agent.segment.folders.totalseg_task import IN_CATALOGUE, TotalSegTask, lesion_tasks
 from r2seg_agent.segment.registry import segmenter
 
 TINY = Path(__file__).parents[2] / "data" / "tiny_totalseg"
@@ -143,3 +144,7 @@ def test_missing_weights_name_the_command_only_where_the_catalogue_has_them(
     with pytest.raises(MissingDependencyError) as caught:
         TotalSegTask(parse_spec(task, "totalseg"), weights_dir=tmp_path).check()
     assert ("r2seg models fetch totalseg-" in caught.value.hint) == named
+
+
+def test_the_tasks_of_the_catalogue_are_those_whose_hint_names_it() -> None:
+    assert {e.task for e in catalogue().entries if e.name.startswith("totalseg-")} == set(IN_CATALOGUE)
