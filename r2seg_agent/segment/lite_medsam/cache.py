@@ -27,8 +27,8 @@ class EmbeddingCache:
     def get(self, image: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """`encode(image)`, or what it answered before; `image` is (1, channels, size, size) float32 on the CPU."""
         # Grey slices are one channel, expanded to three: that one is enough.
-        told_apart = image[:, :1] if image.stride(1) == 0 else image
-        key = hashlib.sha256(told_apart.contiguous().numpy().tobytes()).digest()
+        distinct = image[:, :1] if image.stride(1) == 0 else image
+        key = hashlib.sha256(distinct.contiguous().numpy().tobytes()).digest()
         if (known := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             return known
