@@ -159,7 +159,7 @@ def page(transcripts: list[tuple[Recording, str]]) -> str:
     for recording, text in transcripts:
         shown = f"```text\n{text}\n```"
         if recording.picture is not None:
-            shown = f"![{recording.title}](images/{recording.picture.name})"
+            shown = f"![{recording.title}](../images/{recording.picture.name})"
         blocks += [f"## {recording.title}", recording.about, shown]
     return (
         "\n\n".join(
