@@ -13,8 +13,9 @@ class SearchFields(TypedDict, total=False):
     """The options of a search: the fields of `RunOptions` but `planner` and `out`, which functions name themselves."""
 
     anchors: str
-    """Source of organ masks: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, or a path to a label map
-    with names, a folder of masks, or MASK=ORGAN. Presets without organs ignore it."""
+    """Source of organ masks: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, `whole` (all of the
+    picture is the organ), or a path to a label map with names, a folder of masks, or MASK=ORGAN. Presets without
+    organs ignore it."""
     segmenter: str
     """Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), a name from `r2seg models
     list`, or a model of your own: `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`."""

@@ -97,7 +97,8 @@ _RULES = (
         0,
     ),
     _rule(
-        rf"(?P<label>\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau|Mme|Monsieur|Madame|Señora?|Sig)\b\.?\s+)"
+        # "Ms Lesion" in title case is multiple sclerosis.
+        rf"(?P<label>\b(?:Mr|Mrs|Ms(?!\.?\s+(?:Lesion|Plaque)s?\b)|Miss|Mx|Dr|Prof|Herr|Frau|Mme|Monsieur|Madame|Señora?|Sig)\b\.?\s+)"
         rf"{_NAME_WORD}(?:\s+{_NAME_WORD}){{0,2}}",
         _labelled("[name]"),
         0,
