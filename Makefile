@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format types unit unit-all data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters calibration structure clean
+.PHONY: help setup demo test test-all lint format types unit unit-all data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters calibration lesion-bench structure clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -93,6 +93,10 @@ validate-fdr: setup ## the validity study (SHARE=1, about 15 CPU-minutes); write
 
 calibration: setup ## a calibration from lesion-free phantoms like the example abdomen, and its answers there
 	@$(BIN)/python -m studies.lesion_free
+
+lesion-bench: setup ## how far proposals with a learned score would carry (CASES=…/cases.csv, images with lesion masks)
+	@test -n "$(CASES)" || { echo "name a table of images with lesion masks: make lesion-bench CASES=FOLDER/cases.csv"; exit 2; }
+	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.finder "$(CASES)"
 
 structure: setup ## print the import graph: rooms, circles (0), uphill arrows (0)
 	@$(BIN)/python -m studies.structure
