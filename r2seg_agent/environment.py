@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 SET_AT_IMPORT = (
@@ -17,12 +17,12 @@ SET_AT_IMPORT = (
 
 
 @contextmanager
-def environment_kept() -> Iterator[None]:
-    """Import and run dependencies inside: afterwards the variables that they set are as they were before.
+def environment_kept(names: Iterable[str] = SET_AT_IMPORT) -> Iterator[None]:
+    """Import and run dependencies inside: afterwards the variables `names` are as they were before.
 
-    Only those in `SET_AT_IMPORT`, so that what other threads set meanwhile stays.
+    Only those, so that what other threads set meanwhile stays.
     """
-    before = {name: os.environ.get(name) for name in SET_AT_IMPORT}
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import Unpack
 
 from r2seg_agent.batch.calibrate import Calibrated, run_calibration
 from r2seg_agent.batch.engines import EngineName, engine_named
-from r2seg_agent.batch.row import Job, make_jobs
+from r2seg_agent.batch.row import jobs_with_requests
 from r2seg_agent.batch.run import BatchResult, OnRow, run_batch
 from r2seg_agent.datasets.case import Case, Dataset, Wanted
 from r2seg_agent.datasets.layouts import LayoutName
@@ -128,18 +128,6 @@ def calibrate(
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         save_calibration(made.calibration, Path(out))
     return made
-
-
-def jobs_with_requests(cases: tuple[Case, ...], request: str | None, options: RunOptions) -> tuple[Job, ...]:
-    """One job per case; `InputError` where a case has no request of its own and none is given for all."""
-    jobs = make_jobs(cases, request, options)
-    silent = [job for job in jobs if not job.request]
-    if silent:
-        raise InputError(
-            f"{len(silent)} cases have no request (first: case {silent[0].number})",
-            "Give a request for all of them, or a column `request`.",
-        )
-    return jobs
 
 
 def _dataset(

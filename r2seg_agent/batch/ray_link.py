@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
 
 TEMP_PREFIX = "r2ray-"
@@ -153,16 +154,9 @@ def _check_answers(ray: Any, address: str) -> None:
 
 @contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
+    with environment_kept(values):
+        os.environ.update(values)
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _forget_token() -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from r2seg_agent.datasets.case import Case
+from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.runs.options import PROCESS_OPTIONS, RunOptions
@@ -83,3 +84,15 @@ def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions)
         key = recipe_sha256({"case": case.model_dump(mode="json"), "request": asked, "options": saved})[:16]
         jobs.append(Job(number=number, key=key, case=case, request=asked, options=chosen))
     return tuple(jobs)
+
+
+def jobs_with_requests(cases: tuple[Case, ...], request: str | None, options: RunOptions) -> tuple[Job, ...]:
+    """As `make_jobs`; `InputError` where a case has no request of its own and none is given for all."""
+    jobs = make_jobs(cases, request, options)
+    silent = [job for job in jobs if not job.request]
+    if silent:
+        raise InputError(
+            f"{len(silent)} cases have no request (first: case {silent[0].number})",
+            "Give a request for all of them (--request), or a column `request`.",
+        )
+    return jobs

@@ -84,20 +84,13 @@ def batch_command(
     """
     chosen = run_options(context)
     from r2seg_agent.batch.engines import engine_named
-    from r2seg_agent.batch.row import make_jobs
+    from r2seg_agent.batch.row import jobs_with_requests
     from r2seg_agent.batch.run import run_batch
     from r2seg_agent.cli._dataset import read_and_print
     from r2seg_agent.cli._stop import stop_on_interrupt
-    from r2seg_agent.errors import InputError
 
     data = read_and_print(cases, layout, request=request, lesion_labels=lesion_label, only=only, options=chosen)
-    jobs = make_jobs(data.cases, request, chosen)
-    without_request = [job for job in jobs if not job.request]
-    if without_request:
-        raise InputError(
-            f"{len(without_request)} cases have no request (first: case {without_request[0].number})",
-            "Give --request, or a column `request`.",
-        )
+    jobs = jobs_with_requests(data.cases, request, chosen)
     if engine == "local" and workers > (os.cpu_count() or 1):
         typer.echo(f"r2seg: {workers} workers on {os.cpu_count()} cores", err=True)
     stop = threading.Event()

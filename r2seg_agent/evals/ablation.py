@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from r2seg_agent.batch.journal import read_rows
-from r2seg_agent.batch.row import Job, make_jobs
+from r2seg_agent.batch.row import Job, jobs_with_requests, make_jobs
 from r2seg_agent.batch.run import BatchResult
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import InputError
@@ -83,14 +83,8 @@ def run_ablation(
     and what batch and evaluation raise.
     """
     plain = options.model_copy(update={"preset": "full", "reject": "auto", "calibration": None, "overlays": False})
-    unasked = [job for job in make_jobs(tuple(cases), request, plain) if not job.request]
-    if unasked:
-        raise InputError(
-            f"{len(unasked)} cases have no request (first: case {unasked[0].number})",
-            "Give --request, or a column `request`.",
-        )
+    jobs = jobs_with_requests(tuple(cases), request, plain)
     loaded = _calibration(calibration) if "conformal" in presets else None
-    jobs = make_jobs(tuple(cases), request, plain)
     before = _before(out / BEFORE, jobs)
     evaluations: list[Evaluation] = []
     steps: list[Step] = []

@@ -11,6 +11,7 @@ of the results differs. Nothing here knows LangChain, a store or a trace.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.segment.candidates import MAX_CANDIDATES, CandidateFeatures, Region, find_candidates
 from r2seg_agent.segment.features import anchor_statistics, describe
 from r2seg_agent.segment.protocol import Segmenter
-from r2seg_agent.segment.rois import search_mask, search_mask_on_grid, segment_rois, union_box
+from r2seg_agent.segment.rois import search_mask, segment_rois, union_box
 
 MAX_PIECES = 5_000
 """Most pieces of a mask of the whole image that are told apart; those with the smallest score are dropped, counted."""
@@ -62,17 +63,17 @@ class SearchArea:
         """The smallest box around all ROIs."""
         return union_box(self.rois)
 
-    @property
+    @cached_property
     def mask(self) -> Mask:
         """M* inside `box` (z, y, x): where the lesion can lie and what counts as its normal tissue."""
         return search_mask(self.anchors, self.plan, self.own, self.box)
 
     @property
     def mask_on_grid(self) -> Mask:
-        """M* on the whole grid of the volume (z, y, x)."""
-        if self.anchors is None:
-            return np.ones(self.volume.geometry.shape, bool)
-        return search_mask_on_grid(self.anchors, self.plan, self.own, self.box)
+        """M* on the whole grid of the volume (z, y, x); nothing lies outside `box`."""
+        whole = np.zeros(self.volume.geometry.shape, dtype=bool)
+        whole[self.box.slices] = self.mask
+        return whole
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from r2seg_agent.errors import InputError
+from r2seg_agent.files import write_text_atomic
 from r2seg_agent.reject.calibration import SCHEMA_VERSION, Calibration, contents_hash, identity_hash
 
 REBUILD = "Get the file again, or build the calibration again from its lesion-free cases."
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
-    """Write `path` as readable JSON, at once or not at all."""
+    """Write `path` as readable JSON, at once or not at all. Raises `InputError` where its folder is missing."""
     text = json.dumps(calibration.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"cannot write the calibration `{path}`: {error.strerror}") from error
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write the calibration `{path}`: there is no such folder")
+    write_text_atomic(path, text + "\n")
 
 
 def load_calibration(path: Path) -> Calibration:

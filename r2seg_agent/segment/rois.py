@@ -57,13 +57,6 @@ def _grown(mask: Mask, geometry: Geometry, by_mm: float) -> Mask:
     return grown.astype(bool)
 
 
-def search_mask_on_grid(anchors: AnchorSet, plan: AnatomyPlan, own: Sequence[str], box: Box) -> Mask:
-    """`search_mask` of the ROI union `box`, on the whole image grid; nothing lies outside the box."""
-    whole = np.zeros(anchors.geometry.shape, dtype=bool)
-    whole[box.slices] = search_mask(anchors, plan, own, box)
-    return whole
-
-
 def diameters_mm(plan: AnatomyPlan) -> tuple[float, float]:
     """Diameters of the balls that have the plan's expected volumes."""
     low, high = plan.expected_volume_ml

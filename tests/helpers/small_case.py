@@ -52,3 +52,14 @@ def open_small_chat(folder: Path, planner: Planner | None = None, **more: Any) -
     """A conversation over the small scan."""
     image, _ = write_case(folder)
     return open_chat(str(image), small_options(folder, modality="CT", **more), planner=planner)
+
+
+def keywords(case: Path, workspace: Path) -> dict[str, Any]:
+    """Options of `r2seg_agent.find` on `write_case(case)`."""
+    return {
+        "anchors": str(case / "organs.nii.gz"),
+        "segmenter": "contrast",
+        "workspace": workspace,
+        "modality": "CT",
+        "overlays": False,
+    }

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from helpers.scripted import ScriptedChatModel, call
+from helpers.small_case import keywords as options
 from helpers.small_case import write_case
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
@@ -33,16 +34,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("case")
     write_case(folder)
     return folder
-
-
-def options(case: Path, workspace: Path) -> dict[str, Any]:
-    return {
-        "anchors": str(case / "organs.nii.gz"),
-        "segmenter": "contrast",
-        "workspace": workspace,
-        "modality": "CT",
-        "overlays": False,
-    }
 
 
 class HostState(MessagesState):

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from helpers.scripted import ScriptedChatModel, call
 from helpers.small_case import GEOMETRY, small_options, write_case
+from helpers.small_case import keywords as options
 
 import r2seg_agent
 from r2seg_agent.environment import SET_AT_IMPORT
@@ -42,16 +42,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("case")
     write_case(folder)
     return folder
-
-
-def options(case: Path, workspace: Path) -> dict[str, Any]:
-    return {
-        "anchors": str(case / "organs.nii.gz"),
-        "segmenter": "contrast",
-        "workspace": workspace,
-        "modality": "CT",
-        "overlays": False,
-    }
 
 
 @pytest.fixture(scope="module")
