@@ -89,7 +89,7 @@ def _folders() -> Iterator[Part]:
 
     detail = "any nnU-Net v2 result folder; classes must name the target (docs/guide/models.md)"
     yield Part(name="nnunet:PATH", kind="segmenter", ready=True, detail=detail)
-    detail = "a folder with bundle.json and a TorchScript or torch.export file (docs/guide/models.md)"
+    detail = "a folder with bundle.json and a torch.export file (TorchScript by `#trust`; docs/guide/models.md)"
     yield Part(name="bundle:PATH", kind="segmenter", ready=True, detail=detail)
     onnx = find_spec("onnxruntime") is not None
     detail = "a bundle whose network is an ONNX file" if onnx else "ONNX bundles need onnxruntime"

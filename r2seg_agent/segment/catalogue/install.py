@@ -134,7 +134,7 @@ def _check_usable(entry: Entry, unit: Unit, folder: Path) -> None:
             if not network.table.wanted:
                 raise MissingDependencyError(f"none of its classes stands for a lesion ({network.table.label})")
         else:
-            Bundle(ModelSpec(place=str(folder))).check()
+            Bundle(ModelSpec(place=str(folder), trust=True)).check()
     except R2SegError as error:
         raise MissingDependencyError(
             f"what arrived for `{entry.name}` cannot be used: {error.message.replace(str(folder), entry.name)}",

@@ -64,5 +64,7 @@ def _network(entry: Entry, parts: str) -> ClassNetwork:
     if entry.kind == "totalseg":
         return TotalSegTask(parse_spec(f"{entry.task}{parts}", "totalseg"))
     kind = "nnunet" if entry.kind == "nnunet" else "bundle"
-    spec = parse_spec(f"{entry.name}{parts}", kind).model_copy(update={"place": str(models_root() / entry.name)})
+    # Who fetched a model named it and accepted its licence; its hashes are those of that day.
+    changes = {"place": str(models_root() / entry.name), "trust": True}
+    spec = parse_spec(f"{entry.name}{parts}", kind).model_copy(update=changes)
     return NnUNetFolder(spec) if entry.kind == "nnunet" else Bundle(spec)

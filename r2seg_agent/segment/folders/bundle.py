@@ -99,7 +99,7 @@ class Bundle:
 
     def check(self) -> None:
         """Raise `MissingDependencyError` for a file that is absent or another one than the manifest says, or a
-        package that its format needs.
+        package that its format needs; `InputError` for TorchScript that nobody said to trust.
         """
         path = self._file
         if not path.is_file():
@@ -114,6 +114,13 @@ class Bundle:
                 f"`{path.name}` of `{self.name}` has sha256 {found[:12]}…, its manifest says "
                 f"{self.manifest.sha256[:12]}…: damaged, or another file",
                 "Copy the file again; if you made it yourself, write its true sha256 into bundle.json.",
+            )
+        if self.manifest.format == "torchscript" and not self._spec.trust:
+            raise InputError(
+                f"the network of `{self.name}` is TorchScript, a program: r2seg checks that it reaches no file and no "
+                "other program, but cannot tell all that it does",
+                f"If you trust its authors, say so by name: `--segmenter 'bundle:{self._spec.place}#trust'`. Or export "
+                "it as torch.export or ONNX, which need no trust (docs/guide/models.md).",
             )
         if self.manifest.format == "onnx" and find_spec("onnxruntime") is None:
             raise MissingDependencyError(

@@ -1,18 +1,16 @@
 """The three formats of a bundle's network behind one call. The only place that loads exported programs.
 
-A TorchScript, torch.export or ONNX file is a program, though not one in Python: its hash is compared with the manifest
-before it is read, nothing in it is unpickled but tensors, and docs/guide/models.md says to trust its author.
+A TorchScript, torch.export or ONNX file is a program: its hash is compared with the manifest, and all of it is held
+against a grammar (`check_exported`, `check_torchscript`, `check_onnx`) before its library reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import io
 import logging
 import os
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +21,11 @@ import torch
 
 from r2seg_agent.errors import MissingDependencyError
 from r2seg_agent.imaging.volume import FloatArray
+from r2seg_agent.segment.folders.archive import UnsafeModelError
 from r2seg_agent.segment.folders.bundle_manifest import Manifest
+from r2seg_agent.segment.folders.check_exported import checked_export
+from r2seg_agent.segment.folders.check_onnx import check_onnx
+from r2seg_agent.segment.folders.check_torchscript import checked_torchscript
 from r2seg_agent.segment.folders.constants import ONNX_INSTALL
 
 Network = Callable[[FloatArray], FloatArray]
@@ -45,6 +47,11 @@ def load_network(manifest: Manifest, path: Path, name: str) -> Network:
             return load(data)
     except MissingDependencyError:
         raise
+    except UnsafeModelError as error:
+        raise MissingDependencyError(
+            f"`{path.name}` of `{name}` cannot be loaded as {manifest.format}: {error}; nothing of it was run",
+            "Export the bare network again as docs/guide/models.md shows, without what is named here.",
+        ) from error
     except Exception as error:  # torch and onnxruntime raise all kinds for a file of another format
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MissingDependencyError(
@@ -62,15 +69,15 @@ def _device() -> torch.device:
 
 def _torchscript(data: bytes) -> Network:
     load: Any = torch.jit.load
-    module = load(io.BytesIO(data), map_location=_device())
+    module = load(checked_torchscript(data), map_location=_device())
     module.eval()
     return _torch_call(module)
 
 
 def _exported(data: bytes) -> Network:
-    _check_plain(data)
+    archive = checked_export(data)
     with _weights_only():
-        program = torch.export.load(io.BytesIO(data))
+        program = torch.export.load(archive)
     if _device().type != "cpu":
         from torch.export.passes import move_to_device_pass
 
@@ -89,13 +96,17 @@ def _torch_call(module: Any) -> Network:
 
 
 def _onnx(data: bytes) -> Network:
+    check_onnx(data)
     try:
         runtime: Any = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise MissingDependencyError("an ONNX bundle needs onnxruntime", ONNX_INSTALL) from error
     options = runtime.SessionOptions()
     options.log_severity_level = 3
-    session = runtime.InferenceSession(data, options, providers=runtime.get_available_providers())
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    # Others compile the network, write caches, or send it to a server.
+    providers = [p for p in runtime.get_available_providers() if p in ("CUDAExecutionProvider", "CPUExecutionProvider")]
+    session = runtime.InferenceSession(data, options, providers=providers)
     given, answered = session.get_inputs(), session.get_outputs()
     if len(given) != 1:
         raise ValueError(f"the network has {len(given)} inputs ({', '.join(i.name for i in given)}); one is expected")
@@ -105,18 +116,6 @@ def _onnx(data: bytes) -> Network:
         return np.asarray(found, dtype=np.float32)
 
     return call
-
-
-def _check_plain(data: bytes) -> None:
-    """`torch.export` may store objects that only pickle can read, which could run anything: such a file is refused."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        stored = [n.rpartition("/data/constants/")[2] for n in archive.namelist() if "/data/constants/" in n]
-    odd = [n for n in stored if not n.startswith("tensor_") and not n.endswith("_config.json")]
-    if odd:
-        raise MissingDependencyError(
-            f"the exported network holds objects that are no tensors ({odd[0]}); loading them could run code",
-            "Export the bare network, without custom objects (`torch.export.export` of a plain module).",
-        )
 
 
 @contextmanager

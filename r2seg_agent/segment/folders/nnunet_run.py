@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import pydoc
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +18,10 @@ from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry
 from r2seg_agent.imaging.volume import FloatArray
 from r2seg_agent.reason.anchors.totalseg.networks import load_checkpoint, ready_predictor
+from r2seg_agent.reason.anchors.totalseg.plans import read_plans
 from r2seg_agent.segment.folders.constants import STEP_SIZE
 from r2seg_agent.segment.folders.grid import turn_to, with_context
-from r2seg_agent.segment.folders.side_file import Orientation
+from r2seg_agent.segment.folders.side_file import Orientation, read_json
 
 FIXED_SCALES: Final = frozenset(("CTNormalization", "NoNormalization", "RGBTo01Normalization"))
 """nnU-Net's normalisations that do not depend on the image. With any other the whole scan must be looked at, or a cut
@@ -87,8 +86,8 @@ def _load(name: str, folder: Path, checkpoints: Sequence[Path], *, mirror: bool)
     with _quiet():
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-        dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        plans = PlansManager(json.loads((folder / "plans.json").read_text(encoding="utf-8")))
+        plans = PlansManager(read_plans(folder / "plans.json", f"`{name}`"))
+        dataset = read_json(folder / "dataset.json", "model table")
         loaded = [_checkpoint(name, path) for path in checkpoints]
         configuration_name = str(loaded[0]["init_args"]["configuration"])
         if configuration_name not in plans.available_configurations:
@@ -96,13 +95,16 @@ def _load(name: str, folder: Path, checkpoints: Sequence[Path], *, mirror: bool)
                 f"the checkpoint of `{name}` was trained as `{configuration_name}`, which its plans.json does not hold",
                 "Give the folder as nnU-Net wrote it, with the plans.json of this training.",
             )
-        configuration = plans.get_configuration(configuration_name)
+        try:
+            configuration = plans.get_configuration(configuration_name)
+        except _UNBUILDABLE as error:
+            raise _unbuildable(name, error, "nnUNetTrainer") from error
         if configuration.previous_stage_name is not None:
             raise InputError(
                 f"the model `{name}` is the second stage of a cascade: it needs the first stage's answer as input",
                 "Use the first stage (3d_lowres) or a 3d_fullres or 2d training.",
             )
-        trainer = str(loaded[0]["trainer_name"])
+        trainer = str(loaded[0]["trainer_name"])[:100]
         network = _network(name, trainer, plans, configuration, dataset)
         for path, checkpoint in zip(checkpoints, loaded, strict=True):
             try:
@@ -128,32 +130,33 @@ def _network(name: str, trainer: str, plans: Any, configuration: Any, dataset: A
     """The trainer's own network where nnU-Net knows the trainer, else the one that plans.json describes."""
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
-    arguments = (
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        determine_num_input_channels(plans, configuration, dataset),
-        plans.get_label_manager(dataset).num_segmentation_heads,
-    )
     known = _trainer_class(trainer)
     try:
+        arguments = (
+            configuration.network_arch_class_name,
+            configuration.network_arch_init_kwargs,
+            configuration.network_arch_init_kwargs_req_import,
+            determine_num_input_channels(plans, configuration, dataset),
+            plans.get_label_manager(dataset).num_segmentation_heads,
+        )
         if known is not None:
             return known.build_network_architecture(*arguments, enable_deep_supervision=False)
         from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-        _check_is_network(configuration.network_arch_class_name)
         return get_network_from_plans(*arguments, allow_init=False, deep_supervision=False)
-    except (ImportError, AttributeError, TypeError, RuntimeError) as error:
-        raise MissingDependencyError(
-            f"the network of `{name}` cannot be built: {_short(error)}", _TRAINER_HINT.format(trainer=trainer)
-        ) from error
+    except _UNBUILDABLE as error:
+        raise _unbuildable(name, error, trainer) from error
 
 
-def _check_is_network(path: str) -> None:
-    """Plans name a class by its import path: anything but a network is not called. Raises `TypeError`."""
-    found = pydoc.locate(path)
-    if found is not None and not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
-        raise TypeError(f"plans.json names `{path}`, which is no network")
+_UNBUILDABLE = (ImportError, AttributeError, TypeError, RuntimeError, KeyError, ValueError, IndexError, AssertionError)
+"""What nnU-Net raises for plans that lack something or do not fit together."""
+
+
+def _unbuildable(name: str, error: BaseException, trainer: str) -> MissingDependencyError:
+    words = f"its plans.json lacks {error}" if isinstance(error, KeyError) else _short(error)
+    return MissingDependencyError(
+        f"the network of `{name}` cannot be built: {words}", _TRAINER_HINT.format(trainer=trainer)
+    )
 
 
 def _trainer_class(trainer: str) -> Any:
@@ -165,9 +168,13 @@ def _trainer_class(trainer: str) -> Any:
 
     folder = Path(nnunetv2.__path__[0]) / "training" / "nnUNetTrainer"
     try:
-        return recursive_find_python_class(str(folder), trainer, "nnunetv2.training.nnUNetTrainer")
+        from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+        found = recursive_find_python_class(str(folder), trainer, "nnunetv2.training.nnUNetTrainer")
     except ImportError:  # some variants need packages that are not installed
         return None
+    # The name is the checkpoint's: whatever else these modules hold is no trainer.
+    return found if isinstance(found, type) and issubclass(found, nnUNetTrainer) else None
 
 
 def _checkpoint(name: str, path: Path) -> dict[str, Any]:

@@ -9,16 +9,19 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 
 PARTS_TOLD = "`#0,1` or `#all` (folds), `#nomirror`, `#CLASS=TARGET[,TARGET]`"
+BUNDLE_PARTS_TOLD = "`#trust` (a TorchScript network whose authors you trust), `#CLASS=TARGET[,TARGET]`"
 
 
 class ModelSpec(Frozen):
     """`place`: the path or name. `folds` empty: all that are there, "all" the fold that saw all data. `mirror` False:
-    no mirrored copies. `classes`: class → its targets, as stated by the user.
+    no mirrored copies. `trust`: the user trusts the folder's authors. `classes`: class → its targets, as stated by the
+    user.
     """
 
     place: str
     folds: tuple[int | str, ...] = ()
     mirror: bool = True
+    trust: bool = False
     classes: Mapping[str, tuple[str, ...]] = {}
 
 
@@ -31,7 +34,7 @@ def parse_spec(text: str, kind: str) -> ModelSpec:
     if not place:
         raise InputError(f"`{kind}:` needs what comes behind it", f"Write `{kind}:{_EXAMPLES[kind]}`.")
     folds: list[int | str] = []
-    mirror = True
+    mirror, trust = True, False
     classes: dict[str, tuple[str, ...]] = {}
     for part in parts:
         name, equals, targets = part.rpartition("=")
@@ -42,12 +45,14 @@ def parse_spec(text: str, kind: str) -> ModelSpec:
             classes[name.strip()] = wanted
         elif part == "nomirror" and kind == "nnunet":
             mirror = False
+        elif part == "trust" and kind == "bundle":
+            trust = True
         elif kind == "nnunet" and part and all(_is_fold(f) for f in part.split(",")):
             folds += ["all" if f.strip() == "all" else int(f.strip().removeprefix("fold_")) for f in part.split(",")]
         else:
-            allowed = PARTS_TOLD if kind == "nnunet" else "`#CLASS=TARGET[,TARGET]`"
+            allowed = {"nnunet": PARTS_TOLD, "bundle": BUNDLE_PARTS_TOLD}.get(kind, "`#CLASS=TARGET[,TARGET]`")
             raise InputError(f"`#{part}` behind `{kind}:{place}` is not understood", f"Allowed parts: {allowed}.")
-    return ModelSpec(place=place, folds=tuple(dict.fromkeys(folds)), mirror=mirror, classes=classes)
+    return ModelSpec(place=place, folds=tuple(dict.fromkeys(folds)), mirror=mirror, trust=trust, classes=classes)
 
 
 _EXAMPLES = {"nnunet": "PATH", "bundle": "PATH", "totalseg": "liver_lesions"}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.bundle_models import FILES, Pointwise, TinyNet, write_bundle
+from helpers.bundle_models import Pointwise, TinyNet, write_bundle
 from torch import nn
 
 from r2seg_agent.errors import InputError, MissingDependencyError
@@ -47,7 +44,7 @@ def _scan(shape: tuple[int, int, int] = (16, 16, 16), seed: int = 0, **changes: 
 
 
 def _bundle(folder: Path) -> Bundle:
-    return Bundle(parse_spec(str(folder), "bundle"))
+    return Bundle(parse_spec(f"{folder}#trust", "bundle"))
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -159,22 +156,22 @@ def test_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder with a `bundle\.json`"):
         segmenter(f"bundle:{tmp_path}").check("CT")
     with pytest.raises(InputError, match="made for CT, the image is MR"):
-        segmenter(f"bundle:{folder}").check("MR")
+        segmenter(f"bundle:{folder}#trust").check("MR")
     with pytest.raises(InputError, match="liver tumor"):
-        segmenter(f"bundle:{folder}#tumour=liver_lesion").check("CT")
+        segmenter(f"bundle:{folder}#trust#tumour=liver_lesion").check("CT")
     manifest = json.loads((folder / "bundle.json").read_text())
     network = folder / manifest["file"]
     good = network.read_bytes()
     network.write_bytes(good + b"x")
     with pytest.raises(MissingDependencyError, match="its manifest says"):
-        segmenter(f"bundle:{folder}").check("CT")
+        segmenter(f"bundle:{folder}#trust").check("CT")
     network.unlink()
     with pytest.raises(MissingDependencyError, match="lacks its network"):
-        segmenter(f"bundle:{folder}").check("CT")
+        segmenter(f"bundle:{folder}#trust").check("CT")
     faulty = manifest | {"input_size": [16, 16], "classes": [], "file": "../network.pt"}
     (folder / "bundle.json").write_text(json.dumps(faulty))
     with pytest.raises(InputError, match="classes") as caught:
-        segmenter(f"bundle:{folder}").check("CT")
+        segmenter(f"bundle:{folder}#trust").check("CT")
     assert "`file`" in caught.value.message
 
 
@@ -214,43 +211,8 @@ def test_onnx_without_its_runtime_says_what_to_install(tmp_path: Path, monkeypat
     (folder / "bundle.json").write_text(json.dumps(manifest))
     monkeypatch.setattr(bundle, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="onnxruntime") as caught:
-        segmenter(f"bundle:{folder}").check("CT")
+        segmenter(f"bundle:{folder}#trust").check("CT")
     assert "r2seg-agent[onnx]" in caught.value.hint
-
-
-class _Evil:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (print, ("code from an exported network ran",))
-
-
-@pytest.mark.parametrize("entry", ["data/constants/custom_obj_0", "data/sample_inputs/model.pt"])
-def test_nothing_in_an_exported_network_is_unpickled(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], entry: str
-) -> None:
-    """The archive of torch.export has places for pickles; `torch.export.load` alone would run what they hold."""
-    folder = write_bundle(tmp_path / "b", TinyNet(channels=1, classes=1), "torch.export")
-    path = folder / FILES["torch.export"]
-    if entry.endswith(".pt"):
-        held = io.BytesIO()
-        torch.save(_Evil(), held, pickle_module=pickle)
-        poison = held.getvalue()
-    else:
-        poison = pickle.dumps(_Evil())
-    with zipfile.ZipFile(path) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    (root,) = {name.partition("/")[0] for name in entries}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in (entries | {f"{root}/{entry}": poison}).items():
-            archive.writestr(name, data)
-    import hashlib
-
-    manifest = json.loads((folder / "bundle.json").read_text())
-    manifest["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / "bundle.json").write_text(json.dumps(manifest))
-    scan = _scan()
-    with pytest.raises(MissingDependencyError):
-        _bundle(folder).probabilities(scan, scan.geometry.full_box)
-    assert "ran" not in capsys.readouterr().out
 
 
 def test_prompts_pick_their_classes(tmp_path: Path) -> None:
@@ -261,7 +223,7 @@ def test_prompts_pick_their_classes(tmp_path: Path) -> None:
                  {"name": "right thing", "targets": ["kidney cyst"], "side": "right"}],
         activation="softmax",
     )  # fmt: skip
-    model, scan = segmenter(f"bundle:{folder}"), _scan()
+    model, scan = segmenter(f"bundle:{folder}#trust"), _scan()
     encoded = model.encode(scan, scan.geometry.full_box)
     asked = [Prompt("", "", "kidney", "CT", concept="kidney_cyst", laterality=side) for side in ("left", "right", None)]
     left, right, both = model.segment(encoded, asked)

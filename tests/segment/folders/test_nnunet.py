@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -192,30 +191,6 @@ def test_what_is_missing_is_named_before_long_work(tmp_path: Path) -> None:
     (folder / "dataset.json").write_text('{"labels": {"background": 0}}')
     with pytest.raises(InputError, match="channel_names"):
         segmenter(f"nnunet:{folder}#1").check("CT")
-
-
-class _Evil:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (print, ("code from a checkpoint ran",))
-
-
-def test_no_code_from_a_checkpoint_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, scan = _folder(tmp_path / "m"), _scan()
-    path = folder / "fold_0" / "checkpoint_final.pth"
-    torch.save({**torch.load(path, weights_only=False), "extra": _Evil()}, path, pickle_module=pickle)
-    with pytest.raises(MissingDependencyError, match=r"fold_0/checkpoint_final.pth.*plain weights"):
-        NnUNetFolder(parse_spec(f"{folder}#0", "nnunet")).probabilities(scan, scan.geometry.full_box)
-    assert "ran" not in capsys.readouterr().out
-
-
-def test_a_plans_file_cannot_name_a_function(tmp_path: Path) -> None:
-    folder, scan = _folder(tmp_path / "m"), _scan()
-    text = (folder / "plans.json").read_text()
-    (folder / "plans.json").write_text(
-        text.replace("dynamic_network_architectures.architectures.unet.PlainConvUNet", "os.system")
-    )
-    with pytest.raises(MissingDependencyError, match="which is no network"):
-        NnUNetFolder(parse_spec(str(folder), "nnunet")).probabilities(scan, scan.geometry.full_box)
 
 
 def test_weights_that_do_not_fit_name_the_trainer(tmp_path: Path) -> None:

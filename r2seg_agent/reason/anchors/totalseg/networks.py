@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import MissingDependencyError
 from r2seg_agent.imaging.geometry import Float3
+from r2seg_agent.reason.anchors.totalseg.plans import read_plans
 from r2seg_agent.reason.anchors.totalseg.tasks import WeightSet
 from r2seg_agent.reason.anchors.totalseg.weights import checkpoints, model_dir
 
@@ -65,7 +66,7 @@ def _load_predictor(weights_dir: Path, needed: WeightSet, device: torch.device) 
 
         folder = model_dir(weights_dir, needed)
         dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        plans = PlansManager(json.loads((folder / "plans.json").read_text(encoding="utf-8")))
+        plans = PlansManager(read_plans(folder / "plans.json", f"set {needed.set_id} `{needed.folder}`"))
         loaded = [load_checkpoint(path) for path in checkpoints(weights_dir, needed)]
         configuration = plans.get_configuration(loaded[0]["init_args"]["configuration"])
         network = get_network_from_plans(
@@ -144,6 +145,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "Delete the folder of this set and download it again.",
         )
     checkpoint: dict[str, Any] = loaded
+    axes, arguments = checkpoint.get("inference_allowed_mirroring_axes"), checkpoint["init_args"]
+    if not (isinstance(arguments, dict) and isinstance(arguments.get("configuration"), str)) or not (
+        axes is None or (isinstance(axes, list | tuple) and all(axis in (0, 1, 2) for axis in axes))
+    ):
+        raise MissingDependencyError(
+            f"the checkpoint `{path}` is no nnU-Net checkpoint: its configuration or its mirroring axes are none",
+            "Delete the folder of this set and download it again.",
+        )
     return checkpoint
 
 
