@@ -15,12 +15,12 @@ from typing import Literal, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, ToolCall
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableSequence
 from langchain_core.tools import BaseTool
 
 from r2seg_agent.errors import PlannerRefusedError
 from r2seg_agent.graphs.planner import PlannerKind, PlannerReply
-from r2seg_agent.graphs.planners.calls import Offer, WrittenCall
+from r2seg_agent.graphs.planners.calls import MAX_ARGS_CHARS, Offer, WrittenCall
 from r2seg_agent.graphs.planners.json_text import flattened, instructions, read_text, without_thoughts
 from r2seg_agent.graphs.planners.retry import FORM_ADVICE, CutError, FormError, Retrier
 from r2seg_agent.graphs.planners.structured import NO_TOOL, step_schema
@@ -115,7 +115,7 @@ class ChatModelPlanner:
             sent = flattened(list(messages), instructions(offer, optional=optional))
             if way == "json_schema":
                 structured = self._structured(offer, optional)
-                call = lambda: _raw(structured.invoke(sent))  # noqa: E731
+                call = lambda: _raw_of(structured, sent)  # noqa: E731
             else:
                 plain = cast(Runnable[list[AnyMessage], AIMessage], self.model)
                 call = self._streaming(plain, sent) if self.stream else lambda: _message(plain.invoke(sent))
@@ -142,13 +142,16 @@ class ChatModelPlanner:
     @staticmethod
     def _streaming(runnable: Runnable[list[AnyMessage], AIMessage], sent: list[AnyMessage]) -> Callable[[], AIMessage]:
         def call() -> AIMessage:
-            whole: AIMessageChunk | None = None
-            size = 0
+            chunks: list[AIMessageChunk] = []
+            size = arguments = 0
             for chunk in cast("Iterable[AIMessageChunk]", runnable.stream(sent)):
-                whole = chunk if whole is None else whole + chunk
-                size += len(chunk.text) + sum(len(part["args"] or "") for part in chunk.tool_call_chunks)
-                if size > MAX_STREAMED_CHARS:
-                    raise CutError(f"more than {MAX_STREAMED_CHARS} characters")
+                chunks.append(chunk)
+                arguments += sum(len(part["args"] or "") for part in chunk.tool_call_chunks)
+                size += len(chunk.text)
+                if size > MAX_STREAMED_CHARS or arguments > 2 * MAX_ARGS_CHARS:
+                    raise CutError(f"more than {MAX_STREAMED_CHARS} characters, or a call of {arguments}")
+            # At once: with every further chunk LangChain reads all arguments so far again.
+            whole = chunks[0] + chunks[1:] if chunks else None
             if whole is None or not _finish_reason(whole):
                 # A broken connection looks like the end of a stream; only a whole answer says why it ended.
                 raise ValueError("the stream ended early")
@@ -159,7 +162,7 @@ class ChatModelPlanner:
     def _read(
         self, way: Way, message: AIMessage, usage: Usage, messages: Sequence[AnyMessage], offer: Offer, optional: bool
     ) -> PlannerReply:
-        text = without_thoughts(message.text).strip()
+        text = without_thoughts(message.text[:MAX_STREAMED_CHARS]).strip()
         native = _native_calls(message)
         if way == "native" and (native or self._settled):
             # A model that calls natively means JSON in its text as a quotation, not as a call.
@@ -227,6 +230,21 @@ def _message(reply: object) -> AIMessage:
     if not isinstance(reply, AIMessage):
         raise ValueError(f"a {type(reply).__name__} instead of a message")
     return reply
+
+
+def _raw_of(structured: Runnable[list[AnyMessage], object], sent: list[AnyMessage]) -> AIMessage:
+    """The message behind a structured reply. LangChain's own reading of its text is left out where that can be done: it
+    takes a time that grows with the square of the length, and the text is read here anyway.
+    """
+    if not isinstance(structured, RunnableSequence):
+        return _raw(structured.invoke(sent))
+    first, *rest = structured.steps
+    reply: object = first.invoke(sent)
+    if isinstance(reply, dict) and isinstance(raw := reply.get("raw"), AIMessage) and raw.text:
+        return raw
+    for step in rest:
+        reply = step.invoke(reply)
+    return _raw(reply)
 
 
 def _raw(reply: object) -> AIMessage:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
+from r2seg_agent.graphs.planners.connection import client_options, connect_anthropic, plain_client
 from r2seg_agent.graphs.planners.retry import Retrier, scrub
 from r2seg_agent.graphs.planners.settings import SERVER, PlannerSettings, key_variable, load_settings, settings_file
 
@@ -106,6 +107,11 @@ def choose_planner(spec: str, *, base_url: str | None = None, settings: PlannerS
         _refuse_hidden_address(provider)
     else:
         _check_address(address)
+    if settings.proxy is not None and address is not None and _is_loopback(urlsplit(address)):
+        raise InputError(
+            "the settings state a proxy for the planner, and --base-url is an address of this machine",
+            "Leave the setting `proxy` (R2SEG_PLANNER_PROXY) out: what goes to a local server stays on the machine.",
+        )
     own = address is None or address.rstrip("/") == provider.home.rstrip("/")
     key = _key(name, provider, settings, own=own)
     secrets = (key.get_secret_value(),) if key else ()
@@ -132,19 +138,25 @@ def _chat_model(
     options: dict[str, Any] = {"base_url": address}
     if settings.temperature is not None:
         options["temperature"] = settings.temperature
+    connection = client_options(settings.timeout_s, settings.proxy)
     if provider == "ollama":
         options |= {"num_predict": settings.max_tokens, "seed": settings.seed}
-        options["client_kwargs"] = {"timeout": settings.timeout_s} | _bearer(key)
+        options["sync_client_kwargs"] = connection | _bearer(key)
     else:
         options |= {"api_key": key or SecretStr("no-key"), "timeout": settings.timeout_s, "max_retries": 0}
         if settings.max_tokens is not None:
             options["max_tokens"] = settings.max_tokens
     if provider == "openai":
+        import openai
+
         options |= {"seed": settings.seed, "stream_usage": settings.stream}
+        options["http_client"] = plain_client(openai.DefaultHttpxClient, connection)
         if not own:
             options["use_responses_api"] = False
     try:
         made: BaseChatModel = init_chat_model(model, model_provider=provider, **options)
+        if provider == "anthropic":
+            connect_anthropic(made, connection)
     except Exception as error:
         secrets = (key.get_secret_value(),) if key else ()
         raise InputError(
@@ -155,7 +167,8 @@ def _chat_model(
 
 
 def _bearer(key: SecretStr | None) -> dict[str, object]:
-    return {"headers": {"Authorization": f"Bearer {key.get_secret_value()}"}} if key else {}
+    """Always stated: left to itself, Ollama's client sends OLLAMA_API_KEY to any server."""
+    return {"headers": {"authorization": f"Bearer {key.get_secret_value() if key else 'no-key'}"}}
 
 
 def _key(name: str, provider: Provider, settings: PlannerSettings, *, own: bool) -> SecretStr | None:

@@ -20,6 +20,8 @@ from r2seg_agent.graphs.planners.calls import Offer, WrittenCall, strict_json
 
 MAX_TEXT_CHARS = 20_000
 """Characters of a reply that are read; a longer one is noise."""
+MAX_THOUGHTS_CHARS = 200_000
+"""The same with the thoughts before it."""
 MAX_OBJECTS = 50
 """JSON values that are looked at in one reply."""
 
@@ -46,7 +48,7 @@ class ReadText:
 
 def read_text(text: str, offer: Offer) -> ReadText:
     """The calls in `text`, in order. Thoughts (<think>…</think>) are neither calls nor words."""
-    text = without_thoughts(text)[:MAX_TEXT_CHARS]
+    text = without_thoughts(text[:MAX_THOUGHTS_CHARS])[:MAX_TEXT_CHARS]
     calls: list[WrittenCall] = []
     words: list[str] = []
     end = 0

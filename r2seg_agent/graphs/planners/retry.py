@@ -18,6 +18,7 @@ from typing import Literal, TypeVar
 
 from r2seg_agent.errors import BudgetError, PlannerRefusedError, PlannerUnavailableError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.graphs.planners.connection import AnswerTooLargeError
 
 T = TypeVar("T")
 
@@ -122,6 +123,8 @@ class Retrier:
                 raise FormError("not implemented by this model's client") from None
             except StoppedError:
                 raise self._stopped() from None
+            except CutError:
+                raise
             except Exception as error:
                 failure = judge(error, self.secrets, self.timeout_s)
             if failure.kind == "form":
@@ -164,6 +167,8 @@ def judge(error: BaseException, secrets: tuple[str, ...] = (), timeout_s: float 
     names = {cls.__name__ for cls in type(error).__mro__}
     status = _status(error)
     text = scrub(str(error), secrets) or type(error).__name__
+    if _is_too_large(error):
+        return Failure("cut", text)
     if "ContextOverflowError" in names:
         return Failure("refused", text, 413)
     if status is not None and status >= 300:
@@ -219,6 +224,15 @@ def within(seconds: float, call: Callable[[], T], stop: threading.Event | None =
     return done[0]
 
 
+def _is_too_large(error: BaseException | None) -> bool:
+    """Clients wrap what a connection raises."""
+    while error is not None:
+        if isinstance(error, AnswerTooLargeError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _status(error: BaseException) -> int | None:
     for holder in (error, getattr(error, "response", None)):
         status = getattr(holder, "status_code", None)
@@ -254,6 +268,8 @@ def _retry_after(error: BaseException) -> float | None:
 
 def _advice(failure: Failure) -> str:
     match failure.status:
+        case 301 | 302 | 303 | 307 | 308:
+            return "The server sends requests on to another address, which is not followed: state it with --base-url."
         case 401 | 403:
             return "Check the key (environment or settings file, docs/develop/agent.md), then `r2seg resume RUN`."
         case 404:

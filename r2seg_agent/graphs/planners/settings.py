@@ -52,6 +52,8 @@ class PlannerSettings(BaseSettings):
     stream: bool = False
     base_url: str | None = None
     """The server's address; --base-url wins."""
+    proxy: str | None = Field(default=None, pattern=r"^(https?|socks5h?)://[^\s?#@]+$")
+    """A proxy for the way to the server. Those of the environment (HTTPS_PROXY) are not used."""
     usd_per_million: tuple[float, float] | None = None
     """Input and output price of the model, for the trace. None is built in: list prices change without notice."""
     backoff: Backoff = Backoff()
