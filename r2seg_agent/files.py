@@ -64,6 +64,29 @@ def copy_files(folder: Path, to: Path, names: Iterable[str], called: str) -> Non
         ) from error
 
 
+def check_folder(folder: Path, called: str) -> None:
+    """Make `folder` and try to write there; for use before long work. `called` is how an error names the place.
+
+    Raises `InputError` where it cannot be written.
+    """
+    probe = folder / f".{secrets.token_hex(6)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {called}: {error.strerror or error}", "Choose a folder that you may write to."
+        ) from error
+
+
+def check_file(path: Path, called: str) -> None:
+    """The same for a file that will be written; also raises `InputError` where a folder has its name."""
+    if path.is_dir():
+        raise InputError(f"cannot write to {called}: it is a folder", "Give the name of a file.")
+    check_folder(path.parent, called)
+
+
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, as hex digits."""
     with path.open("rb") as file:

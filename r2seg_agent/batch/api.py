@@ -18,6 +18,7 @@ from r2seg_agent.datasets.layouts import LayoutName
 from r2seg_agent.datasets.read import read_dataset
 from r2seg_agent.environment import environment_kept
 from r2seg_agent.errors import InputError
+from r2seg_agent.files import check_file
 from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
 from r2seg_agent.runs.option_types import SearchFields
 from r2seg_agent.runs.options import RunOptions
@@ -111,6 +112,8 @@ def calibrate(
     it below `if __name__ == "__main__":`. Raises `InputError` when no case can be used.
     """
     chosen = RunOptions.model_validate({**options, "planner": planner})
+    if out is not None:
+        check_file(Path(out), f"`out={str(out)!r}`")
     earlier = None if extend is None else load_calibration(Path(extend))
     data = _dataset(cases, target, layout, lesion_labels, only, chosen)
     made = run_calibration(
@@ -125,7 +128,6 @@ def calibrate(
         on_row=on_case,
     )
     if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
         save_calibration(made.calibration, Path(out))
     return made
 

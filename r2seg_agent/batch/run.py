@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from r2seg_agent.batch.table import (
     write_table,
 )
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
-from r2seg_agent.files import write_text_atomic
+from r2seg_agent.files import check_folder, write_text_atomic
 from r2seg_agent.outcomes import DISCLAIMER
 from r2seg_agent.reject.alpha import DEFAULT_ALPHA
 from r2seg_agent.report.models import Report
@@ -109,7 +108,7 @@ def run_batch(
         raise InputError("a case is listed twice", "Remove the repeated row.")
     suffix = "" if part is None else "-{}-of-{}".format(*_part(part))
     own = jobs if part is None else shard(jobs, part)
-    _check_writable(out)
+    check_folder(out, f"`--out {out}`")
     with RunFolder(out, f"batch{suffix}").lock():
         finished = {row.key for row in _all_rows(out) if row.status == "done"}
         due = [job for job in own if job.key not in finished]
@@ -146,16 +145,6 @@ def run_batch(
         hint = "The table says which and why. Give the same command again to go on; finished cases are not repeated."
         raise BudgetError(f"{why}; {done} of {len(own)} cases are finished", hint)
     return BatchResult(last, summary, files, len(own) - len(due), out)
-
-
-def _check_writable(out: Path) -> None:
-    """Raise `InputError` before any work when `out` cannot hold the results."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder `{out}`: {error.strerror}", "Choose another --out.") from error
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to the folder `{out}`", "Choose another --out, or change its permissions.")
 
 
 def _part(text: str) -> tuple[int, int]:

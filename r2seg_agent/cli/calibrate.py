@@ -79,9 +79,11 @@ def calibrate_command(
     from r2seg_agent.batch.engines import engine_named
     from r2seg_agent.cli._dataset import read_and_print
     from r2seg_agent.cli._stop import stop_on_interrupt
+    from r2seg_agent.files import check_file
     from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
 
     chosen = run_options(context)
+    check_file(out, f"`--out {out}`")
     earlier = None if extend is None else load_calibration(extend)
     data = read_and_print(cases, layout, request=target, lesion_labels=lesion_label, only=only, options=chosen)
     stop = threading.Event()
@@ -99,7 +101,6 @@ def calibrate_command(
             on_row=on_row,
             stop=stop,
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(made.calibration, out)
     _print_result(made, out, chosen.alpha)
 

@@ -156,6 +156,7 @@ def eval_command(
     from r2seg_agent.errors import InputError
     from r2seg_agent.evals import EvaluationSettings, compare, evaluate_runs
     from r2seg_agent.evals.write import write_comparison, write_evaluation, write_side_by_side
+    from r2seg_agent.files import check_folder
 
     if not 0 < iou <= 1:
         raise InputError(f"`--iou` must be above 0 and at most 1, got {iou:g}", "0.1 is the paper's.")
@@ -171,6 +172,8 @@ def eval_command(
             "seed": seed,
         }
     )
+    if out is not None:
+        check_folder(out, f"`--out {out}`")
     folders = [*runs, *([against] if against is not None else [])]
     names = _names(folders)
     evaluations = []

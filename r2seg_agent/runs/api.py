@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2seg_agent.errors import BudgetError, InputError, RunFailedError
-from r2seg_agent.files import copy_files
+from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
+from r2seg_agent.files import check_folder, copy_files
 from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.outcomes import EXIT_STATUS
 from r2seg_agent.progress import Progress, silent
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from r2seg_agent.graphs.planner import Planner
     from r2seg_agent.reason.plan import AnatomyPlan
     from r2seg_agent.runs.loaded import LoadedModels
+    from r2seg_agent.runs.results import Written
     from r2seg_agent.runs.session import Session
 
 MAX_QUESTIONS = 5
@@ -73,12 +74,14 @@ def run_find(
     if not request.strip():
         raise InputError("the request is empty", 'Say what to find, for example "find the lung nodule".')
     options = options.model_copy(update={"interactive": ask is not None})
+    _check_out(options.out)
     used = planner or planner_of(options)
     prepared = prepare(image, options, progress, models)
     folder = RunFolder(options.workspace, prepared.run_id(redact(" ".join(request.split()))))
     session = Session(folder, "find", image, options, prepared, used, anew=True, request=request, progress=progress)
     with session:
-        return _finish(session, request, ask, opened)
+        written = _finish(session, request, ask, opened)
+    return _handed_over(session, written)
 
 
 def open_chat(
@@ -159,11 +162,13 @@ def run_resume(
 ) -> FindResult:
     """Continue a single run that was killed, stopped or ended by a budget; finished steps are not repeated."""
     given = {**(changes or {}), "interactive": ask is not None}
+    _check_out(_out_of(name, workspace))
     session = reopen(name, workspace, progress, image=image, planner=planner, changes=given)
     with session:
         if session.kind == "chat":
             raise InputError(f"`{session.id}` is a conversation", f"r2seg chat IMAGE --resume {session.id}")
-        return _finish(session, session.folder.inputs().request, ask, opened)
+        written = _finish(session, session.folder.inputs().request, ask, opened)
+    return _handed_over(session, written)
 
 
 def run_fork(
@@ -178,17 +183,17 @@ def run_fork(
     changes: Mapping[str, object] | None = None,
 ) -> FindResult:
     """A new run that begins as `name` stood after trace event `step`, by other `plans` where some are given."""
+    _check_out(_out_of(name, workspace))
     with reopen(name, workspace, progress, image=image, look=True, changes=changes) as session:
         dumped = [plan.model_dump(mode="json") for plan in plans]
         run_id = recipe_sha256({"fork": session.id, "step": step, "plans": dumped})[:12]
         fork = session.fork_at(step, plans, run_id, progress)
         with fork:
-            return _finish(fork, fork.search.request, None, opened)
+            written = _finish(fork, fork.search.request, None, opened)
+    return _handed_over(fork, written)
 
 
-def _finish(
-    session: Session, request: str, ask: AskUser | None, opened: Callable[[Session], None] | None
-) -> FindResult:
+def _finish(session: Session, request: str, ask: AskUser | None, opened: Callable[[Session], None] | None) -> Written:
     """Drive a single run to its end and write its results."""
     from r2seg_agent.runs.session_events import QuestionAsked
 
@@ -209,13 +214,33 @@ def _finish(
             )
         events = session.say(reply)
     try:
-        written = session.write()
+        return session.write()
     except MemoryError as error:
         raise RunFailedError("the machine ran out of memory", "Crop the scan or use a machine with more.") from error
+
+
+def _out_of(name: str, workspace: Path) -> Path | None:
+    """The `--out` that a run was started with."""
+    from r2seg_agent.runs.record import options_of
+
+    return options_of(run_folder(workspace, name).inputs()).out
+
+
+def _check_out(out: Path | None) -> None:
+    """Before any work."""
+    if out is not None:
+        check_folder(out, f"`--out {out}`")
+
+
+def _handed_over(session: Session, written: Written) -> FindResult:
+    """Copy the results to `--out` once the run is closed: whatever fails here, the run in the workspace is whole."""
     folder = session.folder.path
     if session.options.out is not None:
         folder = session.options.out
-        copy_files(session.folder.path, folder, (*written.files, "trace.jsonl"), f"`--out {folder}`")
+        try:
+            copy_files(session.folder.path, folder, (*written.files, "trace.jsonl"), f"`--out {folder}`")
+        except R2SegError as error:
+            raise type(error)(error.message, f"{error.hint} The run is finished: {session.folder.path}") from error
     return FindResult(report=written.report, folder=folder, files=(*written.files, "trace.jsonl"))
 
 

@@ -111,6 +111,8 @@ class Session:
             recorder = Recorder(self.folder.trace, keep=keep)
             self._closing.callback(recorder.close)
             self.context.recorder = recorder
+            self._ended = False
+            note(self.folder, "running")
 
     @property
     def id(self) -> str:
@@ -206,7 +208,7 @@ class Session:
         )
         self.context.progress("report", 1, 1, "")
         outcome = written.report.outcome
-        self.context.recorder.record("run_finished", self.kind, {"outcome": outcome, "files": dict(written.files)})
+        self.context.recorder.finish(self.kind, {"outcome": outcome, "files": dict(written.files)})
         self._ended = True
         note(self.folder, "finished", outcome=outcome, findings=len(written.report.findings))
         return written
@@ -272,7 +274,7 @@ class Session:
             if isinstance(error, BudgetError | KeyboardInterrupt):
                 note(self.folder, "stopped")
                 return
-            self.context.recorder.record("run_finished", self.kind, {"outcome": "failed", "error": words, "files": {}})
+            self.context.recorder.finish(self.kind, {"outcome": "failed", "error": words, "files": {}})
             note(self.folder, "failed", outcome="failed")
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ lock and the trace."""
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import JsonValue, ValidationError
 
 from r2seg_agent.errors import InputError, RunFailedError, RunIsOpenError
-from r2seg_agent.files import write_bytes_atomic
+from r2seg_agent.files import file_sha256, write_bytes_atomic
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.outcomes import OutcomeKind
 
@@ -31,6 +32,8 @@ class RunRecord(Frozen):
     """How a run stands. `status` running with no process behind it is a run that was killed: it can be resumed.
 
     `created` and `updated` are UTC times; `resumed` counts how often it went on; `parent` is the run it forked from.
+    `trace_sha256` is the hash of the trace as it was when the run was last put down, `record_sha256` that of this
+    record itself (None where an earlier r2seg wrote it).
     """
 
     id: str
@@ -44,6 +47,13 @@ class RunRecord(Frozen):
     updated: str
     resumed: int = 0
     parent: str | None = None
+    trace_sha256: str | None = None
+    record_sha256: str | None = None
+
+    @property
+    def own_sha256(self) -> str:
+        """What `record_sha256` must be."""
+        return hashlib.sha256(self.model_copy(update={"record_sha256": None}).model_dump_json().encode()).hexdigest()
 
 
 class RunInputs(Frozen):
@@ -85,8 +95,10 @@ class RunFolder:
         return _load(self.path / "run.json", RunRecord)
 
     def write_record(self, record: RunRecord) -> None:
-        """Replace `run.json`."""
-        self._write("run.json", record.model_copy(update={"updated": utc_now()}))
+        """Replace `run.json`; a run that is put down gets the hash of its trace."""
+        sealed = file_sha256(self.trace) if record.status != "running" and self.trace.exists() else None
+        dated = record.model_copy(update={"updated": utc_now(), "trace_sha256": sealed})
+        self._write("run.json", dated.model_copy(update={"record_sha256": dated.own_sha256}))
 
     def inputs(self) -> RunInputs:
         """What the run was asked; `RunFailedError` when its file is missing or damaged."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import JsonValue
@@ -43,3 +45,12 @@ class Event(Frozen):
     step: str
     data: dict[str, JsonValue]
     seconds: float
+
+
+def chain_sha256(events: Iterable[Event]) -> str:
+    """One hash over events in their order, without `seconds`: each over its contents and the hash before it."""
+    chain = b""
+    for event in events:
+        contents = event.model_copy(update={"seconds": 0.0}).model_dump_json().encode()
+        chain = hashlib.sha256(chain + contents).digest()
+    return chain.hex()

@@ -162,10 +162,13 @@ class BudgetUsed(Frozen):
 
 
 class RunFinished(Frozen):
-    """The end of a run: its files by sha256. `error` says why a failed one broke off."""
+    """The end of a run: its files by sha256, and `chain` over all events before. `error` says why a failed one broke
+    off.
+    """
 
     outcome: OutcomeKind
     files: Mapping[str, Sha256] = {}
+    chain: Sha256 | None = None
     error: str = ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from r2seg_agent.errors import RunFailedError
-from r2seg_agent.trace.events import READABLE_VERSIONS, TRACE_SCHEMA_VERSION, Event, EventKind
+from r2seg_agent.trace.events import READABLE_VERSIONS, TRACE_SCHEMA_VERSION, Event, EventKind, chain_sha256
 
 
 class Recorder:
@@ -57,6 +57,11 @@ class Recorder:
             raise _unwritable("no space for a whole event")
         self._seq += 1
         return event
+
+    def finish(self, step: str, data: Mapping[str, object]) -> Event:
+        """Append `run_finished`, with the hash over all events before it."""
+        before = read_trace(self._path) if self._seq else ()
+        return self.record("run_finished", step, {**data, "chain": chain_sha256(before)})
 
     def close(self) -> None:
         """Make sure that every event is on disk."""

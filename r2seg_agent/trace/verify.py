@@ -1,10 +1,11 @@
 """`verify`: is a run still what its trace says? Nothing is repeated that needs the scan or a model.
 
-Checked: the trace is well-formed; every artifact has its hash, and those that artifacts refer to; every file of the run
-has the hash that the trace ends with, and the lesion mask the voxels that the report names; every p- and q-value,
-score and verdict is derived again from the stored evidence and is the same to the last bit in the round, the trace and
-the report. What verify cannot see: a forger who changes all of them together, since a trace carries no signature
-(`replay` finds that, with the scan).
+Checked: the trace is well-formed; its events, `run.json` and the bytes of both have the hashes that they hold of
+themselves and of each other; what stands in report, trace and `run.json` is the same; every artifact has its hash, and
+those that artifacts refer to; every file of the run has the hash that the trace ends with, and the lesion mask the
+voxels that the report names; every p- and q-value, score and verdict is derived again from the stored evidence and is
+the same to the last bit in the round, the trace and the report. What verify cannot see: a forger who changes all of
+them together, since a trace carries no signature (`replay` finds that, with the scan).
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from r2seg_agent.reject.decide import Decided, judge
 from r2seg_agent.report.models import Report
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
+from r2seg_agent.store.runs import RunRecord
 from r2seg_agent.trace.artifacts_check import artifact_problem, references
+from r2seg_agent.trace.events import chain_sha256
 from r2seg_agent.trace.evidence import read_evidence
-from r2seg_agent.trace.payloads import Artifact, check_payload, payload
+from r2seg_agent.trace.payloads import Answer, Artifact, UserMessage, check_payload, payload
 from r2seg_agent.trace.run import TracedRun
 from r2seg_agent.trace.story import Step, turns_of
 
@@ -77,10 +80,26 @@ def _check_trace(run: TracedRun) -> Check:
             problems.append(f"the trace is one of run `{started.run_id}`")
     except R2SegError as error:
         problems.append(error.message)
+    problems += _seal_problems(run)
     noted = run.record is not None and (run.record.kind, run.record.status) == ("find", "finished")
     if noted and run.events[-1].kind != "run_finished":
         problems.append("the run is noted as finished and its trace has no `run_finished`: events are missing")
     return Check("trace", len(run.events), tuple(problems))
+
+
+def _seal_problems(run: TracedRun) -> Iterator[str]:
+    """The hashes that trace and `run.json` hold of themselves and of each other."""
+    last = next((n for n, event in reversed(list(enumerate(run.events))) if event.kind == "run_finished"), None)
+    chain = None if last is None else run.events[last].data.get("chain")
+    if chain is not None and chain != chain_sha256(run.events[:last]):
+        yield "an event was changed after the run ended: the chain of their hashes is another"
+    record = run.record
+    if record is None or (chain is None and record.record_sha256 is None):
+        return  # written by an earlier r2seg
+    if record.record_sha256 != record.own_sha256:
+        yield "run.json was changed after it was written"
+    if record.status != "running" and record.trace_sha256 != file_sha256(run.folder.trace):
+        yield "trace.jsonl was changed after the run was put down"
 
 
 def _check_artifacts(run: TracedRun) -> Check:
@@ -192,8 +211,11 @@ def _check_report(run: TracedRun) -> Check:
     problems: list[str] = []
     if report.run_id != run.id:
         problems.append(f"report.json is of run `{report.run_id}`")
-    if run.finished is not None and report.outcome != run.finished.outcome:
-        problems.append(f"report.json says {report.outcome}, the trace {run.finished.outcome}")
+    problems += (
+        f"report.json says {_short(said)} as {name}, {where} {_short(other)}"
+        for name, said, where, other in _told_twice(run, report)
+        if said != other
+    )
     rounds = [round_ for target in report.targets for round_ in target.rounds]
     for round_ in rounds:
         try:
@@ -210,6 +232,43 @@ def _check_report(run: TracedRun) -> Check:
     ]
     problems += _mask_problems(run.folder.path, report)
     return Check("report", len(known), tuple(problems))
+
+
+def _told_twice(run: TracedRun, report: Report) -> Iterator[tuple[str, object, str, object]]:
+    """(what, report.json's, where else, what stands there) of everything that stands in two places."""
+    started, record = run.started, run.record
+    yield "image", report.image, "the trace", started.image
+    yield "seed", None if report.reject is None else report.reject.seed, "the trace", started.seed
+    if run.finished is not None:
+        yield "outcome", report.outcome, "the trace", run.finished.outcome
+    if record is None:
+        return
+    yield "image's name", started.image.name, "run.json", record.image
+    yield "kind", started.kind, "run.json", record.kind
+    yield "parent", started.parent, "run.json", record.parent
+    if record.status == "finished":
+        yield "number of findings", len(report.findings), "run.json", record.findings
+        yield "outcome", report.outcome, "run.json", record.outcome
+    if record.resumed == 0:  # another r2seg, or another planner, may go on
+        yield "version of r2seg", report.r2seg_version, "the trace", started.r2seg
+        yield "versions", dict(report.versions), "the trace", dict(started.versions)
+    if record.kind == "find":
+        yield from _told_twice_by_find(run, report, record)
+
+
+def _told_twice_by_find(run: TracedRun, report: Report, record: RunRecord) -> Iterator[tuple[str, object, str, object]]:
+    """What a search of one turn says twice; in a conversation the report sums its turns up."""
+    if run.started.parent is None:
+        words = " / ".join(payload(event, UserMessage).text for event in run.events if event.kind == "user_message")
+        yield "request", report.request, "the trace", words
+        yield "request", run.started.request, "run.json", record.request
+    answers = [payload(event, Answer) for event in run.events if event.kind == "answer"]
+    if answers:
+        yield "answer", report.answer, "the trace", answers[-1].answer
+        yield "outcome", report.outcome, "the answer in the trace", answers[-1].outcome
+    if record.resumed == 0 and report.planner_kind != "plan_file":
+        yield "planner", report.planner, "the trace", run.started.planner
+        yield "kind of planner", report.planner_kind, "the trace", run.started.planner_kind
 
 
 def _mask_problems(folder: Path, report: Report) -> Iterator[str]:

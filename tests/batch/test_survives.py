@@ -292,7 +292,7 @@ def test_the_first_failure_can_end_the_batch(table: Path, tmp_path: Path) -> Non
 
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(table: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot make the folder"):
+    with pytest.raises(InputError, match="cannot write to `--out"):
         run_batch(_jobs(table), tmp_path / "file" / "out")
 
 

@@ -25,6 +25,8 @@ from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.api import FindOptions, FindResult, open_chat, run_find
 from r2seg_agent.tools.context import Budget, Context
+from r2seg_agent.trace.events import chain_sha256
+from r2seg_agent.trace.recorder import read_trace
 from r2seg_agent.trace.run import TracedRun, open_run
 
 
@@ -110,6 +112,17 @@ class Case:
                 list(session.say(message))
             session.write()
             return session.id
+
+
+def resealed(run: TracedRun) -> TracedRun:
+    """The run with the hashes that trace and `run.json` hold of themselves made anew, as a patient forger would."""
+    events = list(read_trace(run.folder.trace))
+    last = max(n for n, event in enumerate(events) if event.kind == "run_finished")
+    data = {**events[last].data, "chain": chain_sha256(events[:last])}
+    events[last] = events[last].model_copy(update={"data": data})
+    run.folder.trace.write_text("".join(f"{event.model_dump_json()}\n" for event in events), encoding="utf-8")
+    run.folder.write_record(run.folder.record())
+    return open_run(run.folder.workspace, run.id)
 
 
 def copied(run: TracedRun, to: Path) -> TracedRun:

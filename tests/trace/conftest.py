@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.traced_runs import Case
+from helpers.traced_runs import Case, resealed
 
 from r2seg_agent.trace.run import TracedRun, open_run
 
@@ -87,7 +87,7 @@ def rewrite() -> Callable[[TracedRun, str, str], TracedRun]:
         text = path.read_text(encoding="utf-8")
         assert old in text
         path.write_text(text.replace(old, new, 1), encoding="utf-8")
-        return open_run(run.folder.workspace, run.id)
+        return resealed(run)
 
     return change
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.traced_runs import copied
+from helpers.traced_runs import Case, copied
 
-from r2seg_agent.errors import InputError
+from r2seg_agent.errors import InputError, R2SegError
 from r2seg_agent.imaging.masks import read_label_map
 from r2seg_agent.imaging.write import write_label_map
+from r2seg_agent.runs.api import open_chat
 from r2seg_agent.trace.run import TracedRun, open_run
 from r2seg_agent.trace.story import Step, turns_of
 from r2seg_agent.trace.verify import verify_run
@@ -131,7 +132,8 @@ def test_a_trace_without_its_end_is_found(found: TracedRun, tmp_path: Path) -> N
     run = copied(found, tmp_path / "copy")
     lines = run.folder.trace.read_text().splitlines(keepends=True)
     run.folder.trace.write_text("".join(lines[:-1]))
-    assert "events are missing" in problems(open_run(run.folder.workspace, run.id))["trace"][0]
+    wrong = problems(open_run(run.folder.workspace, run.id))["trace"]
+    assert any("events are missing" in words for words in wrong)
 
 
 def test_the_trace_of_another_run_is_found(found: TracedRun, strict: TracedRun, tmp_path: Path) -> None:
@@ -173,3 +175,82 @@ def test_verify_refuses_an_earlier_version(found: TracedRun) -> None:
     old = tuple(event.model_copy(update={"schema_version": "1"}) for event in found.events)
     with pytest.raises(InputError, match="version 1"):
         verify_run(TracedRun(folder=found.folder, record=found.record, events=old))
+
+
+SEALED = ("trace.jsonl", "run.json", "report.json")
+
+
+def _same_to_a_parser(name: str, before: bytes, after: bytes) -> bool:
+    """True where a JSON parser sees no change, line by line in a trace."""
+    old, new = (text.split(b"\n") if name == "trace.jsonl" else [text] for text in (before, after))
+    try:
+        return [json.loads(line or b"null") for line in old] == [json.loads(line or b"null") for line in new]
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("name", SEALED)
+def test_any_changed_byte_is_reported(found: TracedRun, tmp_path: Path, name: str) -> None:
+    """67 random changes of one byte in each file that a run says of itself: 201 in all."""
+    run = copied(found, tmp_path / "copy")
+    path = run.folder.path / name
+    before = path.read_bytes()
+    rng = np.random.default_rng(20251112)
+    unseen = []
+    for at in rng.integers(0, len(before), 67):
+        after = bytearray(before)
+        after[at] ^= int(rng.integers(1, 256))
+        path.write_bytes(after)
+        try:
+            reported = bool(problems(open_run(run.folder.workspace, run.id)))
+        except R2SegError:
+            reported = True
+        if not reported and not _same_to_a_parser(name, before, bytes(after)):
+            unseen.append((int(at), before[at], after[at]))
+    assert unseen == []
+    path.write_bytes(before)
+    assert problems(open_run(run.folder.workspace, run.id)) == {}
+
+
+FORGED = [
+    ("find a liver lesion", "find a kidney tumour", "request"),
+    ('"seed":0,"versions"', '"seed":7,"versions"', "seed"),
+    ('"planner_kind":"offline"', '"planner_kind":"model"', "kind of planner"),
+    ('"synthetic":true', '"synthetic":false', "image"),
+    ('"unit":"HU"', '"unit":"arbitrary"', "image"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "what"), FORGED)
+def test_a_trace_that_is_edited_alone_and_sealed_again_differs_from_the_report(
+    found: TracedRun, tmp_path: Path, rewrite: Rewrite, old: str, new: str, what: str
+) -> None:
+    run = rewrite(copied(found, tmp_path / "copy"), old, new)
+    assert any(f" as {what}" in words for words in problems(run)["report"])
+
+
+def test_an_edited_answer_differs_from_the_report(found: TracedRun, tmp_path: Path, rewrite: Rewrite) -> None:
+    text = next(str(event.data["answer"]) for event in found.events if event.kind == "answer")
+    line = next(line for line in found.folder.trace.read_text().splitlines() if '"kind":"answer"' in line)
+    run = rewrite(copied(found, tmp_path / "copy"), line, line.replace(text[:12], "Nothing at all"))
+    assert any(" as answer" in words for words in problems(run)["report"])
+
+
+def test_an_edited_trace_breaks_its_chain(found: TracedRun, tmp_path: Path) -> None:
+    run = copied(found, tmp_path / "copy")
+    text = run.folder.trace.read_text()
+    run.folder.trace.write_text(text.replace("find a liver lesion", "find a liver lesioN", 1))
+    wrong = problems(open_run(run.folder.workspace, run.id))["trace"]
+    assert any("chain" in words for words in wrong)
+    assert any("trace.jsonl was changed" in words for words in wrong)
+
+
+def test_a_conversation_that_goes_on_after_it_was_written_still_passes(case: Case, tmp_path: Path) -> None:
+    with open_chat(str(case.image), case.options(tmp_path), session_id="chat-on") as session:
+        list(session.say("find a liver lesion"))
+        session.write()
+        list(session.say("how big is it?"))
+    run = open_run(tmp_path, "chat-on")
+    assert run.record is not None
+    assert run.record.status == "finished"
+    assert [words for check in verify_run(run) for words in check.problems if check.name == "trace"] == []
