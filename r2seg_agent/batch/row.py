@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import JsonValue
@@ -37,7 +38,7 @@ class CaseRow(Frozen):
     a row are the user's own: a table is theirs, traces and reports hold none.
 
     Volumes are in ml; `seconds` is the time that the case took in its worker, `peak_mb` the worker's peak so far,
-    `node` the machine of a cluster that it ran on.
+    `node` the machine of a cluster that it ran on. `further` are the other columns of the user's own table.
     """
 
     number: int
@@ -65,6 +66,7 @@ class CaseRow(Frozen):
     peak_mb: float = 0.0
     attempts: int = 1
     node: str = ""
+    further: Mapping[str, str] = {}
 
 
 def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions) -> tuple[Job, ...]:
@@ -81,7 +83,9 @@ def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions)
         chosen = options.model_copy(update=own)
         asked = case.request or request or ""
         saved: dict[str, JsonValue] = chosen.model_dump(mode="json", exclude=set(PROCESS_OPTIONS))
-        key = recipe_sha256({"case": case.model_dump(mode="json"), "request": asked, "options": saved})[:16]
+        key = recipe_sha256(
+            {"case": case.model_dump(mode="json", exclude={"further"}), "request": asked, "options": saved}
+        )[:16]
         jobs.append(Job(number=number, key=key, case=case, request=asked, options=chosen))
     return tuple(jobs)
 

@@ -63,7 +63,7 @@ class BatchResult:
         """`results.csv` or `findings.csv` as a `pandas.DataFrame`; `MissingDependencyError` without pandas."""
         if table == "findings":
             return to_dataframe(batch_findings(self.folder, self.rows))
-        return dataframe(case_columns(), case_records(self.rows, case_q_values(self.rows)))
+        return dataframe(case_columns(self.rows), case_records(self.rows, case_q_values(self.rows)))
 
     def __repr__(self) -> str:
         done = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in self.summary.statuses.items())
@@ -177,11 +177,12 @@ def _last_rows(out: Path, jobs: Sequence[Job]) -> tuple[CaseRow, ...]:
 
     Read at the end, so that the driver's memory stays flat until then.
     """
-    numbers = {job.key: job.number for job in jobs}
+    numbers = {job.key: (job.number, job.case.further) for job in jobs}
     found: dict[str, CaseRow] = {}
     for row in _all_rows(out):
         if row.key in numbers and (row.status == "done" or found.get(row.key, row).status != "done"):
-            found[row.key] = row.model_copy(update={"number": numbers[row.key]})
+            number, further = numbers[row.key]
+            found[row.key] = row.model_copy(update={"number": number, "further": further})
     return tuple(sorted(found.values(), key=lambda row: row.number))
 
 

@@ -26,7 +26,7 @@ def write_table(folder: Path, rows: Sequence[CaseRow], q: Mapping[str, float], p
 
     `part` is put behind `results`.
     """
-    columns, records = case_columns(), case_records(rows, q)
+    columns, records = case_columns(rows), case_records(rows, q)
     name = f"results{part}.csv"
     write_text_atomic(folder / name, csv_text(columns, records))
     try:
@@ -40,15 +40,33 @@ def write_table(folder: Path, rows: Sequence[CaseRow], q: Mapping[str, float], p
     return (name, f"results{part}.parquet")
 
 
-def case_columns() -> tuple[str, ...]:
-    """The columns of the table of cases; those that differ from run to run stand last."""
-    columns = (*CaseRow.model_fields, "q")
-    return (*(c for c in columns if c not in TIMES), *TIMES)
+def case_columns(rows: Sequence[CaseRow]) -> tuple[str, ...]:
+    """The columns of the table of cases: r2seg's own, those of the user's table, and last those that differ from run
+    to run.
+    """
+    further = dict.fromkeys(_further_name(name) for row in rows for name in row.further)
+    return (*(c for c in _OWN if c not in TIMES), *further, *TIMES)
+
+
+_OWN = (*(name for name in CaseRow.model_fields if name != "further"), "q")
+
+
+def _further_name(name: str) -> str:
+    """A column of the user's table; one that is called as one of r2seg's own is marked."""
+    return f"table_{name}" if name in _OWN else name
 
 
 def case_records(rows: Sequence[CaseRow], q: Mapping[str, float]) -> list[dict[str, object]]:
     """One record per case, with its q-value where it has one."""
-    return [{**row.model_dump(mode="json"), "q": q.get(row.key)} for row in rows]
+    further = dict.fromkeys(name for row in rows for name in row.further)
+    return [
+        {
+            **{_further_name(name): row.further.get(name, "") for name in further},
+            **row.model_dump(mode="json", exclude={"further"}),
+            "q": q.get(row.key),
+        }
+        for row in rows
+    ]
 
 
 def write_findings(folder: Path, rows: Sequence[CaseRow], part: str = "") -> str:

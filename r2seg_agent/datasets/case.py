@@ -16,7 +16,8 @@ class Case(Frozen):
     """One scan of a data set. Paths are as the user gave them, those of a table relative to the table's folder.
 
     `patient` groups scans of one person; without it each scan counts as a person of its own. `anchors` and `truth` are
-    what `find --anchors` and `--truth` take; `channels` are further images of the case, name → file.
+    what `find --anchors` and `--truth` take; `channels` are further images of the case, name → file. `further` holds
+    other columns of the user's table: they change nothing and stand in the results again.
     """
 
     image: str
@@ -27,6 +28,7 @@ class Case(Frozen):
     modality: str | None = None
     series: str | None = None
     channels: Mapping[str, str] = {}
+    further: Mapping[str, str] = {}
 
 
 class Dataset(Frozen):

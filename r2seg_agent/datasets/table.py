@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import difflib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,18 +10,23 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from r2seg_agent.datasets.case import Case
+from r2seg_agent.datasets.csv_file import read_csv, read_text
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.channels import parse_channels
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".ndjson")
-COLUMNS = ", ".join(Case.model_fields)
+_OWN = tuple(name for name in Case.model_fields if name != "further")
+COLUMNS = ", ".join(_OWN)
+MAX_FURTHER = 100
+"""Further columns of one table."""
 
 
 def read_table(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """The cases of a table and remarks on them.
+    """The cases of a table and remarks on them. Columns that r2seg does not know are kept (`Case.further`).
 
     A scan that is missing stays a case: its row in the results will say so, and the others run. Raises `InputError`,
-    with the line, for a row without image, an unknown column, a row given twice, or when every scan is missing.
+    with the line, for a row without image, a column that looks like a misspelt one, a row given twice, or when every
+    scan is missing.
     """
     rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
     cases: list[Case] = []
@@ -29,7 +34,7 @@ def read_table(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     missing: list[tuple[int, str]] = []
     for number, row in rows:
         case = _case(path, number, row)
-        key = case.model_dump_json()
+        key = case.model_dump_json(exclude={"further"})
         if key in seen:
             raise InputError(
                 f"`{path}` line {number} repeats line {seen[key]} (`{case.image}`)", "Remove one of the two rows."
@@ -38,18 +43,36 @@ def read_table(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
         if not Path(case.image).exists():
             missing.append((number, case.image))
         cases.append(case)
+    further = tuple(dict.fromkeys(name for case in cases for name in case.further))
+    if len(further) > MAX_FURTHER:
+        raise InputError(
+            f"`{path}` has {len(further)} further columns", f"At most {MAX_FURTHER} are kept; remove some."
+        )
+    notes = (f"Further columns, kept for the results: {', '.join(further)}.",) if further else ()
     if not missing:
-        return tuple(cases), ()
+        return tuple(cases), notes
     first = f"line {missing[0][0]}: the scan `{missing[0][1]}` does not exist"
     if len(missing) == len(cases):
         raise InputError(f"`{path}` {first}" + (", nor any other" if len(cases) > 1 else ""), "Check the paths.")
-    return tuple(cases), (f"{len(missing)} of {len(cases)} scans are missing; {first}.",)
+    return tuple(cases), (
+        *notes,
+        f"{len(missing)} of {len(cases)} scans are missing; {first}.",
+    )
 
 
 def _case(path: Path, number: int, row: Mapping[str, object]) -> Case:
     if not row.get("image"):
         raise InputError(f"`{path}` line {number} has no `image`", f"Columns: {COLUMNS}.")
-    given = {"patient": str(row["image"]), **row}
+    own = {name: value for name, value in row.items() if name in _OWN}
+    further = {name: _as_text(value) for name, value in row.items() if name not in _OWN}
+    for name in further:
+        near = difflib.get_close_matches(name.strip().casefold(), _OWN, n=1, cutoff=0.8)
+        if near:
+            raise InputError(
+                f"`{path}` has a column `{name}`; did you mean `{near[0]}`?",
+                f"Rename it. r2seg's own columns are {COLUMNS}; others are kept for the results.",
+            )
+    given = {"patient": str(row["image"]), **own, "further": further}
     if isinstance(channels := given.get("channels"), str):
         given["channels"] = parse_channels([part for part in channels.split(";") if part.strip()])
     try:
@@ -67,14 +90,17 @@ def _case(path: Path, number: int, row: Mapping[str, object]) -> Case:
     return case.model_copy(update=resolved)
 
 
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _csv_rows(path: Path) -> Iterable[tuple[int, Mapping[str, object]]]:
-    rows = csv.DictReader(_text(path, "CSV with a header line").splitlines())
-    for row in rows:
-        yield rows.line_num, {key: value for key, value in row.items() if key is not None and value not in (None, "")}
+    for number, row in read_csv(path).rows:
+        yield number, {key: value for key, value in row.items() if key and value != ""}
 
 
 def _json_rows(path: Path) -> Iterable[tuple[int, Mapping[str, object]]]:
-    for number, line in enumerate(_text(path, "JSON, one object a line").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "JSON, one object a line").split("\n"), start=1):
         if line.strip():
             try:
                 row: object = json.loads(line)
@@ -83,13 +109,6 @@ def _json_rows(path: Path) -> Iterable[tuple[int, Mapping[str, object]]]:
             if not isinstance(row, dict):
                 raise InputError(f"`{path}` line {number} is not a JSON object", "One object a line.")
             yield number, row
-
-
-def _text(path: Path, kind: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read `{path}`: {error}", f"Save it as UTF-8 {kind}.") from error
 
 
 def _beside(table: Path, value: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from r2seg_agent.datasets.csv_file import read_csv
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.files import suffix_of
 from r2seg_agent.imaging.geometry import Geometry
@@ -116,17 +116,17 @@ def _table(path: Path, free: frozenset[str], rest: bool) -> TruthSource:
     by_path: dict[str, str] = {}
     by_name: dict[str, str | None] = {}
     listed = []
-    rows = csv.DictReader(_lines(path))
-    if not {"image", "truth"} <= set(rows.fieldnames or ()):
+    table = read_csv(path)
+    if not {"image", "truth"} <= set(table.header):
         raise InputError(
             f"the truth table `{path.name}` has no columns `image` and `truth`; it has: "
-            f"{', '.join(rows.fieldnames or ()) or 'none'}",
+            f"{', '.join(table.header) or 'none'}",
             f"`truth` is a mask file, the word {LESION_FREE}, or empty where nothing is known.",
         )
-    for row in rows:
-        image, truth = (row["image"] or "").strip(), (row["truth"] or "").strip()
+    for number, row in table.rows:
+        image, truth = row["image"].strip(), row.get("truth", "").strip()
         if not image:
-            raise InputError(f"`{path.name}` line {rows.line_num} has no `image`")
+            raise InputError(f"`{path.name}` line {number} has no `image`")
         image = str(path.parent / image)
         listed.append(image)
         if not truth:
@@ -135,7 +135,7 @@ def _table(path: Path, free: frozenset[str], rest: bool) -> TruthSource:
             truth = str(path.parent / truth)
             if not Path(truth.partition("::")[0]).exists():
                 raise InputError(
-                    f"`{path.name}` line {rows.line_num}: the truth `{row['truth']}` does not exist",
+                    f"`{path.name}` line {number}: the truth `{row['truth']}` does not exist",
                     f"Files are looked for beside the table. A scan without a lesion has the word {LESION_FREE}.",
                 )
         by_path[_resolved(image)] = truth
@@ -152,7 +152,7 @@ def _names(path: Path) -> list[str]:
         )
     lines = _lines(path)
     if lines and "image" in lines[0].split(","):
-        return [row["image"] for row in csv.DictReader(lines)]
+        return [row["image"] for _, row in read_csv(path).rows]
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 

@@ -135,9 +135,9 @@ def _target(target: TargetReport, unit: Unit, *, several: bool) -> list[str]:
     if several:
         blocks.append(_plain(target.answer))
     organs = ", ".join(
-        f"{organ_name(organ)} ({format_ml(ml)})"
+        f"{_organ(organ)} ({format_ml(ml)})"
         if (ml := target.anchors_ml.get(organ, 0.0))
-        else f"{organ_name(organ)} (not in view)"
+        else f"{_organ(organ)} (not in view)"
         for organ in plan.anchors
     )
     where = f"Anchors: {organs}. Padding {plan.padding_mm:g} mm, scales {', '.join(f'{s:g}' for s in plan.scales)}, "
@@ -147,7 +147,7 @@ def _target(target: TargetReport, unit: Unit, *, several: bool) -> list[str]:
     if plan.rationale:
         blocks.append(f"Why there: {_plain(plan.rationale)}")
     if target.outcome == "target_not_in_view" and target.in_view:
-        blocks.append(f"In view: {', '.join(organ_name(organ) for organ in target.in_view)}.")
+        blocks.append(f"In view: {', '.join(_organ(organ) for organ in target.in_view)}.")
     for search in target.rounds:
         blocks += _round(search)
     rejected = rejected_of(target)
@@ -176,7 +176,7 @@ def _target(target: TargetReport, unit: Unit, *, several: bool) -> list[str]:
 
 def _round(search: SearchRound) -> list[str]:
     kept = len(search.survivors)
-    around = f"Padding {search.padding_mm:g} mm around {', '.join(organ_name(organ) for organ in search.anchors)}: "
+    around = f"Padding {search.padding_mm:g} mm around {', '.join(_organ(organ) for organ in search.anchors)}: "
     lines = [
         f"### Round {search.index}",
         f"{_sentence(search.why)} {around if search.anchors else ''}"
@@ -236,7 +236,12 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return _plain(text).replace("|", "\\|")
+
+
+def _organ(canonical: str) -> str:
+    """An organ's name; one that the organ table does not know comes from outside."""
+    return _plain(organ_name(canonical))
 
 
 def _plain(text: str) -> str:

@@ -99,11 +99,10 @@ def read_findings_csv(text: str, *, patient: str) -> tuple[FindingRow, ...]:
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
     """Rows as CSV with a heading, lines ended by a line feed; a text that a spreadsheet would run is quoted."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _not_a_formula(row.get(name)) for name in columns})
-    return text.getvalue()
+    writer = csv.writer(text, lineterminator="\r\n")  # a cell with either of the two is then put into quotation marks
+    writer.writerow([not_a_formula(name) for name in columns])
+    writer.writerows([not_a_formula(row.get(name)) for name in columns] for row in rows)
+    return text.getvalue().replace("\r\n", "\n")
 
 
 def to_dataframe(rows: Iterable[FindingRow]) -> DataFrame:
@@ -122,6 +121,17 @@ def dataframe(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> D
     return pandas.DataFrame(list(rows), columns=list(columns))
 
 
-def _not_a_formula(value: object) -> object:
-    """A text that a spreadsheet would take for a formula is quoted."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+def not_a_formula(value: object) -> object:
+    """A text that a spreadsheet would take for a formula is quoted, also behind blanks that it drops, and in the wide
+    characters that some take for the same.
+    """
+    if not isinstance(value, str):
+        return value
+    bare = value.lstrip(_DROPPED)
+    return f"'{value}" if bare[:1] in _FORMULA or value[:1] in ("\t", "\r", "\n") else value
+
+
+_FORMULA = frozenset("=+-@＝＋－＠")
+_DROPPED = "".join(
+    chr(n) for n in (*range(33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x2010), 0x2028, 0x2029, 0x202F, 0x3000, 0xFEFF)
+)

@@ -20,7 +20,7 @@ from r2seg_agent.imaging.itk import simpleitk
 from r2seg_agent.imaging.masks import Labels, read_label_map, read_labels_alone
 from r2seg_agent.imaging.volume import Mask, Modality, Volume
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.reason.anatomy import canonical_organ, organs
+from r2seg_agent.reason.anatomy import canonical_organ, lesion_classes, organs, tasks
 from r2seg_agent.reason.anchors.label_names import (
     NEEDED,
     Segment,
@@ -99,9 +99,13 @@ class MaskSource:
         """Raise `InputError` when the masks name none of `organs`."""
         known = self.organs(modality)
         if organs and not known & set(organs):
-            named = sorted({part.organ for part in self._parts})
+            named = {part.organ for part in self._parts}
+            held = sorted(name for name in named if _is_known(name))
+            strange = len(named) - len(held)
+            others = f"{strange} structure{'s' * (strange != 1)} that the organ table does not know" if strange else ""
             raise InputError(
-                f"The masks hold {_listed(named)}; the plan needs {_listed(organs)}.",
+                f"The masks hold {' and '.join(filter(None, (_listed(held) if held else '', others)))}; the plan needs "
+                f"{_listed(organs)}.",
                 "Name the organ with `--anchors MASK=ORGAN`, give masks of these organs, or change the plan's anchors.",
             )
 
@@ -125,6 +129,7 @@ class MaskSource:
                 continue
             names[organ] = tuple(sorted({v for member in members for v in names[member]}))
         labels, names = split_sides(labels, names, organs, volume.geometry)
+        names = _without_strange_names(names, organs)
         for organ in organs:
             names.setdefault(organ, ())
         return AnchorSet(labels=labels, names=names, geometry=volume.geometry, info=self.info)
@@ -241,6 +246,35 @@ def _organ(name: str) -> str:
     if _DEFAULT_SLICER_NAME.fullmatch(name.strip()):
         return name.strip()
     return canonical_organ(name) or name.strip()
+
+
+_NEUTRAL = re.compile(r"(label|structure)_\d+")
+
+
+def _is_known(name: str) -> bool:
+    """True for a name that says nothing of the patient: one of the organ table, of a task's classes, or a number."""
+    return (
+        name in organs()
+        or name in _class_names()
+        or _NEUTRAL.fullmatch(name) is not None
+        or _DEFAULT_SLICER_NAME.fullmatch(name) is not None
+    )
+
+
+@lru_cache(maxsize=1)
+def _class_names() -> frozenset[str]:
+    """Classes of TotalSegmentator's tasks that the organ table names."""
+    of_organs = {name for organ in organs().values() for classes in organ.classes.values() for name in classes}
+    return frozenset(of_organs.union(*(lesion_classes(task) for task in tasks())))
+
+
+def _without_strange_names(names: Mapping[str, tuple[int, ...]], wanted: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Structures that neither the organ table nor the plan names are numbered: the name of a file may be a patient's,
+    and answer, trace, report and exports tell what is in view.
+    """
+    strange = sorted(name for name in names if not _is_known(name) and name not in wanted)
+    numbered = {name: f"structure_{n}" for n, name in enumerate(strange, start=1)}
+    return {numbered.get(name, name): values for name, values in names.items()}
 
 
 def _stem(path: Path) -> str:
