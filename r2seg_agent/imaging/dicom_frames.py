@@ -23,6 +23,8 @@ SAME_POSITION_MM = 1e-3
 """Slices closer than this lie at the same place."""
 ORIENTATION_TOLERANCE = 1e-3
 """Row and column cosines may deviate this much from orthonormal (rounded text in headers); they are then made exact."""
+PIXEL_SPACING_TOLERANCE_MM = 1e-4
+"""Pixel spacings of one series may differ by this: each file rounds for itself."""
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
@@ -107,14 +109,14 @@ def _functional(whole: Frame, index: int, groups: tuple[Any, Any]) -> Frame:
 
 
 def _check_alike(source: Path, what: str, frames: Sequence[Frame]) -> None:
-    compared: tuple[tuple[str, list[tuple[float, ...]]], ...] = (
-        ("sizes", [(f.file.columns, f.file.rows) for f in frames]),
-        ("pixel spacings", [_rounded(f.pixel_spacing, 4) for f in frames]),
-        ("orientations", [_rounded(f.orientation, 3) for f in frames]),
+    compared: tuple[tuple[str, float, list[tuple[float, ...]]], ...] = (
+        ("sizes", 0, [(f.file.columns, f.file.rows) for f in frames]),
+        ("pixel spacings", PIXEL_SPACING_TOLERANCE_MM, [tuple(f.pixel_spacing or ()) for f in frames]),
+        ("orientations", ORIENTATION_TOLERANCE, [tuple(f.orientation or ()) for f in frames]),
     )
-    for name, values in compared:
-        distinct = sorted(set(values), key=values.index)
-        if len(distinct) > 1:
+    for name, tolerance, values in compared:
+        if any(not _alike(v, values[0], tolerance) for v in values):
+            distinct = sorted(set(values), key=values.index)
             counts = "; ".join(f"{values.count(v)} × {v}" for v in distinct[:4])
             raise InputError(
                 f"The {what} series in `{source}` mixes slices of different {name}: {counts}.",
@@ -128,8 +130,8 @@ def _check_alike(source: Path, what: str, frames: Sequence[Frame]) -> None:
         )
 
 
-def _rounded(values: Sequence[float] | None, digits: int) -> tuple[float, ...]:
-    return tuple(round(v, digits) + 0.0 for v in values or ())
+def _alike(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
+    return len(a) == len(b) and all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
 
 
 def _axes(source: Path, what: str, orientation: Sequence[float]) -> NDArray[np.float64]:

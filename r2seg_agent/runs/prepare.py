@@ -175,7 +175,7 @@ def read_scan(image: str | ScanInMemory, options: RunOptions, models: Models, pl
                 "Set `window` to null in the plan, or give the original scan in HU.",
             )
         models.source.check(volume.modality, plan.anchors)
-    truth = _read_truth(options.truth, volume) if options.truth is not None else None
+    truth = _read_truth(options.truth, volume, notes.append) if options.truth is not None else None
     info = ImageInfo(
         name=volume.name,
         sha256=volume_sha256(volume),
@@ -289,7 +289,7 @@ def modality_named(text: str | None) -> Modality | None:
     raise InputError(f"`--modality {text}` is unknown; there are: {', '.join(legal)}")
 
 
-def _read_truth(path: str, volume: Volume) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _read_truth(path: str, volume: Volume, note: Callable[[str], None]) -> NDArray[np.uint8] | NDArray[np.uint16]:
     from r2seg_agent.imaging.masks import read_reference
 
-    return read_reference(path, volume.geometry)
+    return read_reference(path, volume.geometry, note)

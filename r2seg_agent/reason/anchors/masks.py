@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -116,9 +116,10 @@ class MaskSource:
         wanted = [part for part in self._parts if part.organ in needed]
         one_file = len({part.path for part in self._parts}) == 1
         first, rest = (list(self._parts), []) if one_file else (wanted, [p for p in self._parts if p not in wanted])
-        labels, names = self._read(volume.geometry, first, progress)
+        notes: list[str] = []
+        labels, names = self._read(volume.geometry, first, progress, notes.append)
         if rest and not any(names.values()):
-            labels, names = self._read(volume.geometry, [*first, *rest], progress)
+            labels, names = self._read(volume.geometry, [*first, *rest], progress, notes.append)
         composed = _composed(set(names))
         for organ, members in composed.items():
             if organ not in organs:  # others would only make "in view" a long list of the same things twice
@@ -127,10 +128,11 @@ class MaskSource:
         labels, names = split_sides(labels, names, organs, volume.geometry)
         for organ in organs:
             names.setdefault(organ, ())
-        return AnchorSet(labels=labels, names=names, geometry=volume.geometry, info=self.info)
+        told = tuple(dict.fromkeys(notes))
+        return AnchorSet(labels=labels, names=names, geometry=volume.geometry, info=self.info, notes=told)
 
     def _read(
-        self, geometry: Geometry, parts: Sequence[_Part], progress: Progress
+        self, geometry: Geometry, parts: Sequence[_Part], progress: Progress, note: Callable[[str], None]
     ) -> tuple[Labels, dict[str, tuple[int, ...]]]:
         by_file: dict[tuple[Path, int], list[_Part]] = {}
         for part in parts:
@@ -140,7 +142,7 @@ class MaskSource:
         union = LabelUnion(geometry.shape)
         for done, ((path, layer), own) in enumerate(by_file.items()):
             progress("anchors", done, len(by_file), own[0].organ)
-            stored = _layer(path, layer, geometry) if self._layered(path) else _read_mask(path, geometry)
+            stored = _layer(path, layer, geometry) if self._layered(path) else _read_mask(path, geometry, note)
             for part in own:
                 mask: Mask = stored == part.value if part.value is not None else stored != 0
                 union.add(part.organ, mask)
@@ -308,9 +310,9 @@ def _one_label_map(
     return labels, names
 
 
-def _read_mask(path: Path, geometry: Geometry) -> Labels:
+def _read_mask(path: Path, geometry: Geometry, note: Callable[[str], None] = lambda text: None) -> Labels:
     try:
-        return read_label_map(path, geometry, WHAT)
+        return read_label_map(path, geometry, WHAT, note=note)
     except EmptyMaskError:
         return np.zeros(geometry.shape, dtype=np.uint8)  # an organ that is not in view
 
