@@ -104,6 +104,50 @@ def test_a_radiograph_without_position_or_spacing(tmp_path: Path) -> None:
     assert read_image(tmp_path / "b.dcm").geometry.known_spacing == "yx"
 
 
+def monochrome1(modality: str, bits: int = 12, slope: float | None = 1) -> pydicom.FileDataset:
+    stored = (body()[2] + 1024).astype(np.uint16) >> (12 - bits)
+    ds = dicom_files.dicom_slice(stored, (0, 0, 0), modality=modality, bits_stored=bits, slope=slope)
+    ds.PhotometricInterpretation = "MONOCHROME1"
+    return ds
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT", "NM"])
+def test_quantities_are_not_inverted_however_viewers_show_them(tmp_path: Path, modality: str) -> None:
+    """scifio #311: a lesion of +44 HU was reported as -45 HU."""
+    monochrome1(modality).save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").array[0], body()[2])
+
+
+@pytest.mark.parametrize(("modality", "bits", "slope"), [("DX", 12, 1), ("US", 12, None), ("CT", 8, None)])
+def test_values_for_display_become_brighter_is_larger(
+    tmp_path: Path, modality: str, bits: int, slope: float | None
+) -> None:
+    monochrome1(modality, bits, slope).save_as(tmp_path / "a.dcm")
+    stored = (body()[2] + 1024) >> (12 - bits)
+    expected = (1 << bits) - 1 - stored - (1024 if slope else 0)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").array[0], expected)
+
+
+def test_a_series_with_a_rescale_slope_in_some_slices_only_is_refused(tmp_path: Path) -> None:
+    paths = dicom_files.write_series(tmp_path, body())
+    ds = pydicom.dcmread(paths[3])
+    del ds.RescaleSlope, ds.RescaleIntercept
+    ds.save_as(paths[3])
+    with pytest.raises(InputError, match="rescale slope in 5 of 6 slices only"):
+        read_image(tmp_path)
+
+
+def test_hu_behind_a_look_up_table_are_refused(tmp_path: Path) -> None:
+    ds = dicom_files.dicom_slice((body()[2] + 1024).astype(np.uint16), (0, 0, 0), slope=None)
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [4096, 0, 16], "HU", [7] * 4096
+    table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
+    ds.ModalityLUTSequence = DicomSequence([table])
+    ds.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="look-up table"):
+        read_image(tmp_path / "a.dcm")
+
+
 def test_the_sign_is_the_highest_stored_bit(tmp_path: Path) -> None:
     stored = np.array([[0x0FFF, 0x0001], [0x0800, 0x07FF]], dtype=np.int16)  # 12 bits: -1, 1, -2048, 2047
     ds = dicom_files.dicom_slice(stored, (0, 0, 0), slope=1, intercept=0)
