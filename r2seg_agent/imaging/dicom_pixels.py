@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import checks, dicom, files
-from r2seg_agent.imaging.dicom import DicomFile
+from r2seg_agent.imaging import checks, dicom_header, files
 from r2seg_agent.imaging.dicom_frames import Frame, stacked
+from r2seg_agent.imaging.dicom_header import DicomFile
 from r2seg_agent.imaging.geometry import Geometry
 
 _PHYSICAL = frozenset({"CT", "MR", "PT", "NM"})
@@ -87,19 +87,21 @@ def _planes(
     source: Path, what: str, file: DicomFile, *, colours: bool
 ) -> Iterator[tuple[NDArray[Any], tuple[float, float] | None]]:
     """Decoded frames of one file, each with its rescale slope and intercept where the file states them."""
-    import pydicom
     from pydicom.pixels.utils import iter_pixels, pixel_array
 
     ds: Any = None
-    with dicom.quiet():
+    with dicom_header.quiet():
         try:
             # A file of many frames is decoded frame by frame from disk, never loaded as a whole.
-            ds = pydicom.dcmread(file.path, force=True, stop_before_pixels=file.n_frames > 1)
+            whole = file.n_frames == 1 or not files.has_dicom_magic(files.read_head(file.path, what))
+            ds = dicom_header.read_dataset(file.path, stop_before_pixels=not whole)
             if file.n_frames == 1 and not any(name in ds for name in _PIXEL_TAGS):
                 raise InputError(
                     f"The {what} `{file.path}` is a DICOM header without pixel data.", "Copy or export it again."
                 )
-            planes = iter([pixel_array(ds)]) if file.n_frames == 1 else iter_pixels(file.path)
+            if file.n_frames == 1 and "NumberOfFrames" in ds:
+                ds.NumberOfFrames = 1  # whatever its text was
+            planes = iter([pixel_array(ds)]) if file.n_frames == 1 else iter_pixels(ds if whole else file.path)
             for index, plane in enumerate(planes):
                 rescale = _rescale(ds, index)
                 physical = file.modality in _PHYSICAL and (rescale is not None or int(ds.get("BitsStored") or 0) > 8)

@@ -34,6 +34,9 @@ ALLOWED = (
     "and grey 2D pictures (.png, .jpg, .tif)."
 )
 HEAD_BYTES = 512
+_FIRST_FIELDS = (b"UL", b"UI", b"CS", b"OB", b"DA", b"TM", b"LO", b"SH")
+"""Value representations of the fields that a DICOM data set can begin with."""
+_SHORT_FIELD = 128
 MAX_DEFLATE_RATIO = 1032
 """DEFLATE (gzip, zlib) cannot shrink data by more than this factor (RFC 1951: 258 bytes from 2 bits), so a header that
 promises more voxels than file size × 1032 is wrong, and nothing needs to be allocated to know it."""
@@ -65,6 +68,22 @@ def has_dicom_magic(head: bytes) -> bool:
     return head[128:132] == b"DICM"
 
 
+def looks_like_dicom(head: bytes) -> bool:
+    """True for DICOM files, also those without preamble: a data set begins with group 2 or 8 and a known kind of field.
+
+    Explicit fields name their value representation in two capitals; implicit ones have a length of four bytes, and
+    those at the beginning are short.
+    """
+    if has_dicom_magic(head):
+        return True
+    if len(head) < 12:
+        return False
+    if head[:2] in (b"\x02\x00", b"\x08\x00"):
+        explicit = head[4:6] in _FIRST_FIELDS
+        return explicit or (head[2] <= 0x20 and head[3] == 0 and int.from_bytes(head[4:8], "little") <= _SHORT_FIELD)
+    return head[:2] == b"\x00\x08" and head[4:6] in _FIRST_FIELDS
+
+
 def describe_content(head: bytes) -> str:
     """What the first bytes of a file look like, in words: "a ZIP archive", "text", "unknown binary data"."""
     if not head:
@@ -72,7 +91,7 @@ def describe_content(head: bytes) -> str:
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
-    if has_dicom_magic(head):
+    if looks_like_dicom(head):
         return "a DICOM file"
     if head[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"):
         return "a NIfTI or Analyze header"

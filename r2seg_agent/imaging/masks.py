@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import EmptyMaskError, InputError
-from r2seg_agent.imaging import dicom, files, picture, rtstruct, seg
+from r2seg_agent.imaging import dicom_header, files, picture, rtstruct, seg
 from r2seg_agent.imaging.geometry import GEOMETRY_TOLERANCE_MM, Float3, Geometry, Index3
 from r2seg_agent.imaging.read import read_array
 
@@ -52,7 +52,7 @@ def read_label_map(
         path, roi = text, name
     path = Path(path)
     files.check_path(path, what)
-    kind = dicom.kind_of_file(path) if path.is_file() else ""
+    kind = dicom_header.kind_of_file(path) if path.is_file() else ""
     if roi is not None and kind != "RTSTRUCT":
         raise InputError(f"The {what} `{path}` is no RT structure set, so it has no structure `{roi}` to choose.")
     if kind == "RTSTRUCT":

@@ -15,7 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import checks, colour, dicom, dicom_frames, dicom_pixels, files, headers, itk, nifti, picture
+from r2seg_agent.imaging import (
+    checks,
+    colour,
+    dicom,
+    dicom_frames,
+    dicom_header,
+    dicom_pixels,
+    files,
+    headers,
+    itk,
+    nifti,
+    picture,
+)
 from r2seg_agent.imaging.dicom import SeriesInfo, list_series
 from r2seg_agent.imaging.files import SourceFormat
 from r2seg_agent.imaging.geometry import Geometry
@@ -127,7 +139,11 @@ def series_files(path: Path | str, series: str | None = None) -> tuple[Path, ...
         InputError: see `read_image`.
     """
     path = Path(path)
-    members = dicom.choose_series(path, dicom.scan_folder(path), series) if path.is_dir() else [dicom.read_single(path)]
+    members = (
+        dicom.choose_series(path, dicom.scan_folder(path), series)
+        if path.is_dir()
+        else [dicom_header.read_single(path)]
+    )
     return dicom_frames.files_in_order(path, members)
 
 
@@ -144,7 +160,7 @@ def read_array(
     head = files.read_head(path, what)
     suffix = files.suffix_of(path)
     source_format = files.FORMAT_OF_SUFFIX.get(suffix)
-    if source_format is None and (files.has_dicom_magic(head) or not suffix):
+    if source_format is None and (files.looks_like_dicom(head) or not suffix):
         source_format = "dicom"
     if source_format is None:
         raise InputError(
@@ -157,7 +173,7 @@ def read_array(
     if source_format == "picture":
         return *picture.read_picture(path, what, note, colours=colours), source_format
     if source_format == "dicom":
-        member = dicom.read_single(path, what)
+        member = dicom_header.read_single(path, what)
         return *dicom_pixels.read_series(path, [member], what, note, colours=colours), source_format
     if source_format == "metaimage":
         packed = headers.check_metaimage_header(path, what)
@@ -177,12 +193,16 @@ def _load(
         if found.skipped:
             note(f"Skipped in the DICOM folder: {found.skipped_text()}.")
         array, geometry = dicom_pixels.read_series(path, members, note=note, colours=True)
-        return array, geometry, "dicom", dicom.MODALITIES.get(members[0].modality, "unknown")
+        return array, geometry, "dicom", dicom_header.MODALITIES.get(members[0].modality, "unknown")
     if series is not None:
         raise InputError(
             f"The image `{path}` is a file, and a series (`{series}`) can be chosen only in a DICOM folder.",
             "Leave --series out, or name the folder.",
         )
     array, geometry, source_format = read_array(path, "image", note, colours=True)
-    tagged = dicom.MODALITIES.get(dicom.read_single(path).modality, "unknown") if source_format == "dicom" else None
+    tagged = (
+        dicom_header.MODALITIES.get(dicom_header.read_single(path).modality, "unknown")
+        if source_format == "dicom"
+        else None
+    )
     return array, geometry, source_format, tagged

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import dicom, files
+from r2seg_agent.imaging import dicom_header, files
 from r2seg_agent.imaging.geometry import Geometry
 
 IN_PLANE_TOLERANCE = 0.1
@@ -186,18 +186,16 @@ def fill_polygon(yx: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.
 
 def _contours(path: Path, what: str) -> Mapping[str, Sequence[NDArray[np.float64]]]:
     """(n, 3) LPS points of every closed planar contour by structure name; structures without any are left out."""
-    import pydicom
-
     head = files.read_head(path, what)
-    kind = dicom.kind_of_file(path)
+    kind = dicom_header.kind_of_file(path)
     if kind != "RTSTRUCT":
         is_what = f"a DICOM object of modality {kind}" if kind else files.describe_content(head)
         raise InputError(
             f"The {what} `{path}` is not an RT structure set: it looks like {is_what}.", "Name the RTSTRUCT file."
         )
     try:
-        with dicom.quiet():
-            return _closed_contours(pydicom.dcmread(path))
+        with dicom_header.quiet():
+            return _closed_contours(dicom_header.read_dataset(path))
     except Exception as error:  # pydicom raises nearly anything on damaged data
         raise files.truncated(path, what, files.last_sentence(str(error))) from None
 

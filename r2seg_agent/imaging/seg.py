@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import checks, dicom, files
+from r2seg_agent.imaging import checks, dicom_header, files
 from r2seg_agent.imaging.geometry import Geometry
 
 SERIES_NUMBER = 9001
@@ -34,8 +34,10 @@ def read_dicom_seg(path: Path, what: str = "mask") -> tuple[NDArray[Any], Geomet
     """
     highdicom: Any = importlib.import_module("highdicom")
     try:
-        with dicom.quiet():
-            volume = highdicom.seg.segread(path).get_volume(combine_segments=True)
+        with dicom_header.quiet():
+            volume = highdicom.seg.Segmentation.from_dataset(dicom_header.read_dataset(path), copy=False).get_volume(
+                combine_segments=True
+            )
     except Exception as error:  # highdicom raises many types
         raise InputError(
             f"The {what} `{path}` is a DICOM segmentation that cannot be read: {files.last_sentence(str(error))}",
@@ -62,8 +64,6 @@ def dicom_seg(labels: NDArray[Any], names: Mapping[int, str], source_series: Seq
     Raises:
         InputError: no label, or source files that no SEG can refer to.
     """
-    import pydicom
-
     from r2seg_agent.version import __version__
 
     highdicom: Any = importlib.import_module("highdicom")
@@ -71,8 +71,8 @@ def dicom_seg(labels: NDArray[Any], names: Mapping[int, str], source_series: Seq
     present = [int(v) for v in np.unique(labels) if v > 0]
     if not present:
         raise InputError("A DICOM segmentation needs at least one label; there is none to write.")
-    with dicom.quiet():
-        sources = [_with_uids(pydicom.dcmread(path, stop_before_pixels=True)) for path in source_series]
+    with dicom_header.quiet():
+        sources = [_with_uids(dicom_header.read_dataset(path, stop_before_pixels=True)) for path in source_series]
         digest = _digest(labels, names, sources)
         algorithm = highdicom.AlgorithmIdentificationSequence(
             name="r2seg-agent", version=__version__, family=codes.cid7162.ArtificialIntelligence

@@ -258,7 +258,13 @@ def _edit(path: Path, **fields: object) -> None:
 
 
 def _duplicate(paths: list[Path]) -> None:
-    paths[0].with_name("copy").write_bytes(paths[0].read_bytes())
+    """A second slice at the place of the first: another phase."""
+    import pydicom
+
+    ds = pydicom.dcmread(paths[0])
+    ds.PixelData = ds.PixelData[::-1]
+    ds.SOPInstanceUID += ".2"
+    ds.save_as(paths[0].with_name("copy"))
 
 
 def _no_positions(paths: list[Path]) -> None:
@@ -404,7 +410,7 @@ BROKEN: list[BrokenInput] = [
     BrokenInput("two-series", _two_series, r"holds 2 image series:\n  1\. [0-9a-f]{6}: CT, 20 × 24 × 6"),
     BrokenInput("missing-slice", _series(skip=(3,)), "1 missing slice: .*5 mm"),
     BrokenInput("repeated-slice", _edited_series(_duplicate), "7 slices, 1 of them at a position"),
-    BrokenInput("no-positions", _edited_series(_no_positions), "6 slices without patient positions"),
+    BrokenInput("no-positions", _edited_series(_no_positions), "6 slices of 6 without a readable patient position"),
     BrokenInput("tilted-gantry", _edited_series(_tilted), "tilted gantry"),
     BrokenInput(
         "mixed-orientations",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import dicom, files
+from r2seg_agent.imaging import dicom_header, files
 from r2seg_agent.imaging.itk import simpleitk
 
 SIDE_SUFFIXES = (".json", ".csv", ".tsv", ".ctbl", ".label", ".txt")
@@ -45,7 +45,7 @@ def names_in_file(path: Path) -> tuple[Segment, ...]:
         return _nifti_names(path)
     if suffix in (".nrrd", ".nhdr"):
         return _slicer_names(path)
-    if dicom.kind_of_file(path) == "SEG":
+    if dicom_header.kind_of_file(path) == "SEG":
         return _dicom_seg_names(path)
     return ()
 
@@ -64,6 +64,7 @@ def read_names_file(path: Path) -> tuple[Segment, ...]:
     Raises:
         InputError: unreadable, or no names in it.
     """
+    files.read_head(path, "names file")  # no pipe, no device, not empty
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -135,8 +136,8 @@ def _slicer_names(path: Path) -> tuple[Segment, ...]:
 
 
 def _dicom_seg_names(path: Path) -> tuple[Segment, ...]:
-    pydicom: Any = importlib.import_module("pydicom")
-    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    with dicom_header.quiet():
+        dataset = dicom_header.read_dataset(path, stop_before_pixels=True)
     return tuple(Segment(str(s.SegmentLabel), int(s.SegmentNumber)) for s in dataset.get("SegmentSequence", ()))
 
 
