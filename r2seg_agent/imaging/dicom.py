@@ -148,7 +148,7 @@ def _check_complete(folder: Path, found: Folder, members: Sequence[DicomFile], w
     if lost:
         more = f", and {len(lost) - 1} more like it" if len(lost) > 1 else ""
         raise InputError(
-            f"The {what} series in `{folder}` cannot be used as a whole: `{lost[0].path.relative_to(folder)}` is "
+            f"The {what} series in `{folder}` cannot be used as a whole: `{lost[0].path}` is "
             f"{lost[0].kind}{more}, and {len(members)} other files beside it are slices.",
             "Copy the whole series again; move away what is not part of it.",
         )

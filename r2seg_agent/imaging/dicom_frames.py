@@ -147,7 +147,7 @@ def _check_alike(source: Path, what: str, frames: Sequence[Frame]) -> None:
         first = lost[0].file.path
         raise InputError(
             f"The {what} series in `{source}` has {len(lost)} slices of {len(frames)} without a readable patient "
-            f"position, direction or pixel spacing (`{first.name}`{' and others' if len(lost) > 1 else ''}); they "
+            f"position, direction or pixel spacing (`{first}`{' and others' if len(lost) > 1 else ''}); they "
             "cannot be stacked into a volume.",
             "Give one of the files as a 2D image, or convert the series with its spacing to NIfTI.",
         )

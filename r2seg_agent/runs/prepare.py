@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
@@ -269,7 +270,8 @@ def without_paths(message: str, image: str, options: RunOptions) -> str:
     model = (options.segmenter, options.segmenter.partition(":")[2].partition("#")[0])
     for path in (image, *own, *model):
         if len(path) > 1 and ("/" in path or "." in path):
-            message = message.replace(path, "(a file of the user)")
+            # With what follows in it: the files of a DICOM folder are the user's too.
+            message = re.sub(re.escape(path.rstrip("/")) + r"(?:/[^`\n]*)?", "(a file of the user)", message)
     return message
 
 
