@@ -7,7 +7,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +60,12 @@ class _Keeper:
         self.__array_interface__ = dict(interface)
 
 
-def read_itk(path: Path, what: str = "image", packed: ZlibVoxels | None = None) -> tuple[NDArray[Any], Geometry]:
+def read_itk(
+    path: Path,
+    what: str = "image",
+    packed: ZlibVoxels | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> tuple[NDArray[Any], Geometry]:
     """Voxels (z, y, x) of an NRRD or MetaImage file in ITK's own memory (no copy), with their geometry in LPS mm.
 
     The header's text is checked by `imaging.headers` before: ITK repairs or ignores some faults silently. With `packed`
@@ -88,10 +93,12 @@ def read_itk(path: Path, what: str = "image", packed: ZlibVoxels | None = None) 
     array = _unpack(path, what, packed, dtype) if packed is not None and streamed else np.asarray(_Keeper(image))
     checks.check_grey_type(path, what, array.dtype.kind, str(array.dtype))
     array = array.reshape((1, *sizes[::-1])[-3:])
-    return array, itk_geometry(path, what, reader, array.shape)
+    return array, itk_geometry(path, what, reader, array.shape, note)
 
 
-def itk_voxels(image: Any, name: Path, what: str = "image") -> tuple[NDArray[Any], Geometry]:
+def itk_voxels(
+    image: Any, name: Path, what: str = "image", note: Callable[[str], None] = lambda text: None
+) -> tuple[NDArray[Any], Geometry]:
     """A copy of the voxels (z, y, x) of a `SimpleITK.Image`, with their geometry in LPS mm.
 
     Raises:
@@ -106,10 +113,12 @@ def itk_voxels(image: Any, name: Path, what: str = "image") -> tuple[NDArray[Any
     array = np.array(simpleitk().GetArrayViewFromImage(image))
     checks.check_grey_type(name, what, array.dtype.kind, str(array.dtype))
     array = array.reshape((1, *sizes[::-1])[-3:])
-    return array, itk_geometry(name, what, image, array.shape)
+    return array, itk_geometry(name, what, image, array.shape, note)
 
 
-def itk_geometry(path: Path, what: str, image: Any, shape: tuple[int, ...]) -> Geometry:
+def itk_geometry(
+    path: Path, what: str, image: Any, shape: tuple[int, ...], note: Callable[[str], None] = lambda text: None
+) -> Geometry:
     """The grid of an ITK image, or of a reader that has seen its header; `shape` is (z, y, x). Raises `InputError`."""
     ndim = int(image.GetDimension())
     n = min(ndim, 3)
@@ -126,6 +135,7 @@ def itk_geometry(path: Path, what: str, image: Any, shape: tuple[int, ...]) -> G
         origin_lps_mm=origin,
         direction=direction,
         known_spacing=known,
+        note=note,
     )
 
 

@@ -164,6 +164,8 @@ def _open(path: Path, compressed: bool) -> IO[bytes]:
 
 def _geometry(path: Path, what: str, header: Header, note: Callable[[str], None]) -> Geometry:
     known: Literal["zyx", "yx"] = "zyx" if header.ndim == 3 else "yx"
+    for remark in header.remarks:
+        note(remark)
     if header.affine_ras is None:
         # The standard's "method 1", no orientation. Tools guess differently; this is ITK's guess (and 3D Slicer's).
         note("The NIfTI header states no orientation: left, right, front and back are a guess.")
@@ -182,6 +184,7 @@ def _geometry(path: Path, what: str, header: Header, note: Callable[[str], None]
         origin_lps_mm=tuple(origin),
         direction=direction,
         known_spacing=known,
+        note=note,
     )
 
 

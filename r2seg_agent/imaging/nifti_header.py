@@ -19,6 +19,8 @@ from r2seg_agent.imaging.geometry import DIRECTION_TOLERANCE
 
 MM_PER_UNIT: dict[int, float] = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """NIfTI `xyzt_units & 7`: unknown (taken as mm), metre, millimetre, micrometre."""
+SPACING_TOLERANCE = 0.01
+"""`pixdim` and the orientation matrix may state spacings that differ by this share without a word."""
 MIN_HEADER_BYTES = 348
 MAX_OFFSET_BYTES = 1 << 30
 """Header extensions before the voxels are some kilobytes; a gigabyte is none."""
@@ -35,6 +37,7 @@ _UINT8 = 2
 class Header:
     """What a NIfTI header says about voxels and grid; the affine is (x, y, z) voxels → RAS mm, None when unset.
 
+    `remarks` say what of the header was not believed.
     A colour picture has `n_colours` (3: RGB, 4: RGBA) of type uint8 for each voxel of `shape_xyz`.
     """
 
@@ -48,6 +51,7 @@ class Header:
     intercept: float = 0.0
     colours: ColourLayout | None = None
     n_colours: int = 1
+    remarks: tuple[str, ...] = ()
 
 
 def read_header(path: Path, what: str, file: IO[bytes], *, colours: bool = False) -> Header:
@@ -149,34 +153,49 @@ def _grid(path: Path, what: str, raw: Any, shape_xyz: tuple[int, int, int], ndim
         pixdim[2], ndim = 1.0, 2
     if ndim < 3:
         pixdim[2] = 1.0
-    checks.check_spacing(path, what, pixdim[::-1])
+    usable = all(np.isfinite(step) and step > 0 for step in pixdim)
     offset = float(raw["vox_offset"])
     if not 0 <= offset <= MAX_OFFSET_BYTES:
         raise InputError(
             f"The {what} `{path}` has an impossible NIfTI header: its voxels begin at byte {offset:g}.",
             "Export it again from the source.",
         )
-    affine = _affine(path, what, raw, shape_xyz, ndim)
-    if affine is not None:
+    affine = _affine(path, what, raw, shape_xyz, ndim, with_qform=usable)
+    remarks = []
+    if affine is None:
+        checks.check_spacing(path, what, pixdim[::-1])
+    else:
         affine[:3] *= mm
+        own = np.linalg.norm(affine[:3, :3], axis=0)
+        if not np.allclose(pixdim, own, rtol=SPACING_TOLERANCE, atol=0):
+            said = " × ".join(f"{step:g}" for step in pixdim)
+            remarks.append(
+                f"The NIfTI header of the {what} states a spacing (pixdim) of {said} mm and an orientation matrix "
+                f"of {' × '.join(f'{step:g}' for step in own)} mm (x, y, z): the matrix was used."
+            )
     return Header(
         shape_xyz=shape_xyz,
         ndim=ndim,
         offset=int(offset),
         spacing_xyz=(pixdim[0], pixdim[1], pixdim[2]),
         affine_ras=affine,
+        remarks=tuple(remarks),
     )
 
 
-def _affine(path: Path, what: str, raw: Any, shape_xyz: tuple[int, int, int], ndim: int) -> NDArray[np.float64] | None:
+def _affine(
+    path: Path, what: str, raw: Any, shape_xyz: tuple[int, int, int], ndim: int, *, with_qform: bool
+) -> NDArray[np.float64] | None:
     """The header's affine: sform where it is a rotation, else qform; None when neither is set.
+
+    The qform takes its spacing from `pixdim`: without `with_qform` that is no number of mm, and neither is the qform.
 
     Raises `InputError` when both claim the same space and put some corner more than one voxel apart: then left and
     right themselves may be in doubt.
     """
     sform = np.asarray(raw.get_sform(), dtype=np.float64) if int(raw["sform_code"]) > 0 else None
     qform: NDArray[np.float64] | None = None
-    if int(raw["qform_code"]) > 0:
+    if with_qform and int(raw["qform_code"]) > 0:
         if raw["pixdim"][0] == 0:  # the standard: treat as +1
             raw["pixdim"][0] = 1
         try:

@@ -177,9 +177,9 @@ def read_array(
         return *dicom_pixels.read_series(path, [member], what, note, colours=colours), source_format
     if source_format == "metaimage":
         packed = headers.check_metaimage_header(path, what)
-        return *itk.read_itk(path, what, packed), source_format
+        return *itk.read_itk(path, what, packed, note), source_format
     headers.check_nrrd_header(path, what)
-    return *itk.read_itk(path, what), source_format
+    return *itk.read_itk(path, what, note=note), source_format
 
 
 def _load(

@@ -376,9 +376,13 @@ BROKEN: list[BrokenInput] = [
     BrokenInput("vector-nrrd", _vector("scan.nrrd"), "3 values per voxel"),
     BrokenInput("vector-metaimage", _vector("scan.mha"), "3 values per voxel"),
     BrokenInput("nan-voxels", _nan, "5 voxels that are NaN or infinite"),
-    BrokenInput("zero-spacing", _nifti(pixdim=[1, 0, 0.7, 2.5, 0, 0, 0, 0]), "spacing 0 × 0.7 × 2.5 mm"),
-    BrokenInput("negative-spacing", _nifti(pixdim=[1, 0.7, -0.7, 2.5, 0, 0, 0, 0]), "spacing 0.7 × -0.7 × 2.5"),
-    BrokenInput("nan-spacing", _nifti(pixdim=[1, 0.7, 0.7, np.nan, 0, 0, 0, 0]), "spacing 0.7 × 0.7 × nan"),
+    BrokenInput("zero-spacing", _nifti(pixdim=[1, 0, 0.7, 2.5, 0, 0, 0, 0], sform_code=0), "spacing 0 × 0.7 × 2.5 mm"),
+    BrokenInput(
+        "negative-spacing", _nifti(pixdim=[1, 0.7, -0.7, 2.5, 0, 0, 0, 0], sform_code=0), "spacing 0.7 × -0.7 × 2.5"
+    ),
+    BrokenInput(
+        "nan-spacing", _nifti(pixdim=[1, 0.7, 0.7, np.nan, 0, 0, 0, 0], sform_code=0), "spacing 0.7 × 0.7 × nan"
+    ),
     BrokenInput(
         "zero-spacing-metaimage", _header_text("s.mha", b"ElementSpacing = 0.5", b"ElementSpacing = 0.0"), "spacing 0 ×"
     ),

@@ -13,7 +13,7 @@ from helpers.broken_inputs import AFFINE, SHAPE, body, edit_header, save_nifti
 from PIL import Image
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging.masks import grid_difference
+from r2seg_agent.imaging.masks import grid_difference, read_label_map
 from r2seg_agent.imaging.read import looks_like_hu, read_image
 
 OBLIQUE = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
@@ -122,6 +122,65 @@ def test_nifti_units_and_trailing_axes(tmp_path: Path) -> None:
     path = edit_header(save_nifti(tmp_path / "a.nii", body()), xyzt_units=3)  # micrometres
     np.testing.assert_allclose(read_image(path).geometry.spacing_mm, (0.0025, 0.0007, 0.0007), rtol=1e-5)
     assert read_image(save_nifti(tmp_path / "b.nii", body()[None])).array.shape == SHAPE
+
+
+def sheared_nifti(path: Path, shear: float, shape: tuple[int, int, int]) -> Path:
+    affine = AFFINE.copy()
+    affine[0, 1] = shear * 0.7
+    return edit_header(save_nifti(path, body(shape), affine), qform_code=0)
+
+
+@pytest.mark.parametrize("shear", [2e-4, 1e-3, 1e-2])
+def test_a_slightly_sheared_grid_is_straightened_and_said(tmp_path: Path, shear: float) -> None:
+    """TotalSegmentator #461, nnUNet #2265: no corner may move by more than a fraction of a voxel."""
+    path = sheared_nifti(tmp_path / "a.nii", shear, (6, 60, 50))
+    notes: list[str] = []
+    geometry = read_image(path, note=notes.append).geometry
+    assert "not quite perpendicular" in notes[0]
+    affine = nib.load(path).affine
+    for zyx in ((0, 0, 0), (5, 59, 49), (0, 59, 0), (5, 0, 49), (2.5, 29.5, 24.5)):
+        ras = affine @ np.array([*zyx[::-1], 1.0])
+        moved = np.linalg.norm(geometry.to_lps_mm(zyx) - ras[:3] * (-1, -1, 1)) / 0.7
+        assert moved < min(0.5, 30 * shear)
+    assert moved < 1e-5  # the centre stays
+
+
+def test_a_shear_of_more_than_half_a_voxel_is_refused_by_the_size_of_the_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not orthonormal"):
+        read_image(sheared_nifti(tmp_path / "a.nii", 1e-2, (6, 300, 50)))
+    with pytest.raises(InputError, match="not orthonormal"):
+        read_image(sheared_nifti(tmp_path / "b.nii", 0.2, (6, 10, 50)))
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+def test_every_format_may_be_sheared_a_little_and_so_may_its_mask(tmp_path: Path, name: str) -> None:
+    image = itk_image(body())
+    sheared = OBLIQUE + np.array([[0, 1e-3, 0], [0, 0, 0], [0, 0, 0]])
+    image.SetDirection(sheared.ravel().tolist())
+    SimpleITK.WriteImage(image, str(tmp_path / name))
+    notes: list[str] = []
+    volume = read_image(tmp_path / name, note=notes.append)
+    assert "not quite perpendicular" in notes[0]
+    mask = SimpleITK.GetImageFromArray((body() > 0).astype(np.uint8))
+    mask.CopyInformation(image)
+    SimpleITK.WriteImage(mask, str(tmp_path / f"mask_{name}"))
+    np.testing.assert_array_equal(read_label_map(tmp_path / f"mask_{name}", volume.geometry), body() > 0)
+
+
+@pytest.mark.parametrize("pixdim", [(0, 0, 0), (-0.7, 0.7, 2.5), (0.7, 0.7, np.nan), (np.inf, 0.7, 2.5), (1, 1, 1)])
+def test_the_spacing_comes_from_a_good_sform_where_pixdim_is_none(tmp_path: Path, pixdim: tuple[float, ...]) -> None:
+    path = edit_header(save_nifti(tmp_path / "a.nii", body()), pixdim=[1, *pixdim, 0, 0, 0, 0], qform_code=1)
+    notes: list[str] = []
+    if all(step > 0 for step in pixdim) and np.isfinite(pixdim).all():
+        edit_header(path, qform_code=0)
+    geometry = read_image(path, note=notes.append).geometry
+    assert geometry.spacing_mm == pytest.approx((2.5, 0.7, 0.7))
+    assert "the matrix was used" in notes[0]
+    assert not grid_difference(geometry, read_image(save_nifti(tmp_path / "b.nii", body())).geometry)
+    edit_header(path, sform_code=0)
+    if pixdim != (1, 1, 1):
+        with pytest.raises(InputError, match="spacing"):
+            read_image(path)
 
 
 def test_nifti_qform_serves_where_sform_is_sheared_in_another_space(tmp_path: Path) -> None:
