@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import files
+from r2seg_agent.imaging import files, memory
 from r2seg_agent.imaging.volume import Modality
 
 MODALITIES: Mapping[str, Modality] = {
@@ -56,6 +57,10 @@ NOT_IMAGES: Mapping[str, str] = {
     "ANN": "an annotation",
 }
 KEY_LENGTH = 6
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+"""The transfer syntax "deflated explicit little endian"."""
+_META_BYTES = 1024
+_CHUNK_BYTES = 1 << 20
 NOT_DICOM = "a file that is not DICOM"
 _TAGS = [
     "SOPClassUID",
@@ -72,6 +77,8 @@ _TAGS = [
     "PixelSpacing",
     "ImagerPixelSpacing",
     "SliceThickness",
+    "SamplesPerPixel",
+    "BitsAllocated",
 ]
 
 
@@ -88,6 +95,7 @@ class DicomFile:
     rows: int
     columns: int
     n_frames: int
+    frame_bytes: int
     localizer: bool
     mosaic: bool
     position: tuple[float, float, float] | None
@@ -133,12 +141,35 @@ def read_dataset(path: Path, **options: Any) -> Any:
     import pydicom
     from pydicom import uid
 
+    _check_deflated(path)
     ds = pydicom.dcmread(path, force=True, **options)
     if not ds.file_meta.get("TransferSyntaxUID"):
         implicit, little = ds.original_encoding
         syntax = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
         ds.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit or implicit is None else syntax
     return ds
+
+
+def _check_deflated(path: Path) -> None:
+    """Raise `InputError` for a deflated data set that does not fit into memory: pydicom inflates it as a whole."""
+    from pydicom import filereader
+
+    with path.open("rb") as file:
+        if _DEFLATED not in file.read(_META_BYTES):
+            return
+        free = memory.free_bytes()
+        if free is None or path.stat().st_size * files.MAX_DEFLATE_RATIO <= memory.LARGEST_SHARE * free:
+            return
+        file.seek(0)
+        filereader.read_preamble(file, force=True)
+        filereader._read_file_meta_info(file)  # leaves the file where the data set begins
+        inflate, n_bytes = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while n_bytes <= memory.LARGEST_SHARE * free and not inflate.eof:
+            packed = inflate.unconsumed_tail or file.read(_CHUNK_BYTES)
+            if not packed:
+                return
+            n_bytes += len(inflate.decompress(packed, _CHUNK_BYTES))
+    memory.check_memory(path, "DICOM file", n_bytes)
 
 
 def kind_of_file(path: Path) -> str:
@@ -197,6 +228,8 @@ def read_header(path: Path) -> DicomFile | OtherFile:
             return _fields(path, read_dataset(path, stop_before_pixels=True, specific_tags=[*_TAGS]))
     except PermissionError:
         raise
+    except InputError:
+        return OtherFile(path, "a deflated DICOM file that does not fit into memory", damaged=True)
     except Exception:  # pydicom raises nearly anything on damaged headers
         return OtherFile(path, "a damaged DICOM file", damaged=True)
 
@@ -224,6 +257,7 @@ def _fields(path: Path, ds: Any) -> DicomFile | OtherFile:
         rows=int(ds.Rows),
         columns=int(ds.Columns),
         n_frames=1 if frames is None else max(1, int(frames[0])),
+        frame_bytes=_frame_bytes(ds),
         localizer="LOCALIZER" in image_type,
         mosaic="MOSAIC" in image_type,
         position=None if position is None else (position[0], position[1], position[2]),
@@ -231,6 +265,12 @@ def _fields(path: Path, ds: Any) -> DicomFile | OtherFile:
         pixel_spacing=None if spacing is None else (spacing[0], spacing[1]),
         thickness=_thickness(ds),
     )
+
+
+def _frame_bytes(ds: Any) -> int:
+    """Bytes of the voxels of one unpacked frame."""
+    samples, bits = numbers(field(ds, "SamplesPerPixel"), 1), numbers(field(ds, "BitsAllocated"), 1)
+    return int(ds.Rows) * int(ds.Columns) * int((samples or (1,))[0]) * -(-int((bits or (16,))[0]) // 8)
 
 
 def _thickness(ds: Any) -> float | None:

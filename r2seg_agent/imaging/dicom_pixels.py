@@ -17,6 +17,7 @@ from r2seg_agent.imaging import checks, dicom_header, files
 from r2seg_agent.imaging.dicom_frames import Frame, stacked
 from r2seg_agent.imaging.dicom_header import DicomFile
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.memory import check_memory
 
 _PHYSICAL = frozenset({"CT", "MR", "PT", "NM"})
 """Modalities whose stored values are a quantity: MONOCHROME1 only says that viewers show low values bright. A copy of
@@ -48,6 +49,7 @@ def read_series(
 def _fill(source: Path, what: str, frames: Sequence[Frame], geometry: Geometry, *, colours: bool) -> NDArray[Any]:
     out: NDArray[Any] | None = None
     filled = 0
+    check_memory(source, what, sum(frame.file.frame_bytes for frame in frames))
     slopes, intercepts = np.ones(len(frames)), np.zeros(len(frames))
     unscaled = 0
     slot = {(frame.file.path, frame.index): z for z, frame in enumerate(frames)}

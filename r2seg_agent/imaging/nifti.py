@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from r2seg_agent.imaging import checks, files
 from r2seg_agent.imaging.colour import opaque
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.memory import check_memory
 from r2seg_agent.imaging.nifti_header import Header, largest_shift_mm, nibabel_module, read_header
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -30,6 +31,7 @@ QFORM_TOLERANCE_MM = 0.5e-3
 """The qform stores three of four quaternion numbers as float32; near half turns (a slightly oblique LPS scan is one)
 the fourth, and with it every far corner, is off by up to some tenths of a mm. Such a qform is marked as unset: readers
 then take the exact sform."""
+GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 22
 
 
@@ -44,13 +46,14 @@ def read_nifti(
         InputError: not a NIfTI file, truncated, 4D, complex, colour where none is allowed, or a header that
             contradicts itself.
     """
-    compressed = files.read_head(path, what).startswith(b"\x1f\x8b")
-    with files.readable(path, what), _open(path, compressed) as file:
+    compressed = files.read_head(path, what).startswith(GZIP_MAGIC)
+    with files.readable(path, what), unpacked(path) as file:
         try:
             header = read_header(path, what, file, colours=colours)
             wanted = math.prod(header.shape_xyz) * header.dtype.itemsize * header.n_colours
             stored = path.stat().st_size - (0 if compressed else header.offset)
             files.check_plausible_size(path, what, wanted, stored, compressed=compressed)
+            check_memory(path, what, wanted)
             raw = _read_voxels(path, what, file, header)
         except EOFError:
             raise files.truncated(path, what, "the gzip data end too early") from None
@@ -158,7 +161,10 @@ def label_table_xml(names: Mapping[int, str]) -> str:
     )
 
 
-def _open(path: Path, compressed: bool) -> IO[bytes]:
+def unpacked(path: Path) -> IO[bytes]:
+    """The file opened for reading, through gzip where its first bytes say so, whatever its name says."""
+    with path.open("rb") as file:
+        compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     return gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[return-value]  # GzipFile is an IO
 
 

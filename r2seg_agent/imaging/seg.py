@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging import checks, dicom_header, files
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.memory import check_memory
 
 SERIES_NUMBER = 9001
 _UID_ROOT = "2.25."
@@ -35,9 +36,12 @@ def read_dicom_seg(path: Path, what: str = "mask") -> tuple[NDArray[Any], Geomet
     highdicom: Any = importlib.import_module("highdicom")
     try:
         with dicom_header.quiet():
-            volume = highdicom.seg.Segmentation.from_dataset(dicom_header.read_dataset(path), copy=False).get_volume(
-                combine_segments=True
-            )
+            ds = dicom_header.read_dataset(path)
+            frames = (dicom_header.numbers(dicom_header.field(ds, "NumberOfFrames"), 1) or (1,))[0]
+            check_memory(path, what, int(frames) * int(ds.Rows) * int(ds.Columns))
+            volume = highdicom.seg.Segmentation.from_dataset(ds, copy=False).get_volume(combine_segments=True)
+    except InputError:
+        raise
     except Exception as error:  # highdicom raises many types
         raise InputError(
             f"The {what} `{path}` is a DICOM segmentation that cannot be read: {files.last_sentence(str(error))}",

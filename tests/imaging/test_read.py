@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
-from helpers.broken_inputs import AFFINE, SHAPE, body, edit_header, save_nifti
+from helpers.broken_inputs import AFFINE, SHAPE, body, detached_mhd, detached_nrrd, edit_header, save_nifti
 from PIL import Image
 
 from r2seg_agent.errors import InputError
@@ -45,6 +47,20 @@ def test_arrays_outlive_the_itk_image_they_came_from(tmp_path: Path) -> None:
     SimpleITK.WriteImage(itk_image(body()), str(tmp_path / "a.nrrd"))
     arrays = [read_image(tmp_path / "a.nrrd").array for _ in range(50)]
     assert all((array == body()).all() for array in arrays)
+
+
+@pytest.mark.parametrize("make", [detached_nrrd, detached_mhd])
+@pytest.mark.parametrize("data", ["scan.raw", "./scan.raw", "sub/M\u00fcller.raw", "LIST", "slice%02d.raw 1 6 1"])
+def test_headers_may_name_files_in_their_own_folder(tmp_path: Path, make: Callable[..., Any], data: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "M\u00fcller.raw").write_bytes(body().tobytes())
+    names = [f"slice{z:02d}.raw" for z in range(1, 7)]
+    for name, plane in zip(names, body(), strict=True):
+        (tmp_path / name).write_bytes(plane.tobytes())
+    if data == "LIST":
+        data = "\n".join([data, *names])
+    path = make(data)(tmp_path)
+    np.testing.assert_array_equal(read_image(path).array, body())
 
 
 def test_nifti_ras_becomes_lps(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import importlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import dicom_header, files
+from r2seg_agent.imaging import dicom_header, files, nifti
 from r2seg_agent.imaging.itk import simpleitk
 
 SIDE_SUFFIXES = (".json", ".csv", ".tsv", ".ctbl", ".label", ".txt")
@@ -23,6 +23,8 @@ NEEDED = (
     "label file), or in the option: `MASK=ORGAN` for a mask of one organ, `MASK=names:FILE`, `MASK=task:total` for "
     "TotalSegmentator's numbers."
 )
+_MAX_NAMES_BYTES = 1 << 22
+"""Names stand in the first bytes of a file; a header that claims more is not followed."""
 _VALUE_COLUMNS = ("labelvalue", "label", "value", "id", "index", "key", "number")
 _NAME_COLUMNS = ("name", "labelname", "labeltext", "organ", "structure", "region", "description", "text")
 
@@ -97,7 +99,11 @@ def task_names(task: str) -> tuple[Segment, ...]:
 def _nifti_names(path: Path) -> tuple[Segment, ...]:
     nibabel: Any = importlib.import_module("nibabel")
     try:
-        extensions = nibabel.load(path).header.extensions
+        with nifti.unpacked(path) as file:
+            head = file.read(_MAX_NAMES_BYTES)
+        second = 540 in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big"))
+        kind = nibabel.Nifti2Header if second else nibabel.Nifti1Header
+        extensions = kind.from_fileobj(BytesIO(head), check=False).extensions
     except Exception:  # nibabel raises many types; reading the voxels tells the user what is wrong
         return ()
     for extension in extensions:

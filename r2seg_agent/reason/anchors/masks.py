@@ -16,6 +16,7 @@ from r2seg_agent.errors import EmptyMaskError, InputError
 from r2seg_agent.files import file_sha256
 from r2seg_agent.imaging import dicom_header, files
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.headers import check_nrrd_header
 from r2seg_agent.imaging.itk import simpleitk
 from r2seg_agent.imaging.masks import Labels, read_label_map, read_labels_alone
 from r2seg_agent.imaging.volume import Mask, Modality, Volume
@@ -326,6 +327,7 @@ def _read_mask(path: Path, geometry: Geometry, note: Callable[[str], None] = lam
 
 def _layer(path: Path, layer: int, geometry: Geometry) -> Labels:
     """One layer of a layered .seg.nrrd, which ITK reads as an image of vectors."""
+    check_nrrd_header(path, WHAT, layers=True)
     sitk = simpleitk()
     with files.readable(path, WHAT), tempfile.TemporaryDirectory() as folder:
         image = sitk.ReadImage(str(path))
