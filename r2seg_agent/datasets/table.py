@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from r2seg_agent.datasets.case import Case
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.channels import parse_channels
+from r2seg_agent.imaging.files import file_of
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".ndjson")
 COLUMNS = ", ".join(Case.model_fields)
@@ -35,7 +36,7 @@ def read_table(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
                 f"`{path}` line {number} repeats line {seen[key]} (`{case.image}`)", "Remove one of the two rows."
             )
         seen[key] = number
-        if not Path(case.image).exists():
+        if not file_of(case.image).exists():
             missing.append((number, case.image))
         cases.append(case)
     if not missing:

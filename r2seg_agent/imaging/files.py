@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -55,6 +55,41 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x93NUMPY", "a NumPy array"),
     (b"version https://git-lfs", "a Git LFS pointer, not the data itself"),
 )
+
+
+def file_of(text: str | Path) -> Path:
+    """The file of `FILE::PART`, where PART chooses a volume, a label or a structure in it; else the path itself."""
+    file, separator, _ = str(text).rpartition("::")
+    return Path(file) if separator and file and not Path(text).exists() else Path(text)
+
+
+def split_volume(path: Path) -> tuple[Path, int | None]:
+    """`scan.nii.gz::2` → the file and 2, which of its volumes is meant (from 1); None where none is chosen."""
+    file = file_of(path)
+    chosen = str(path)[len(str(file)) :].removeprefix("::")
+    return (file, int(chosen)) if chosen.isdecimal() else (path, None)
+
+
+def one_of_several(path: Path, what: str, n: int, chosen: int | None, sizes: Sequence[int]) -> int:
+    """The index (from 0) of the chosen volume of `n`. `sizes` are those of the file, in its own order.
+
+    Raises:
+        InputError: several and none is chosen, or a number that is not there.
+    """
+    of_image = what == "image"
+    if n > 1 and chosen is None:
+        raise InputError(
+            f"The {what} `{path}` is {len(sizes)}D, of shape {' × '.join(map(str, sizes))}; one 3D volume is needed.",
+            f"Choose one of its {n} volumes by a number behind the path: `{path}::1` … `{path}::{n}`; more of them as "
+            f"`--channel NAME={path}::2`."
+            if of_image
+            else "Save the volume that you need as its own 3D file.",
+        )
+    if chosen is not None and not 1 <= chosen <= n:
+        raise InputError(
+            f"The {what} `{path}` has no volume {chosen}; it holds {n}.", f"Choose from `{path}::1` to `{path}::{n}`."
+        )
+    return (chosen or 1) - 1
 
 
 def suffix_of(path: Path) -> str:

@@ -78,8 +78,6 @@ def check_nrrd_header(path: Path, what: str = "image", *, layers: bool = False) 
     components = [n for n, kind in zip(sizes, kinds, strict=False) if kind not in _SPATIAL_KINDS and n > 1]
     if components and not layers:
         raise itk.vector_error(path, what, math.prod(components))
-    if any(n != 1 for n in sizes[3 + layers :]):
-        raise itk.dimension_error(path, what, tuple(sizes))
     if "spacings" in fields:
         checks.check_spacing(path, what, _floats(fields["spacings"])[:3][::-1])
     if "space directions" in fields:
@@ -134,8 +132,6 @@ def check_metaimage_header(path: Path, what: str = "image") -> itk.ZlibVoxels | 
     components = _ints(path, what, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"))[0]
     if components != 1:
         raise itk.vector_error(path, what, components)
-    if any(n != 1 for n in sizes[3:]):
-        raise itk.dimension_error(path, what, tuple(sizes))
     spacing = fields.get("ElementSpacing", fields.get("ElementSize"))
     if spacing is not None:
         checks.check_spacing(path, what, _floats(spacing)[:3][::-1])

@@ -65,6 +65,7 @@ def read_itk(
     what: str = "image",
     packed: ZlibVoxels | None = None,
     note: Callable[[str], None] = lambda text: None,
+    volume: int | None = None,
 ) -> tuple[NDArray[Any], Geometry]:
     """Voxels (z, y, x) of an NRRD or MetaImage file in ITK's own memory (no copy), with their geometry in LPS mm.
 
@@ -72,7 +73,8 @@ def read_itk(
     ITK reads the header only, and the voxels are streamed from there.
 
     Raises:
-        InputError: ITK cannot read it, or it is a vector, complex or 4D image, or its grid is unusable.
+        InputError: ITK cannot read it, or it is a vector or complex image, several volumes and none
+            chosen (`volume`, from 1), or its grid is unusable.
     """
     sitk = simpleitk()
     reader = sitk.ImageFileReader()
@@ -80,19 +82,25 @@ def read_itk(
     try:
         reader.ReadImageInformation()
         dtype = _dtype(reader)
-        streamed = packed is not None and packed.n_bytes == math.prod(reader.GetSize()) * dtype.itemsize
+        sizes = tuple(int(n) for n in reader.GetSize())
+        index = files.one_of_several(path, what, math.prod(sizes[3:]), volume, sizes)
+        if math.prod(sizes[3:]) > 1:
+            reader.SetExtractSize([*sizes[:3], *[0] * (len(sizes) - 3)])
+            reader.SetExtractIndex([0, 0, 0, *(int(n) for n in np.unravel_index(index, sizes[3:], order="F"))])
+        streamed = (
+            packed is not None
+            and math.prod(sizes[3:]) == 1
+            and packed.n_bytes == math.prod(reader.GetSize()) * dtype.itemsize
+        )
         image = None if streamed else reader.Execute()
     except RuntimeError as error:
         raise unreadable(path, what, error) from None
     components = int(reader.GetNumberOfComponents())
     if components != 1:
         raise vector_error(path, what, components)
-    sizes = tuple(int(n) for n in reader.GetSize())
-    if any(n != 1 for n in sizes[3:]):
-        raise dimension_error(path, what, sizes)
     array = _unpack(path, what, packed, dtype) if packed is not None and streamed else np.asarray(_Keeper(image))
     checks.check_grey_type(path, what, array.dtype.kind, str(array.dtype))
-    array = array.reshape((1, *sizes[::-1])[-3:])
+    array = array.reshape((1, *sizes[:3][::-1])[-3:])
     return array, itk_geometry(path, what, reader, array.shape, note)
 
 

@@ -12,6 +12,7 @@ import io
 import math
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal
 from xml.sax.saxutils import escape
@@ -19,6 +20,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from r2seg_agent.errors import InputError
 from r2seg_agent.imaging import checks, files
 from r2seg_agent.imaging.colour import opaque
 from r2seg_agent.imaging.geometry import Geometry
@@ -36,21 +38,31 @@ _CHUNK_BYTES = 1 << 22
 
 
 def read_nifti(
-    path: Path, what: str = "image", note: Callable[[str], None] = lambda text: None, *, colours: bool = False
+    path: Path,
+    what: str = "image",
+    note: Callable[[str], None] = lambda text: None,
+    *,
+    colours: bool = False,
+    volume: int | None = None,
 ) -> tuple[NDArray[Any], Geometry]:
     """Voxels (z, y, x), rescaled by the header's slope and intercept, with their geometry in LPS mm.
+
+    `volume` chooses one of a file that holds several (from 1).
 
     `colours`: a colour picture gives (z, y, x, 3) uint8; without it, it is refused.
 
     Raises:
-        InputError: not a NIfTI file, truncated, 4D, complex, colour where none is allowed, or a header that
-            contradicts itself.
+        InputError: not a NIfTI file, truncated, several volumes and none chosen, complex, colour where none is
+            allowed, or a header that contradicts itself.
     """
     compressed = files.read_head(path, what).startswith(GZIP_MAGIC)
     with files.readable(path, what), unpacked(path) as file:
         try:
             header = read_header(path, what, file, colours=colours)
+            n_volumes = math.prod(header.sizes[3:])
+            index = files.one_of_several(path, what, n_volumes, volume, header.sizes)
             wanted = math.prod(header.shape_xyz) * header.dtype.itemsize * header.n_colours
+            header = replace(header, offset=header.offset + index * wanted)
             stored = path.stat().st_size - (0 if compressed else header.offset)
             files.check_plausible_size(path, what, wanted, stored, compressed=compressed)
             check_memory(path, what, wanted)
@@ -91,6 +103,12 @@ def nifti_voxels(
     fresh.header.write_to(raw)
     raw.seek(0)
     header = read_header(name, what, raw, colours=True)
+    if math.prod(header.sizes[3:]) != 1:
+        raise InputError(
+            f"The {what} `{name}` is {len(header.sizes)}D, of shape {' × '.join(map(str, header.sizes))}; one 3D "
+            "volume is needed.",
+            "Give one of its volumes: `image.slicer[..., 0]`.",
+        )
     if header.colours is not None:
         return _colours_in_memory(given, header, name, what), _geometry(name, what, header, note)
     scaled = hasattr(given, "get_unscaled")

@@ -37,7 +37,7 @@ _UINT8 = 2
 class Header:
     """What a NIfTI header says about voxels and grid; the affine is (x, y, z) voxels → RAS mm, None when unset.
 
-    `remarks` say what of the header was not believed.
+    `sizes` are all dimensions of the file. `remarks` say what of the header was not believed.
     A colour picture has `n_colours` (3: RGB, 4: RGBA) of type uint8 for each voxel of `shape_xyz`.
     """
 
@@ -52,13 +52,14 @@ class Header:
     colours: ColourLayout | None = None
     n_colours: int = 1
     remarks: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
 
 
 def read_header(path: Path, what: str, file: IO[bytes], *, colours: bool = False) -> Header:
     """The header at the start of an (unpacked) stream. `colours`: a colour picture is allowed (see `_colours`).
 
     Raises:
-        InputError: not NIfTI, 4D, complex, colour where none is allowed, or fields that no file can have.
+        InputError: not NIfTI, complex, colour where none is allowed, or fields that no file can have.
     """
     nibabel = nibabel_module()
     head = file.read(MIN_HEADER_BYTES)
@@ -88,11 +89,7 @@ def read_header(path: Path, what: str, file: IO[bytes], *, colours: bool = False
     layout, n_colours = _colours(raw, shape) if colours else (None, 1)
     if layout == "planar":
         shape, ndim = shape[:2], 2
-    if any(n != 1 for n in shape[3:]):
-        raise InputError(
-            f"The {what} `{path}` is {ndim}D, of shape {' × '.join(map(str, shape))}; one 3D volume is needed.",
-            "Save the time point or channel you need as its own 3D file.",
-        )
+    all_sizes = tuple(shape)
     shape = [*shape, 1, 1][:3]
     try:
         dtype = np.dtype(raw.get_data_dtype())
@@ -112,8 +109,8 @@ def read_header(path: Path, what: str, file: IO[bytes], *, colours: bool = False
         raise InputError(f"The {what} `{path}` has the rescale intercept {intercept}.", "Export it again.")
     grid = _grid(path, what, raw, (shape[0], shape[1], shape[2]), min(ndim, 3))
     if layout is not None:  # colours are never rescaled
-        return replace(grid, dtype=dtype, colours=layout, n_colours=n_colours)
-    return replace(grid, dtype=dtype, slope=slope, intercept=intercept)
+        return replace(grid, dtype=dtype, colours=layout, n_colours=n_colours, sizes=all_sizes)
+    return replace(grid, dtype=dtype, slope=slope, intercept=intercept, sizes=all_sizes)
 
 
 def _colours(raw: Any, shape: list[int]) -> tuple[ColourLayout | None, int]:

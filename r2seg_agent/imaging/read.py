@@ -62,6 +62,7 @@ def read_image(
 ) -> Volume:
     """Read NIfTI, NRRD, MetaImage, a DICOM file or series folder, or a 2D PNG, JPEG or TIFF.
 
+    `FILE::2` is the second volume of a NIfTI, NRRD or MetaImage file that holds several.
     Voxels come as (z, y, x) in the file's own number type where it has at most 4 bytes (see `checks.compact`), CT in
     HU. `series` chooses among several DICOM series by key or number. `modality` overrides the DICOM tag; without a tag
     it is guessed only where the values can be nothing but HU (see `looks_like_hu`), else "unknown". `note` receives
@@ -148,11 +149,17 @@ def series_files(path: Path | str, series: str | None = None) -> tuple[Path, ...
 
 
 def read_array(
-    path: Path, what: str, note: Callable[[str], None] = lambda text: None, *, colours: bool = False
+    path: Path,
+    what: str,
+    note: Callable[[str], None] = lambda text: None,
+    *,
+    colours: bool = False,
+    volume: int | None = None,
 ) -> tuple[NDArray[Any], Geometry, SourceFormat]:
     """Raw voxels (z, y, x), grid and format of any file but a DICOM folder; what images and masks share.
 
-    `colours`: a colour picture gives (z, y, x, 3); without it, it is refused.
+    `colours`: a colour picture gives (z, y, x, 3); without it, it is refused. `volume` chooses one of a NIfTI, NRRD or
+    MetaImage file that holds several (from 1).
 
     Raises:
         InputError: see `read_image`.
@@ -168,8 +175,12 @@ def read_array(
             f"{files.ALLOWED}",
             "Convert it to one of them, or give the file its true suffix.",
         )
+    if volume is not None and source_format not in ("nifti", "nrrd", "metaimage"):
+        raise InputError(
+            f"The {what} `{path}` holds no volumes to choose from (`::{volume}`).", "Leave the number out."
+        )
     if source_format == "nifti":
-        return *nifti.read_nifti(path, what, note, colours=colours), source_format
+        return *nifti.read_nifti(path, what, note, colours=colours, volume=volume), source_format
     if source_format == "picture":
         return *picture.read_picture(path, what, note, colours=colours), source_format
     if source_format == "dicom":
@@ -177,15 +188,16 @@ def read_array(
         return *dicom_pixels.read_series(path, [member], what, note, colours=colours), source_format
     if source_format == "metaimage":
         packed = headers.check_metaimage_header(path, what)
-        return *itk.read_itk(path, what, packed, note), source_format
+        return *itk.read_itk(path, what, packed, note, volume), source_format
     headers.check_nrrd_header(path, what)
-    return *itk.read_itk(path, what, note=note), source_format
+    return *itk.read_itk(path, what, None, note, volume), source_format
 
 
 def _load(
     path: Path, series: str | None, note: Callable[[str], None]
 ) -> tuple[NDArray[Any], Geometry, SourceFormat, Modality | None]:
     """Voxels, grid, format, and the modality where the file states one."""
+    path, chosen = files.split_volume(path)
     files.check_path(path, "image")
     if path.is_dir():
         found = dicom.scan_folder(path)
@@ -199,7 +211,7 @@ def _load(
             f"The image `{path}` is a file, and a series (`{series}`) can be chosen only in a DICOM folder.",
             "Leave --series out, or name the folder.",
         )
-    array, geometry, source_format = read_array(path, "image", note, colours=True)
+    array, geometry, source_format = read_array(path, "image", note, colours=True, volume=chosen)
     tagged = (
         dicom_header.MODALITIES.get(dicom_header.read_single(path).modality, "unknown")
         if source_format == "dicom"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.channels import with_channels
+from r2seg_agent.imaging.files import file_of
 from r2seg_agent.imaging.identity import volume_sha256
 from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.imaging.read import read_image
@@ -268,7 +269,7 @@ def without_paths(message: str, image: str, options: RunOptions) -> str:
     """An error message for the trace: names that the user typed may name a patient."""
     own = (options.anchors.rpartition("=")[0], options.anchors, *_truth_paths(options), *options.channels.values())
     model = (options.segmenter, options.segmenter.partition(":")[2].partition("#")[0])
-    for path in (image, *own, *model):
+    for path in (image, str(file_of(image)), *own, *map(str, map(file_of, options.channels.values())), *model):
         if len(path) > 1 and ("/" in path or "." in path):
             # With what follows in it: the files of a DICOM folder are the user's too.
             message = re.sub(re.escape(path.rstrip("/")) + r"(?:/[^`\n]*)?", "(a file of the user)", message)

@@ -15,6 +15,7 @@ from helpers.broken_inputs import AFFINE, SHAPE, body, detached_mhd, detached_nr
 from PIL import Image
 
 from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.channels import with_channels
 from r2seg_agent.imaging.masks import grid_difference, read_label_map
 from r2seg_agent.imaging.read import looks_like_hu, read_image
 
@@ -61,6 +62,52 @@ def test_headers_may_name_files_in_their_own_folder(tmp_path: Path, make: Callab
         data = "\n".join([data, *names])
     path = make(data)(tmp_path)
     np.testing.assert_array_equal(read_image(path).array, body())
+
+
+def four_volumes(path: Path) -> Path:
+    """Volumes n = 1 … 4: `body()` + 100 n."""
+    volumes = np.stack([body() + 100 * n for n in range(1, 5)])
+    if ".nii" in path.name:
+        nib.save(nib.Nifti1Image(volumes.transpose(3, 2, 1, 0), AFFINE), path)
+    else:
+        image = SimpleITK.GetImageFromArray(volumes, isVector=False)
+        image.SetSpacing((0.7, 0.7, 2.5, 1.0))
+        SimpleITK.WriteImage(image, str(path), path.name.startswith("z"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "z.nrrd", "a.mha", "z.mha", "a.mhd"])
+def test_one_volume_of_several_is_chosen_by_its_number(tmp_path: Path, name: str) -> None:
+    path = four_volumes(tmp_path / name)
+    for n in (1, 3, 4):
+        volume = read_image(f"{path}::{n}")
+        np.testing.assert_array_equal(volume.array, body() + 100 * n)
+        assert volume.geometry.spacing_mm == pytest.approx((2.5, 0.7, 0.7))
+    with pytest.raises(InputError, match="4D, of shape 20 × 24 × 6 × 4") as caught:
+        read_image(path)
+    assert f"`{path}::1` … `{path}::4`" in caught.value.hint
+    for n in (0, 5):
+        with pytest.raises(InputError, match=f"no volume {n}; it holds 4"):
+            read_image(f"{path}::{n}")
+
+
+def test_volumes_of_one_file_are_channels(tmp_path: Path) -> None:
+    path = four_volumes(tmp_path / "brats.nii.gz")
+    scan = read_image(f"{path}::1", modality="MR")
+    names = {"FLAIR": f"{path}::1", "T1c": f"{path}::3"}
+    channels = with_channels(scan, f"{path}::1", names, pytest.fail).channels
+    np.testing.assert_array_equal(channels["FLAIR"], body() + 100)
+    np.testing.assert_array_equal(channels["T1c"], body() + 300)
+
+
+def test_a_number_behind_a_file_of_one_volume_or_a_picture(tmp_path: Path) -> None:
+    path = save_nifti(tmp_path / "a.nii", body())
+    np.testing.assert_array_equal(read_image(f"{path}::1").array, body())
+    with pytest.raises(InputError, match="no volume 2; it holds 1"):
+        read_image(f"{path}::2")
+    Image.fromarray(np.add.outer(np.arange(30), np.arange(40)).astype(np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="holds no volumes"):
+        read_image(tmp_path / "a.png::1")
 
 
 def test_nifti_ras_becomes_lps(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from helpers import dicom_files
 from helpers.small_case import GEOMETRY, small_options, write_case
 
+from r2seg_agent.errors import InputError
 from r2seg_agent.runs.api import FindResult, run_find
 
 
@@ -31,6 +33,18 @@ def box(z: float, y: tuple[float, float], x: tuple[float, float]) -> np.ndarray:
     """A rectangle in the plane of fractional slice `z`, LPS mm."""
     corners = [(z, y[0], x[0]), (z, y[0], x[1]), (z, y[1], x[1]), (z, y[1], x[0])]
     return GEOMETRY.to_lps_mm(np.asarray(corners, dtype=np.float64))
+
+
+def test_one_volume_of_a_4d_file_is_searched_and_no_path_leaks(folder: Path) -> None:
+    scan = nib.load(folder / "image.nii.gz")
+    both = np.stack([np.zeros_like(scan.dataobj), scan.dataobj], axis=-1)
+    nib.save(nib.Nifti1Image(both, scan.affine), folder / "Doe.nii.gz")
+    result = found(folder, "Doe.nii.gz::2")
+    assert result.report.outcome == "lesions_found"
+    assert result.report.image == found(folder).report.image
+    assert "Doe" not in "".join(path.read_text() for path in result.folder.glob("*.json*") if path.stem != "inputs")
+    with pytest.raises(InputError, match="4D"):
+        found(folder, "Doe.nii.gz")
 
 
 def test_contours_with_a_gap_serve_as_anchors_and_as_truth_and_the_gap_is_said(folder: Path) -> None:

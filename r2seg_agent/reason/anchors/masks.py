@@ -152,10 +152,10 @@ class MaskSource:
 
     @cached_property
     def _parts(self) -> tuple[_Part, ...]:
-        files.check_path(_file_of(self._path), WHAT)
+        files.check_path(files.file_of(self._path), WHAT)
         if self._path.is_dir():
             return self._parts_of_folder()
-        files.read_head(_file_of(self._path), WHAT)  # no pipe, no device, not empty
+        files.read_head(files.file_of(self._path), WHAT)  # no pipe, no device, not empty
         return tuple(_parts_of_file(self._path, self._what))
 
     def _parts_of_folder(self) -> tuple[_Part, ...]:
@@ -182,7 +182,7 @@ class MaskSource:
         whole: Mask | None = None
         geometry: Geometry | None = None
         for part in (part for part in self._parts if part.organ == group):
-            if self._layered(part.path) or dicom_header.kind_of_file(_file_of(part.path)):
+            if self._layered(part.path) or dicom_header.kind_of_file(files.file_of(part.path)):
                 return True
             stored, geometry = read_labels_alone(part.path, WHAT, may_be_empty=True)
             mask = stored != 0 if part.value is None else stored == part.value
@@ -193,16 +193,10 @@ class MaskSource:
 
     @cached_property
     def _file_sha256(self) -> Mapping[Path, str]:
-        return {path: file_sha256(_file_of(path)) for path in sorted({part.path for part in self._parts})}
+        return {path: file_sha256(files.file_of(path)) for path in sorted({part.path for part in self._parts})}
 
     def _layered(self, path: Path) -> bool:
         return any(part.layer > 0 for part in self._parts if part.path == path)
-
-
-def _file_of(path: Path) -> Path:
-    """The file of `FILE::STRUCTURE`, which names one structure of an RT structure set."""
-    file, separator, _ = str(path).partition("::")
-    return Path(file) if separator and not path.exists() else path
 
 
 def _split_spec(spec: str) -> tuple[Path, str]:
