@@ -64,6 +64,15 @@ def copy_files(folder: Path, to: Path, names: Iterable[str], called: str) -> Non
         ) from error
 
 
+def cache_root() -> Path:
+    """$R2SEG_CACHE, else the user's cache folder for r2seg-agent."""
+    if configured := os.environ.get("R2SEG_CACHE"):
+        return Path(configured)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("r2seg-agent")
+
+
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, as hex digits."""
     with path.open("rb") as file:

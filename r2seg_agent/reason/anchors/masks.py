@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from r2seg_agent.errors import EmptyMaskError, InputError
+from r2seg_agent.errors import EmptyMaskError, InputError, readable_text
 from r2seg_agent.files import file_sha256
 from r2seg_agent.imaging import dicom_header, files
 from r2seg_agent.imaging.geometry import Geometry
@@ -242,6 +242,7 @@ def _part_of_segment(segment: Segment, path: Path) -> _Part:
 
 def _organ(name: str) -> str:
     """Canonical where the table knows it. "Segment_1" is what 3D Slicer calls a segment that nobody named."""
+    name = readable_text(name)
     if _DEFAULT_SLICER_NAME.fullmatch(name.strip()):
         return name.strip()
     return canonical_organ(name) or name.strip()
