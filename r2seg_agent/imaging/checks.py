@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import DIRECTION_TOLERANCE, Float3, Geometry, Index3
 
+SMALLEST_VOXEL_MM = 0.005
+LARGEST_VOXEL_MM = 100.0
+"""The longest edge of a voxel lies between these: optical coherence tomography at one end, localizers at the other."""
 MAX_STRAIGHTENING_VOXELS = 0.5
 """Axes that are not perpendicular are made so where no corner moves farther: as much as slices of a DICOM series may
 drift sideways, …"""
@@ -102,11 +105,17 @@ def check_extent(path: Path, what: str, shape: Sequence[int]) -> None:
 
 
 def check_spacing(path: Path, what: str, spacing_zyx_mm: Sequence[float]) -> None:
-    """Raise `InputError` unless every spacing is a finite positive number of mm."""
+    """Raise `InputError` unless every spacing is a finite positive number of mm, of a size that scanners have."""
     if not all(np.isfinite(s) and s > 0 for s in spacing_zyx_mm):
         raise InputError(
             f"The {what} `{path}` has the spacing {_xyz(spacing_zyx_mm)} mm (x, y, z): each must be above zero.",
             "Without the true voxel size no length or volume can be given; export it again from the source.",
+        )
+    if max(spacing_zyx_mm) < SMALLEST_VOXEL_MM or max(spacing_zyx_mm) > LARGEST_VOXEL_MM:
+        raise InputError(
+            f"The {what} `{path}` has the spacing {_xyz(spacing_zyx_mm)} mm (x, y, z), which no scanner has: its "
+            f"header states it in another unit. Edges from {SMALLEST_VOXEL_MM:g} to {LARGEST_VOXEL_MM:g} mm are allowed.",
+            "Correct the unit in its header (NIfTI: `xyzt_units`), or export it again from the source.",
         )
 
 

@@ -167,6 +167,11 @@ def read_array(
     head = files.read_head(path, what)
     suffix = files.suffix_of(path)
     source_format = files.FORMAT_OF_SUFFIX.get(suffix)
+    if suffix in (".hdr", ".img") or path.name.lower().endswith((".hdr.gz", ".img.gz")):
+        raise InputError(
+            f"The {what} `{path}` is one half of a NIfTI or Analyze pair (.hdr and .img); one file is needed.",
+            "Convert the pair to one .nii, for example with `nib-convert scan.hdr scan.nii`.",
+        )
     if source_format is None and (files.looks_like_dicom(head) or not suffix):
         source_format = "dicom"
     if source_format is None:

@@ -182,8 +182,8 @@ def test_big_endian_nifti_and_nifti2(tmp_path: Path) -> None:
 
 
 def test_nifti_units_and_trailing_axes(tmp_path: Path) -> None:
-    path = edit_header(save_nifti(tmp_path / "a.nii", body()), xyzt_units=3)  # micrometres
-    np.testing.assert_allclose(read_image(path).geometry.spacing_mm, (0.0025, 0.0007, 0.0007), rtol=1e-5)
+    path = edit_header(save_nifti(tmp_path / "a.nii", body(), AFFINE @ np.diag([1e3, 1e3, 1e3, 1])), xyzt_units=3)
+    np.testing.assert_allclose(read_image(path).geometry.spacing_mm, (2.5, 0.7, 0.7), rtol=1e-5)
     assert read_image(save_nifti(tmp_path / "b.nii", body()[None])).array.shape == SHAPE
 
 
