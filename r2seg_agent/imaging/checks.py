@@ -114,7 +114,7 @@ def check_spacing(path: Path, what: str, spacing_zyx_mm: Sequence[float]) -> Non
     if max(spacing_zyx_mm) < SMALLEST_VOXEL_MM or max(spacing_zyx_mm) > LARGEST_VOXEL_MM:
         raise InputError(
             f"The {what} `{path}` has the spacing {_xyz(spacing_zyx_mm)} mm (x, y, z), which no scanner has: its "
-            f"header states it in another unit. Edges from {SMALLEST_VOXEL_MM:g} to {LARGEST_VOXEL_MM:g} mm are allowed.",
+            f"header states it in another unit. From {SMALLEST_VOXEL_MM:g} to {LARGEST_VOXEL_MM:g} mm are allowed.",
             "Correct the unit in its header (NIfTI: `xyzt_units`), or export it again from the source.",
         )
 
