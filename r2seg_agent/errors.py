@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def readable_text(text: str) -> str:
+    """`text` with the bytes of a name that is not UTF-8 as `�`: it can be printed and written anywhere."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class R2SegError(Exception):
     """Base of every error that r2seg raises on purpose.
 
@@ -17,6 +22,7 @@ class R2SegError(Exception):
     exit_status: ClassVar[int] = 5
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = readable_text(message), readable_text(hint)
         self.message = message
         self.hint = hint
         super().__init__(f"{message}\n{hint}" if hint else message)

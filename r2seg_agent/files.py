@@ -87,6 +87,15 @@ def check_file(path: Path, called: str) -> None:
     check_folder(path.parent, called)
 
 
+def cache_root() -> Path:
+    """$R2SEG_CACHE, else the user's cache folder for r2seg-agent."""
+    if configured := os.environ.get("R2SEG_CACHE"):
+        return Path(configured)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("r2seg-agent")
+
+
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, as hex digits."""
     with path.open("rb") as file:

@@ -8,11 +8,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.batch.run_case import failed_row
+from r2seg_agent.imaging.files import file_of
 
 SEEN_WITHIN_S = 5.0
 """Network file systems show a new file to other nodes only after a while."""
@@ -62,4 +62,4 @@ class CaseWorker:
 
 
 def _unseen(paths: Sequence[str]) -> tuple[str, ...]:
-    return tuple(path for path in paths if not Path(path).exists())
+    return tuple(path for path in paths if not file_of(path).exists())

@@ -20,9 +20,13 @@ class Given(NamedTuple):
 
 def looks_like_scan(text: str) -> bool:
     """True for a path that exists, a name with the suffix of an image, or a `dicomweb://` address."""
-    from r2seg_agent.imaging.files import FORMAT_OF_SUFFIX, suffix_of
+    from r2seg_agent.imaging.files import FORMAT_OF_SUFFIX, file_of, suffix_of
 
-    if text.lower().startswith(DICOMWEB) or suffix_of(Path(text)) in FORMAT_OF_SUFFIX:
+    try:
+        file = file_of(text)
+    except (OSError, ValueError):  # longer than a file name may be, or with a null character
+        return False
+    if text.lower().startswith(DICOMWEB) or suffix_of(file) in FORMAT_OF_SUFFIX:
         return True
     try:
         return bool(text.strip()) and Path(text).exists()

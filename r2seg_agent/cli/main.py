@@ -66,9 +66,11 @@ def main() -> None:
     """Entry point: errors become one readable message and an exit status, never a traceback."""
     from r2seg_agent.errors import R2SegError, RunFailedError
     from r2seg_agent.graphs.planners.telemetry import telemetry_off
+    from r2seg_agent.names import utf8_path
 
     telemetry_off()
     try:
+        sys.argv[1:] = [utf8_path(word) for word in sys.argv[1:]]
         app()
     except BrokenPipeError:
         sys.stderr.close()

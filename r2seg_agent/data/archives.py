@@ -14,18 +14,9 @@ from pathlib import Path
 
 from r2seg_agent.data.catalog import Package
 from r2seg_agent.errors import MissingDependencyError
-from r2seg_agent.files import file_sha256
+from r2seg_agent.files import cache_root, file_sha256
 
 DOWNLOAD_TIMEOUT_S = 900
-
-
-def cache_root() -> Path:
-    """$R2SEG_CACHE, else the user's cache folder for r2seg-agent."""
-    if configured := os.environ.get("R2SEG_CACHE"):
-        return Path(configured)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("r2seg-agent")
 
 
 def package_archive(name: str, package: Package) -> Path:

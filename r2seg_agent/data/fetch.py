@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2seg_agent.data.archives import cache_root, package_archive
+from r2seg_agent.data.archives import package_archive
 from r2seg_agent.data.catalog import Dataset, Folder, Member, catalog, dataset
 from r2seg_agent.errors import InputError
+from r2seg_agent.files import cache_root
 from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.progress import Progress, silent
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import model_validator
+
 from r2seg_agent.datasets.layouts import LAYOUT_WORDS, LayoutName
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.names import utf8_paths
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """File names in a folder that are taken for scans."""
@@ -29,6 +32,12 @@ class Case(Frozen):
     series: str | None = None
     channels: Mapping[str, str] = {}
     further: Mapping[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_utf8(cls, value: object) -> object:
+        """Files in the folder of a data set may have names that no table can hold."""
+        return utf8_paths(value)
 
 
 class Dataset(Frozen):

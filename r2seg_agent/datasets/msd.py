@@ -8,6 +8,7 @@ from r2seg_agent.datasets.case import Case, Dataset, Wanted, case_name
 from r2seg_agent.datasets.dataset_json import NAME, DatasetJson
 from r2seg_agent.datasets.labels import choose_labels
 from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.files import file_of
 
 
 def is_msd(folder: Path) -> bool:
@@ -16,34 +17,31 @@ def is_msd(folder: Path) -> bool:
 
 
 def read_msd(folder: Path, wanted: Wanted) -> Dataset:
-    """Raises `InputError` for labels that only the user knows, for paths outside the folder, and for images of several
-    channels in one file."""
+    """Images that hold several channels are searched in their first one, and have all of them by name.
+
+    Raises `InputError` for labels that only the user knows and for paths outside the folder."""
     described = DatasetJson(folder)
-    if len(described.channels) > 1:
-        raise InputError(
-            f"the images of `{folder}` hold {len(described.channels)} channels in one 4D file each "
-            f"({', '.join(described.channels)}); r2seg reads one 3D image per file",
-            "Split them, for example with nnU-Net's `nnUNetv2_convert_MSD_dataset -i FOLDER`, and give the folder that "
-            "it makes.",
-        )
+    names = described.channels
     choice = choose_labels(described.labels(), wanted)
     modality = described.modality if wanted.modality else None
     cases: list[Case] = []
     for image, label in _pairs(described):
         cases.append(
             Case(
-                image=str(image),
+                image=f"{image}::1" if len(names) > 1 else str(image),
+                channels={name: f"{image}::{n}" for n, name in enumerate(names, start=1)} if len(names) > 1 else {},
                 patient=case_name(image),
                 anchors=None if label is None else choice.anchors(str(label)),
                 truth=None if label is None else choice.truth(str(label)),
                 modality=modality,
             )
         )
-    missing = [case.image for case in cases if not Path(case.image).exists()]
+    missing = [case.image for case in cases if not file_of(case.image).exists()]
     if cases and len(missing) == len(cases):
         raise InputError(f"`{described.path}` lists `{missing[0]}`, which is not there, nor any other", "Unpack it.")
     listed = sum(case.truth is not None for case in cases)
-    notes = [*choice.notes, f"Cases: {len(cases)} in {NAME} ({listed} with truth)."]
+    several = [f"Images of {len(names)} channels; searched in `{names[0]}`."] if len(names) > 1 else []
+    notes = [*choice.notes, *several, f"Cases: {len(cases)} in {NAME} ({listed} with truth)."]
     if missing:
         notes.append(f"{len(missing)} of {len(cases)} scans are missing; first: `{missing[0]}`.")
     return Dataset(layout="msd", cases=tuple(cases), notes=tuple(notes))

@@ -13,6 +13,7 @@ from r2seg_agent.datasets.msd import is_msd, read_msd
 from r2seg_agent.datasets.nnunet import is_nnunet, read_nnunet
 from r2seg_agent.datasets.table import TABLE_SUFFIXES, read_table
 from r2seg_agent.errors import InputError
+from r2seg_agent.imaging.files import file_of
 
 Reader = Callable[[Path, Wanted], Dataset]
 KINDS = "Give a .csv or .jsonl table, a folder of scans, or a BIDS, nnU-Net or Decathlon data set."
@@ -71,7 +72,7 @@ def read_dataset(path: Path, *, layout: LayoutName | None = None, wanted: Wanted
     except OSError as error:
         raise InputError(f"cannot read `{path}`: {error.strerror}", "Check its permissions.") from error
     root = path if path.is_dir() else path.parent
-    cases = tuple(case for case in found.cases if matches(root, Path(case.image), wanted.only))
+    cases = tuple(case for case in found.cases if matches(root, file_of(case.image), wanted.only))
     if not cases and found.cases:
         raise InputError(
             f"no scan of {len(found.cases)} fits --only {' '.join(wanted.only)} (first: `{found.cases[0].image}`)",

@@ -13,6 +13,7 @@ from r2seg_agent.datasets.case import Case
 from r2seg_agent.datasets.csv_file import read_csv, read_text
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.channels import parse_channels
+from r2seg_agent.imaging.files import file_of
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".ndjson")
 _OWN = tuple(name for name in Case.model_fields if name != "further")
@@ -40,7 +41,7 @@ def read_table(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
                 f"`{path}` line {number} repeats line {seen[key]} (`{case.image}`)", "Remove one of the two rows."
             )
         seen[key] = number
-        if not Path(case.image).exists():
+        if not file_of(case.image).exists():
             missing.append((number, case.image))
         cases.append(case)
     further = tuple(dict.fromkeys(name for case in cases for name in case.further))

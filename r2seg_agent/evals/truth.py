@@ -10,7 +10,7 @@ import numpy as np
 
 from r2seg_agent.datasets.csv_file import read_csv
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging.files import suffix_of
+from r2seg_agent.imaging.files import file_of, suffix_of
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.masks import LESION_FREE, Labels, to_labels
 from r2seg_agent.imaging.read import read_array
@@ -38,10 +38,10 @@ class TruthSource:
 
         Raises `InputError` where a file name fits several truths.
         """
-        if self.free & {image, _resolved(image), Path(image).name, _stem(image)}:
+        if self.free & {image, _resolved(image), file_of(image).name, _stem(image)}:
             return LESION_FREE
         found = self.by_path.get(_resolved(image))
-        for name in (Path(image).name, _stem(image), _stem(image).removesuffix(CHANNEL)):
+        for name in (file_of(image).name, _stem(image), _stem(image).removesuffix(CHANNEL)):
             if found is not None:
                 break
             if name in self.by_name:
@@ -54,7 +54,7 @@ class TruthSource:
 
     def not_run(self, images: Iterable[str]) -> tuple[str, ...]:
         """Names of scans that the table lists and `images` lack."""
-        known = {key for image in images for key in (_resolved(image), Path(image).name)}
+        known = {key for image in images for key in (_resolved(image), file_of(image).name)}
         return tuple(
             Path(image).name for image in self.listed if _resolved(image) not in known and Path(image).name not in known
         )
@@ -164,9 +164,9 @@ def _lines(path: Path) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    path = Path(name)
+    path = file_of(name)
     return path.name[: len(path.name) - len(suffix_of(path))]
 
 
 def _resolved(path: str) -> str:
-    return str(Path(path).resolve())
+    return str(file_of(path).resolve())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,15 @@ from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import DIRECTION_TOLERANCE, Float3, Geometry, Index3
+
+SMALLEST_VOXEL_MM = 0.005
+LARGEST_VOXEL_MM = 100.0
+"""The longest edge of a voxel lies between these: optical coherence tomography at one end, localizers at the other."""
+MAX_STRAIGHTENING_VOXELS = 0.5
+"""Axes that are not perpendicular are made so where no corner moves farther: as much as slices of a DICOM series may
+drift sideways, …"""
+MAX_STRAIGHTENING = 0.05
+"""… and where no direction cosine changes by more (three degrees), however small the image is."""
 
 
 def checked_geometry(
@@ -22,8 +31,12 @@ def checked_geometry(
     origin_lps_mm: Sequence[float] = (0.0, 0.0, 0.0),
     direction: NDArray[np.float64] | None = None,
     known_spacing: Literal["zyx", "yx", "none"] = "zyx",
+    note: Callable[[str], None] = lambda text: None,
 ) -> Geometry:
     """A `Geometry` from a file's numbers; shape and spacing in (z, y, x) order, direction (3, 3) in LPS columns.
+
+    Axes that are nearly perpendicular are made so about the image's centre, where that moves no corner by more than
+    half a voxel; `note` is told.
 
     Raises:
         InputError: spacing, origin or direction that no scanner makes.
@@ -39,7 +52,17 @@ def checked_geometry(
     check_spacing(path, what, spacing)
     if not np.isfinite(origin).all():
         raise InputError(f"The {what} `{path}` has no finite origin: {origin} mm.", "Export it again.")
-    if not np.isfinite(matrix).all() or np.abs(matrix @ matrix.T - np.eye(3)).max() > DIRECTION_TOLERANCE:
+    straight = bool(np.isfinite(matrix).all())
+    if straight and np.abs(matrix @ matrix.T - np.eye(3)).max() > DIRECTION_TOLERANCE:
+        rotation, moved_origin, moved = _straightened(shape, spacing, origin, matrix)
+        straight = moved <= MAX_STRAIGHTENING_VOXELS and bool(np.abs(rotation - matrix).max() <= MAX_STRAIGHTENING)
+        if straight:
+            note(
+                f"The axes of the {what} are not quite perpendicular (a sheared header): they were made so, which "
+                f"moves its corners by up to {moved:.2g} voxels."
+            )
+            matrix, origin = rotation, moved_origin
+    if not straight:
         raise InputError(
             f"The {what} `{path}` has a direction matrix that is not orthonormal (sheared axes, or a tilted gantry): "
             f"{_rows(matrix)}. Only grids with perpendicular axes are allowed.",
@@ -55,6 +78,22 @@ def checked_geometry(
     )
 
 
+def _straightened(
+    shape: Sequence[int], spacing_zyx_mm: Sequence[float], origin_lps_mm: Sequence[float], matrix: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], tuple[float, ...], float]:
+    """The nearest rotation (or mirrored one) to a direction matrix, about the centre of the image.
+
+    Returns it with its origin, and how far it moves the corners, in edges of the smallest voxel.
+    """
+    left, _, right = np.linalg.svd(matrix)
+    rotation = left @ right
+    half = np.asarray(spacing_zyx_mm[::-1]) * (np.asarray(shape[::-1]) - 1) / 2
+    origin = np.asarray(origin_lps_mm) + (matrix - rotation) @ half
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    moved = np.linalg.norm((signs * half) @ (matrix - rotation).T, axis=1).max() / min(spacing_zyx_mm)
+    return rotation, tuple(float(v) for v in origin), float(moved)
+
+
 def check_extent(path: Path, what: str, shape: Sequence[int]) -> None:
     """Raise `InputError` for an image (z, y, x) that is one voxel thin in plane."""
     if shape[1] < 2 or shape[2] < 2:
@@ -66,11 +105,17 @@ def check_extent(path: Path, what: str, shape: Sequence[int]) -> None:
 
 
 def check_spacing(path: Path, what: str, spacing_zyx_mm: Sequence[float]) -> None:
-    """Raise `InputError` unless every spacing is a finite positive number of mm."""
+    """Raise `InputError` unless every spacing is a finite positive number of mm, of a size that scanners have."""
     if not all(np.isfinite(s) and s > 0 for s in spacing_zyx_mm):
         raise InputError(
             f"The {what} `{path}` has the spacing {_xyz(spacing_zyx_mm)} mm (x, y, z): each must be above zero.",
             "Without the true voxel size no length or volume can be given; export it again from the source.",
+        )
+    if max(spacing_zyx_mm) < SMALLEST_VOXEL_MM or max(spacing_zyx_mm) > LARGEST_VOXEL_MM:
+        raise InputError(
+            f"The {what} `{path}` has the spacing {_xyz(spacing_zyx_mm)} mm (x, y, z), which no scanner has: its "
+            f"header states it in another unit. From {SMALLEST_VOXEL_MM:g} to {LARGEST_VOXEL_MM:g} mm are allowed.",
+            "Correct the unit in its header (NIfTI: `xyzt_units`), or export it again from the source.",
         )
 
 

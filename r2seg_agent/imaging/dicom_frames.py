@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import checks, dicom, files
-from r2seg_agent.imaging.dicom import DicomFile
+from r2seg_agent.imaging import checks, dicom_header, files
+from r2seg_agent.imaging.dicom_header import DicomFile
 from r2seg_agent.imaging.geometry import Geometry
 
 SPACING_TOLERANCE = 0.05
@@ -23,6 +23,12 @@ SAME_POSITION_MM = 1e-3
 """Slices closer than this lie at the same place."""
 ORIENTATION_TOLERANCE = 1e-3
 """Row and column cosines may deviate this much from orthonormal (rounded text in headers); they are then made exact."""
+PIXEL_SPACING_TOLERANCE_MM = 1e-4
+"""Pixel spacings of one series may differ by this: each file rounds for itself."""
+_PIXEL_FIELDS = (
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "Rows", "Columns", "BitsStored", "PixelRepresentation"),
+    *("PhotometricInterpretation", "RescaleSlope", "RescaleIntercept"),
+)
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
@@ -52,6 +58,13 @@ def stacked(
     Raises:
         InputError: mixed sizes or orientations, missing, repeated or unequally spaced slices, or a tilted gantry.
     """
+    for member in members:
+        if member.mosaic:
+            raise InputError(
+                f"The {what} `{member.path}` is a mosaic: all slices of a volume side by side in one picture.",
+                "Convert the series to NIfTI first (dcm2niix unfolds mosaics).",
+            )
+    members = _without_copies(members, note)
     frames = [frame for member in members for frame in _frames(source, what, member)]
     _check_alike(source, what, frames)
     if len(frames) == 1:
@@ -59,19 +72,41 @@ def stacked(
     return _stack(source, what, frames)
 
 
+def _without_copies(members: Sequence[DicomFile], note: Callable[[str], None]) -> list[DicomFile]:
+    """The files without those that repeat another's slice: the same object, at the same place, with the same pixels."""
+    kept: dict[tuple[str, object], DicomFile] = {}
+    copies = 0
+    for member in members:
+        first = kept.setdefault((member.sop_uid, member.position if member.sop_uid else member.path), member)
+        if first is not member and not _same_pixels(first, member):
+            kept[member.sop_uid, member.path] = member
+        elif first is not member:
+            copies += 1
+    if copies:
+        note(f"{copies} file{'s' if copies > 1 else ''} of the series repeat another's slice and were left out.")
+    return list(kept.values())
+
+
+def _same_pixels(a: DicomFile, b: DicomFile) -> bool:
+    try:
+        with dicom_header.quiet():
+            first, second = (dicom_header.read_dataset(file.path) for file in (a, b))
+            return all(dicom_header.field(first, name) == dicom_header.field(second, name) for name in _PIXEL_FIELDS)
+    except Exception:  # pydicom raises nearly anything on damaged files; reading the pixels says which
+        return False
+
+
 def _frames(source: Path, what: str, member: DicomFile) -> list[Frame]:
     whole = Frame(member, 0, member.position, member.orientation, member.pixel_spacing, member.thickness)
     if member.n_frames == 1 and member.position is not None:
         return [whole]
-    import pydicom
-
-    with dicom.quiet():
-        try:
-            ds = pydicom.dcmread(member.path, stop_before_pixels=True, specific_tags=[*_GROUPS])
+    try:
+        with dicom_header.quiet():
+            ds = dicom_header.read_dataset(member.path, stop_before_pixels=True, specific_tags=[*_GROUPS])
             shared = (ds.get(_GROUPS[0]) or [None])[0]
             per_frame = [_functional(whole, i, (item, shared)) for i, item in enumerate(ds.get(_GROUPS[1]) or ())]
-        except Exception as error:  # pydicom raises nearly anything on damaged headers
-            raise files.truncated(member.path, what, files.last_sentence(str(error))) from None
+    except Exception as error:  # pydicom raises nearly anything on damaged headers
+        raise files.truncated(member.path, what, files.last_sentence(str(error))) from None
     if not per_frame and member.n_frames == 1:
         return [whole]
     if len(per_frame) != member.n_frames:
@@ -89,47 +124,50 @@ def _functional(whole: Frame, index: int, groups: tuple[Any, Any]) -> Frame:
     def value(sequence: str, name: str) -> Any:
         for group in groups:
             macro = group.get(sequence) if group is not None else None
-            if macro and macro[0].get(name) is not None:
-                return macro[0].get(name)
+            if macro and (found := dicom_header.field(macro[0], name)) is not None:
+                return found
         return None
 
-    position = dicom.numbers(value("PlanePositionSequence", "ImagePositionPatient"), 3)
-    spacing = dicom.numbers(value("PixelMeasuresSequence", "PixelSpacing"), 2)
-    thickness = dicom.numbers([value("PixelMeasuresSequence", "SliceThickness")], 1)
+    position = dicom_header.numbers(value("PlanePositionSequence", "ImagePositionPatient"), 3)
+    spacing = dicom_header.numbers(value("PixelMeasuresSequence", "PixelSpacing"), 2)
+    thickness = dicom_header.numbers(value("PixelMeasuresSequence", "SliceThickness"), 1)
     return replace(
         whole,
         index=index,
         position=None if position is None else (position[0], position[1], position[2]),
-        orientation=dicom.numbers(value("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
+        orientation=dicom_header.numbers(value("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
         pixel_spacing=None if spacing is None else (spacing[0], spacing[1]),
         thickness=None if thickness is None else thickness[0],
     )
 
 
 def _check_alike(source: Path, what: str, frames: Sequence[Frame]) -> None:
-    compared: tuple[tuple[str, list[tuple[float, ...]]], ...] = (
-        ("sizes", [(f.file.columns, f.file.rows) for f in frames]),
-        ("pixel spacings", [_rounded(f.pixel_spacing, 4) for f in frames]),
-        ("orientations", [_rounded(f.orientation, 3) for f in frames]),
+    lost = [f for f in frames if None in (f.position, f.orientation, f.pixel_spacing)]
+    if len(frames) > 1 and lost:
+        first = lost[0].file.path
+        raise InputError(
+            f"The {what} series in `{source}` has {len(lost)} slices of {len(frames)} without a readable patient "
+            f"position, direction or pixel spacing (`{first}`{' and others' if len(lost) > 1 else ''}); they "
+            "cannot be stacked into a volume.",
+            "Give one of the files as a 2D image, or convert the series with its spacing to NIfTI.",
+        )
+    compared: tuple[tuple[str, float, list[tuple[float, ...]]], ...] = (
+        ("sizes", 0, [(f.file.columns, f.file.rows) for f in frames]),
+        ("pixel spacings", PIXEL_SPACING_TOLERANCE_MM, [tuple(f.pixel_spacing or ()) for f in frames]),
+        ("orientations", ORIENTATION_TOLERANCE, [tuple(f.orientation or ()) for f in frames]),
     )
-    for name, values in compared:
-        distinct = sorted(set(values), key=values.index)
-        if len(distinct) > 1:
+    for name, tolerance, values in compared:
+        if any(not _alike(v, values[0], tolerance) for v in values):
+            distinct = sorted(set(values), key=values.index)
             counts = "; ".join(f"{values.count(v)} × {v}" for v in distinct[:4])
             raise InputError(
                 f"The {what} series in `{source}` mixes slices of different {name}: {counts}.",
                 "Put the slices of one acquisition into their own folder (a localizer may lie among them).",
             )
-    if len(frames) > 1 and any(None in (f.position, f.orientation, f.pixel_spacing) for f in frames):
-        raise InputError(
-            f"The {what} series in `{source}` has {len(frames)} slices without patient positions; "
-            "they cannot be stacked into a volume.",
-            "Give one of the files as a 2D image, or convert the series with its spacing to NIfTI.",
-        )
 
 
-def _rounded(values: Sequence[float] | None, digits: int) -> tuple[float, ...]:
-    return tuple(round(v, digits) + 0.0 for v in values or ())
+def _alike(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
+    return len(a) == len(b) and all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
 
 
 def _axes(source: Path, what: str, orientation: Sequence[float]) -> NDArray[np.float64]:

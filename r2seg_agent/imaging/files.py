@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,9 @@ ALLOWED = (
     "and grey 2D pictures (.png, .jpg, .tif)."
 )
 HEAD_BYTES = 512
+_FIRST_FIELDS = (b"UL", b"UI", b"CS", b"OB", b"DA", b"TM", b"LO", b"SH")
+"""Value representations of the fields that a DICOM data set can begin with."""
+_SHORT_FIELD = 128
 MAX_DEFLATE_RATIO = 1032
 """DEFLATE (gzip, zlib) cannot shrink data by more than this factor (RFC 1951: 258 bytes from 2 bits), so a header that
 promises more voxels than file size × 1032 is wrong, and nothing needs to be allocated to know it."""
@@ -54,6 +57,41 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 )
 
 
+def file_of(text: str | Path) -> Path:
+    """The file of `FILE::PART`, where PART chooses a volume, a label or a structure in it; else the path itself."""
+    file, separator, _ = str(text).rpartition("::")
+    return Path(file) if separator and file and not Path(text).exists() else Path(text)
+
+
+def split_volume(path: Path) -> tuple[Path, int | None]:
+    """`scan.nii.gz::2` → the file and 2, which of its volumes is meant (from 1); None where none is chosen."""
+    file = file_of(path)
+    chosen = str(path)[len(str(file)) :].removeprefix("::")
+    return (file, int(chosen)) if chosen.isdecimal() else (path, None)
+
+
+def one_of_several(path: Path, what: str, n: int, chosen: int | None, sizes: Sequence[int]) -> int:
+    """The index (from 0) of the chosen volume of `n`. `sizes` are those of the file, in its own order.
+
+    Raises:
+        InputError: several and none is chosen, or a number that is not there.
+    """
+    of_image = what == "image"
+    if n > 1 and chosen is None:
+        raise InputError(
+            f"The {what} `{path}` is {len(sizes)}D, of shape {' × '.join(map(str, sizes))}; one 3D volume is needed.",
+            f"Choose one of its {n} volumes by a number behind the path: `{path}::1` … `{path}::{n}`; more of them as "
+            f"`--channel NAME={path}::2`."
+            if of_image
+            else "Save the volume that you need as its own 3D file.",
+        )
+    if chosen is not None and not 1 <= chosen <= n:
+        raise InputError(
+            f"The {what} `{path}` has no volume {chosen}; it holds {n}.", f"Choose from `{path}::1` to `{path}::{n}`."
+        )
+    return (chosen or 1) - 1
+
+
 def suffix_of(path: Path) -> str:
     """The suffix that decides the format, in lower case: ".nii.gz" counts as one."""
     name = path.name.lower()
@@ -65,6 +103,22 @@ def has_dicom_magic(head: bytes) -> bool:
     return head[128:132] == b"DICM"
 
 
+def looks_like_dicom(head: bytes) -> bool:
+    """True for DICOM files, also those without preamble: a data set begins with group 2 or 8 and a known kind of field.
+
+    Explicit fields name their value representation in two capitals; implicit ones have a length of four bytes, and
+    those at the beginning are short.
+    """
+    if has_dicom_magic(head):
+        return True
+    if len(head) < 12:
+        return False
+    if head[:2] in (b"\x02\x00", b"\x08\x00"):
+        explicit = head[4:6] in _FIRST_FIELDS
+        return explicit or (head[2] <= 0x20 and head[3] == 0 and int.from_bytes(head[4:8], "little") <= _SHORT_FIELD)
+    return head[:2] == b"\x00\x08" and head[4:6] in _FIRST_FIELDS
+
+
 def describe_content(head: bytes) -> str:
     """What the first bytes of a file look like, in words: "a ZIP archive", "text", "unknown binary data"."""
     if not head:
@@ -72,7 +126,7 @@ def describe_content(head: bytes) -> str:
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
-    if has_dicom_magic(head):
+    if looks_like_dicom(head):
         return "a DICOM file"
     if head[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"):
         return "a NIfTI or Analyze header"

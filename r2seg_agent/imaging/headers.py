@@ -7,11 +7,13 @@ names a missing data file only as "cannot be read".
 from __future__ import annotations
 
 import math
+import os
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging import checks, files, itk
+from r2seg_agent.imaging.memory import check_memory
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_DIMENSIONS = 10
@@ -40,28 +42,42 @@ _META_BYTES = {
     "MET_FLOAT": 4,
     "MET_DOUBLE": 8,
 }
+MAX_DATA_FILES = 100_000
+_BYTES_OF_TEXT = {"ascii": 2, "text": 2, "txt": 2, "hex": 2}
+"""NRRD encodings as text: a number and a blank for each voxel, or two digits for each byte."""
 _SPATIAL_KINDS = {"domain", "space", "???", "none", "time"}
 
 
-def check_nrrd_header(path: Path, what: str = "image") -> None:
-    """Raise `InputError` for an NRRD header that cannot give one grey 3D volume."""
+def check_nrrd_header(path: Path, what: str = "image", *, layers: bool = False) -> None:
+    """Raise `InputError` for an NRRD header that cannot give one grey 3D volume, or that names files elsewhere.
+
+    `layers`: several values per voxel are allowed (a layered .seg.nrrd).
+    """
     raw = _head(path, what, b"NRRD", "an NRRD file")
     end = re.search(rb"\r?\n\r?\n", raw)
+    if end is None and len(raw) == MAX_HEADER_BYTES:
+        raise InputError(f"The {what} `{path}` has an NRRD header without an end.", "Export it again.")
     fields: dict[str, str] = {}
-    for line in raw[: end.start() if end else len(raw)].decode("latin-1").splitlines()[1:]:
-        if line.startswith("#") or ":=" in line or ":" not in line:
+    lines = re.split(r"\r\n|\n|\r", raw[: end.start() if end else len(raw)].decode("latin-1"))
+    listed: list[str] = []
+    for n, line in enumerate(lines[1:], start=1):
+        key, colon, value = line.partition(":")
+        key = key.strip().lower()
+        if line.startswith("#") or not colon or value.startswith("="):
             continue
-        key, value = line.split(":", 1)
-        fields[key.strip().lower()] = value.strip()
+        if key in fields:
+            raise InputError(f"The {what} `{path}` states `{key}` twice in its NRRD header.", "Export it again.")
+        fields[key] = value.strip()
+        if key in ("data file", "datafile") and value.strip().upper().startswith("LIST"):
+            listed = [name for name in lines[n + 1 :] if name.strip()]
+            break
     sizes = _ints(path, what, "sizes", fields.get("sizes", ""))
     if not sizes:
         raise InputError(f"The {what} `{path}` has an NRRD header without `sizes`.", "Export it again.")
     kinds = fields.get("kinds", "").lower().split() or ["domain"] * len(sizes)
     components = [n for n, kind in zip(sizes, kinds, strict=False) if kind not in _SPATIAL_KINDS and n > 1]
-    if components:
+    if components and not layers:
         raise itk.vector_error(path, what, math.prod(components))
-    if any(n != 1 for n in sizes[3:]):
-        raise itk.dimension_error(path, what, tuple(sizes))
     if "spacings" in fields:
         checks.check_spacing(path, what, _floats(fields["spacings"])[:3][::-1])
     if "space directions" in fields:
@@ -76,24 +92,35 @@ def check_nrrd_header(path: Path, what: str = "image") -> None:
         )
     encoding = fields.get("encoding", "raw").lower()
     data = fields.get("data file", fields.get("datafile"))
+    for name in ("line skip", "lineskip", "byte skip", "byteskip"):
+        _whole(path, what, name, fields.get(name, "0"))
     if data is None:
-        _check_amount(path, what, sizes, width, len_data=path.stat().st_size - (end.end() if end else 0), how=encoding)
-    elif not data.upper().startswith("LIST") and "%" not in data:
+        stored = path.stat().st_size - (end.end() if end else 0)
+    elif data.upper().startswith("LIST"):
+        stored = sum(_data_file(path, what, name) for name in listed)
+    elif "%" in data:
+        stored = _numbered_files(path, what, data)
+    else:
         stored = _data_file(path, what, data)
-        skip = fields.get("byte skip", fields.get("byteskip", "0"))
-        _check_amount(path, what, sizes, width, len_data=stored - max(0, int(float(skip or 0))), how=encoding)
+    skip = 0 if data is None else _whole(path, what, "byte skip", fields.get("byte skip", fields.get("byteskip", "0")))
+    _check_amount(path, what, sizes, width, len_data=stored - max(0, skip), how=encoding)
 
 
 def check_metaimage_header(path: Path, what: str = "image") -> itk.ZlibVoxels | None:
-    """Raise `InputError` for a MetaImage header that cannot give one grey 3D volume.
+    """Raise `InputError` for a MetaImage header that cannot give one grey 3D volume, or that names files elsewhere.
 
     Returns where the voxels are, when they are compressed in the same file: ITK would unpack them from a second
     buffer and print on stderr when they are damaged, so `itk.read_itk` streams them itself.
     """
     raw = _head(path, what, b"", "a MetaImage file")
-    end = re.search(rb"ElementDataFile\s*=\s*([^\r\n]*)\r?\n?", raw)
+    end = re.search(rb"ElementDataFile[ \t]*[=:][ \t]*([^\r\n]*)\r?\n?", raw)
+    if end is not None and raw.find(b"ElementDataFile") != end.start():
+        end = None
     lines = raw[: end.end() if end else 0].decode("latin-1").splitlines()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+    fields = {
+        key.strip(): value.strip()
+        for key, _, value in (re.sub("[=:]", "=", line, count=1).partition("=") for line in lines)
+    }
     if end is None or "DimSize" not in fields or "NDims" not in fields:
         looks = files.describe_content(raw[: files.HEAD_BYTES])
         raise InputError(
@@ -105,8 +132,6 @@ def check_metaimage_header(path: Path, what: str = "image") -> itk.ZlibVoxels | 
     components = _ints(path, what, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"))[0]
     if components != 1:
         raise itk.vector_error(path, what, components)
-    if any(n != 1 for n in sizes[3:]):
-        raise itk.dimension_error(path, what, tuple(sizes))
     spacing = fields.get("ElementSpacing", fields.get("ElementSize"))
     if spacing is not None:
         checks.check_spacing(path, what, _floats(spacing)[:3][::-1])
@@ -118,10 +143,16 @@ def check_metaimage_header(path: Path, what: str = "image") -> itk.ZlibVoxels | 
         )
     compressed = fields.get("CompressedData", "False").lower() == "true"
     data = end.group(1).decode("latin-1").strip()
-    if data.upper().startswith("LIST") or "%" in data:
-        return None
-    stored = path.stat().st_size - end.end() if data.upper() == "LOCAL" else _data_file(path, what, data)
-    header = int(_floats(fields.get("HeaderSize", "0"))[0])
+    header = _whole(path, what, "HeaderSize", fields.get("HeaderSize", "0"))
+    if data.upper().startswith("LIST"):
+        names = raw[end.end() :].decode("latin-1").splitlines()
+        stored = sum(_data_file(path, what, name.strip()) for name in names if name.strip())
+    elif "%" in data:
+        stored = _numbered_files(path, what, data)
+    elif data.upper() == "LOCAL":
+        stored = path.stat().st_size - end.end()
+    else:
+        stored = _data_file(path, what, data)
     stored -= max(0, header)
     said = fields.get("CompressedDataSize", "0")
     if compressed and said.isdigit() and int(said) > stored:
@@ -180,9 +211,41 @@ def _floats(text: str) -> list[float]:
     return values
 
 
+def _whole(path: Path, what: str, field: str, text: str) -> int:
+    if not re.fullmatch(r"[+-]?\d{1,18}", text.strip()):
+        raise InputError(
+            f"The {what} `{path}` has an impossible header: {field} is `{text[:60]}`, and a whole number is needed.",
+            "Export it again from the source.",
+        )
+    return int(text)
+
+
+def _numbered_files(path: Path, what: str, pattern: str) -> int:
+    """Size of the data files that a detached header names by a pattern and numbers: `slice%03d.raw 1 24 1`."""
+    name, *numbers = pattern.split()
+    if not re.fullmatch(r"[^%]*%0?\d{0,2}d[^%]*", name) or not 2 <= len(numbers) <= 4:
+        raise InputError(
+            f"The {what} `{path}` has an impossible header: `{pattern[:60]}` is no pattern of data files.",
+            "Export it again as one file.",
+        )
+    first, last, step = [*(_whole(path, what, "data file", n) for n in numbers[:3]), 1][:3]
+    if step == 0 or abs(last - first) // abs(step) > MAX_DATA_FILES:
+        raise InputError(
+            f"The {what} `{path}` names more data files than there can be: `{pattern[:60]}`.", "Export it again."
+        )
+    counted = range(first, last + (1 if step > 0 else -1), step)
+    return sum(_data_file(path, what, name % n) for n in counted)
+
+
 def _data_file(path: Path, what: str, name: str) -> int:
-    """Size of the data file that a detached header names."""
-    data = path.parent / name
+    """Size of the data file that a detached header names, in the header's own folder or below it."""
+    if PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
+        raise InputError(
+            f"The {what} `{path}` names a data file outside its own folder (`{name[:200]}`): none but those in it are "
+            "read.",
+            "Copy the data file beside the header and correct its name there.",
+        )
+    data = path.parent / os.fsdecode(name.encode("latin-1"))
     if not data.is_file():
         raise InputError(
             f"The {what} `{path}` is only a header; its data file `{name}` is not beside it.",
@@ -193,5 +256,14 @@ def _data_file(path: Path, what: str, name: str) -> int:
 
 def _check_amount(path: Path, what: str, sizes: list[int], width: int, *, len_data: int, how: str) -> None:
     wanted = math.prod(sizes) * width
-    if how in {"raw", "gzip", "gz"}:
+    if how in _BYTES_OF_TEXT:
+        enough = _BYTES_OF_TEXT[how] * (wanted if how == "hex" else math.prod(sizes)) - 1
+        if enough > len_data:
+            raise InputError(
+                f"The {what} `{path}` is truncated or its header is wrong: the header promises {math.prod(sizes):,} "
+                f"voxels, and {len_data:,} bytes of text cannot hold them.",
+                "Copy or download it again, and compare the sizes.",
+            )
+    elif how in {"raw", "gzip", "gz"}:
         files.check_plausible_size(path, what, wanted, len_data, compressed=how != "raw")
+    check_memory(path, what, wanted)

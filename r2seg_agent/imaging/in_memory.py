@@ -94,11 +94,11 @@ class ScanInMemory:
                     "Leave out spacing_mm, origin_lps_mm and direction; they are for arrays.",
                 )
             if isinstance(self.scan, ItkImage):
-                return *itk_voxels(self.scan, name), "metaimage"
+                return *itk_voxels(self.scan, name, note=note), "metaimage"
             return *nifti_voxels(self.scan, name, note=note), "nifti"
-        return *self._array(name), "nifti"
+        return *self._array(name, note), "nifti"
 
-    def _array(self, name: Path) -> tuple[NDArray[Any], Geometry]:
+    def _array(self, name: Path, note: Callable[[str], None]) -> tuple[NDArray[Any], Geometry]:
         given = np.asarray(self.scan)
         checks.check_grey_type(name, "image", given.dtype.kind, str(given.dtype))
         if given.ndim not in (2, 3):
@@ -133,6 +133,7 @@ class ScanInMemory:
             origin_lps_mm=origin,
             direction=direction,
             known_spacing="yx" if flat else "zyx",
+            note=note,
         )
         return array.reshape(geometry.shape), geometry
 

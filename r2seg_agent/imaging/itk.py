@@ -7,7 +7,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,14 +60,21 @@ class _Keeper:
         self.__array_interface__ = dict(interface)
 
 
-def read_itk(path: Path, what: str = "image", packed: ZlibVoxels | None = None) -> tuple[NDArray[Any], Geometry]:
+def read_itk(
+    path: Path,
+    what: str = "image",
+    packed: ZlibVoxels | None = None,
+    note: Callable[[str], None] = lambda text: None,
+    volume: int | None = None,
+) -> tuple[NDArray[Any], Geometry]:
     """Voxels (z, y, x) of an NRRD or MetaImage file in ITK's own memory (no copy), with their geometry in LPS mm.
 
     The header's text is checked by `imaging.headers` before: ITK repairs or ignores some faults silently. With `packed`
     ITK reads the header only, and the voxels are streamed from there.
 
     Raises:
-        InputError: ITK cannot read it, or it is a vector, complex or 4D image, or its grid is unusable.
+        InputError: ITK cannot read it, or it is a vector or complex image, several volumes and none
+            chosen (`volume`, from 1), or its grid is unusable.
     """
     sitk = simpleitk()
     reader = sitk.ImageFileReader()
@@ -75,23 +82,31 @@ def read_itk(path: Path, what: str = "image", packed: ZlibVoxels | None = None) 
     try:
         reader.ReadImageInformation()
         dtype = _dtype(reader)
-        streamed = packed is not None and packed.n_bytes == math.prod(reader.GetSize()) * dtype.itemsize
+        sizes = tuple(int(n) for n in reader.GetSize())
+        index = files.one_of_several(path, what, math.prod(sizes[3:]), volume, sizes)
+        if math.prod(sizes[3:]) > 1:
+            reader.SetExtractSize([*sizes[:3], *[0] * (len(sizes) - 3)])
+            reader.SetExtractIndex([0, 0, 0, *(int(n) for n in np.unravel_index(index, sizes[3:], order="F"))])
+        streamed = (
+            packed is not None
+            and math.prod(sizes[3:]) == 1
+            and packed.n_bytes == math.prod(reader.GetSize()) * dtype.itemsize
+        )
         image = None if streamed else reader.Execute()
     except RuntimeError as error:
         raise unreadable(path, what, error) from None
     components = int(reader.GetNumberOfComponents())
     if components != 1:
         raise vector_error(path, what, components)
-    sizes = tuple(int(n) for n in reader.GetSize())
-    if any(n != 1 for n in sizes[3:]):
-        raise dimension_error(path, what, sizes)
     array = _unpack(path, what, packed, dtype) if packed is not None and streamed else np.asarray(_Keeper(image))
     checks.check_grey_type(path, what, array.dtype.kind, str(array.dtype))
-    array = array.reshape((1, *sizes[::-1])[-3:])
-    return array, itk_geometry(path, what, reader, array.shape)
+    array = array.reshape((1, *sizes[:3][::-1])[-3:])
+    return array, itk_geometry(path, what, reader, array.shape, note)
 
 
-def itk_voxels(image: Any, name: Path, what: str = "image") -> tuple[NDArray[Any], Geometry]:
+def itk_voxels(
+    image: Any, name: Path, what: str = "image", note: Callable[[str], None] = lambda text: None
+) -> tuple[NDArray[Any], Geometry]:
     """A copy of the voxels (z, y, x) of a `SimpleITK.Image`, with their geometry in LPS mm.
 
     Raises:
@@ -106,10 +121,12 @@ def itk_voxels(image: Any, name: Path, what: str = "image") -> tuple[NDArray[Any
     array = np.array(simpleitk().GetArrayViewFromImage(image))
     checks.check_grey_type(name, what, array.dtype.kind, str(array.dtype))
     array = array.reshape((1, *sizes[::-1])[-3:])
-    return array, itk_geometry(name, what, image, array.shape)
+    return array, itk_geometry(name, what, image, array.shape, note)
 
 
-def itk_geometry(path: Path, what: str, image: Any, shape: tuple[int, ...]) -> Geometry:
+def itk_geometry(
+    path: Path, what: str, image: Any, shape: tuple[int, ...], note: Callable[[str], None] = lambda text: None
+) -> Geometry:
     """The grid of an ITK image, or of a reader that has seen its header; `shape` is (z, y, x). Raises `InputError`."""
     ndim = int(image.GetDimension())
     n = min(ndim, 3)
@@ -126,6 +143,7 @@ def itk_geometry(path: Path, what: str, image: Any, shape: tuple[int, ...]) -> G
         origin_lps_mm=origin,
         direction=direction,
         known_spacing=known,
+        note=note,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import EmptyMaskError, InputError
-from r2seg_agent.imaging import dicom, files, picture, rtstruct, seg
+from r2seg_agent.imaging import dicom_header, files, picture, rtstruct, seg
 from r2seg_agent.imaging.geometry import GEOMETRY_TOLERANCE_MM, Float3, Geometry, Index3
 from r2seg_agent.imaging.read import read_array
 
@@ -28,14 +29,20 @@ _VALUES = re.compile(r"\d+(,\d+)*")
 
 
 def read_label_map(
-    path: Path | str, like: Geometry, what: str = "mask", *, roi: str | None = None, may_be_empty: bool = False
+    path: Path | str,
+    like: Geometry,
+    what: str = "mask",
+    *,
+    roi: str | None = None,
+    may_be_empty: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Labels:
     """Labels (z, y, x) on exactly the grid `like`, as uint8, or uint16 where a label is above 255.
 
     Every image format is allowed, and DICOM SEG and RT structure sets (`roi`, or a path `FILE::NAME`, names the
     structure where there are several). Axes in another order or direction on the same voxels are turned losslessly;
     nothing is resampled. A crop saved by 3D Slicer (.seg.nrrd) or a SEG of some slices is put in its place. A picture
-    with only 0 and 255 is a mask of label 1.
+    with only 0 and 255 is a mask of label 1. `note` receives remarks that are no errors and name no file.
 
     Raises:
         InputError: unreadable, on another grid (says how), not whole non-negative numbers, or empty where it may not.
@@ -45,11 +52,11 @@ def read_label_map(
         path, roi = text, name
     path = Path(path)
     files.check_path(path, what)
-    kind = dicom.kind_of_file(path) if path.is_file() else ""
+    kind = dicom_header.kind_of_file(path) if path.is_file() else ""
     if roi is not None and kind != "RTSTRUCT":
         raise InputError(f"The {what} `{path}` is no RT structure set, so it has no structure `{roi}` to choose.")
     if kind == "RTSTRUCT":
-        return rtstruct.rtstruct_to_label_map(path, like, roi, what)
+        return rtstruct.rtstruct_to_label_map(path, like, roi, what, note)
     if kind == "SEG":
         array, grid = seg.read_dicom_seg(path, what)
         labels = to_labels(path, what, array, may_be_empty=may_be_empty)
@@ -70,7 +77,7 @@ def read_labels_alone(path: Path, what: str = "mask", *, may_be_empty: bool = Fa
     return to_labels(path, what, array, may_be_empty=may_be_empty), grid
 
 
-def read_reference(path: Path | str, like: Geometry) -> Labels:
+def read_reference(path: Path | str, like: Geometry, note: Callable[[str], None] = lambda text: None) -> Labels:
     """The reference mask of `--truth`; see `read_label_map`.
 
     `FILE::2` or `FILE::2,3` takes these values of a label map for the lesion, as one binary mask. The word
@@ -84,8 +91,8 @@ def read_reference(path: Path | str, like: Geometry) -> Labels:
         return np.zeros(like.shape, dtype=np.uint8)
     file, _, values = str(path).rpartition("::")
     if not file or Path(path).exists() or not _VALUES.fullmatch(values):
-        return read_label_map(path, like, what, may_be_empty=True)
-    labels = read_label_map(file, like, what, may_be_empty=True)
+        return read_label_map(path, like, what, may_be_empty=True, note=note)
+    labels = read_label_map(file, like, what, may_be_empty=True, note=note)
     return np.isin(labels, [int(value) for value in values.split(",")]).astype(np.uint8)
 
 

@@ -12,6 +12,7 @@ import io
 import math
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal
 from xml.sax.saxutils import escape
@@ -19,9 +20,11 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from r2seg_agent.errors import InputError
 from r2seg_agent.imaging import checks, files
 from r2seg_agent.imaging.colour import opaque
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.memory import check_memory
 from r2seg_agent.imaging.nifti_header import Header, largest_shift_mm, nibabel_module, read_header
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -30,27 +33,39 @@ QFORM_TOLERANCE_MM = 0.5e-3
 """The qform stores three of four quaternion numbers as float32; near half turns (a slightly oblique LPS scan is one)
 the fourth, and with it every far corner, is off by up to some tenths of a mm. Such a qform is marked as unset: readers
 then take the exact sform."""
+GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 22
 
 
 def read_nifti(
-    path: Path, what: str = "image", note: Callable[[str], None] = lambda text: None, *, colours: bool = False
+    path: Path,
+    what: str = "image",
+    note: Callable[[str], None] = lambda text: None,
+    *,
+    colours: bool = False,
+    volume: int | None = None,
 ) -> tuple[NDArray[Any], Geometry]:
     """Voxels (z, y, x), rescaled by the header's slope and intercept, with their geometry in LPS mm.
+
+    `volume` chooses one of a file that holds several (from 1).
 
     `colours`: a colour picture gives (z, y, x, 3) uint8; without it, it is refused.
 
     Raises:
-        InputError: not a NIfTI file, truncated, 4D, complex, colour where none is allowed, or a header that
-            contradicts itself.
+        InputError: not a NIfTI file, truncated, several volumes and none chosen, complex, colour where none is
+            allowed, or a header that contradicts itself.
     """
-    compressed = files.read_head(path, what).startswith(b"\x1f\x8b")
-    with files.readable(path, what), _open(path, compressed) as file:
+    compressed = files.read_head(path, what).startswith(GZIP_MAGIC)
+    with files.readable(path, what), unpacked(path) as file:
         try:
             header = read_header(path, what, file, colours=colours)
+            n_volumes = math.prod(header.sizes[3:])
+            index = files.one_of_several(path, what, n_volumes, volume, header.sizes)
             wanted = math.prod(header.shape_xyz) * header.dtype.itemsize * header.n_colours
+            header = replace(header, offset=header.offset + index * wanted)
             stored = path.stat().st_size - (0 if compressed else header.offset)
             files.check_plausible_size(path, what, wanted, stored, compressed=compressed)
+            check_memory(path, what, wanted)
             raw = _read_voxels(path, what, file, header)
         except EOFError:
             raise files.truncated(path, what, "the gzip data end too early") from None
@@ -88,6 +103,12 @@ def nifti_voxels(
     fresh.header.write_to(raw)
     raw.seek(0)
     header = read_header(name, what, raw, colours=True)
+    if math.prod(header.sizes[3:]) != 1:
+        raise InputError(
+            f"The {what} `{name}` is {len(header.sizes)}D, of shape {' × '.join(map(str, header.sizes))}; one 3D "
+            "volume is needed.",
+            "Give one of its volumes: `image.slicer[..., 0]`.",
+        )
     if header.colours is not None:
         return _colours_in_memory(given, header, name, what), _geometry(name, what, header, note)
     scaled = hasattr(given, "get_unscaled")
@@ -158,12 +179,17 @@ def label_table_xml(names: Mapping[int, str]) -> str:
     )
 
 
-def _open(path: Path, compressed: bool) -> IO[bytes]:
+def unpacked(path: Path) -> IO[bytes]:
+    """The file opened for reading, through gzip where its first bytes say so, whatever its name says."""
+    with path.open("rb") as file:
+        compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     return gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[return-value]  # GzipFile is an IO
 
 
 def _geometry(path: Path, what: str, header: Header, note: Callable[[str], None]) -> Geometry:
     known: Literal["zyx", "yx"] = "zyx" if header.ndim == 3 else "yx"
+    for remark in header.remarks:
+        note(remark)
     if header.affine_ras is None:
         # The standard's "method 1", no orientation. Tools guess differently; this is ITK's guess (and 3D Slicer's).
         note("The NIfTI header states no orientation: left, right, front and back are a guess.")
@@ -182,6 +208,7 @@ def _geometry(path: Path, what: str, header: Header, note: Callable[[str], None]
         origin_lps_mm=tuple(origin),
         direction=direction,
         known_spacing=known,
+        note=note,
     )
 
 

@@ -19,6 +19,8 @@ from r2seg_agent.imaging.geometry import DIRECTION_TOLERANCE
 
 MM_PER_UNIT: dict[int, float] = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """NIfTI `xyzt_units & 7`: unknown (taken as mm), metre, millimetre, micrometre."""
+SPACING_TOLERANCE = 0.01
+"""`pixdim` and the orientation matrix may state spacings that differ by this share without a word."""
 MIN_HEADER_BYTES = 348
 MAX_OFFSET_BYTES = 1 << 30
 """Header extensions before the voxels are some kilobytes; a gigabyte is none."""
@@ -35,6 +37,7 @@ _UINT8 = 2
 class Header:
     """What a NIfTI header says about voxels and grid; the affine is (x, y, z) voxels → RAS mm, None when unset.
 
+    `sizes` are all dimensions of the file. `remarks` say what of the header was not believed.
     A colour picture has `n_colours` (3: RGB, 4: RGBA) of type uint8 for each voxel of `shape_xyz`.
     """
 
@@ -48,13 +51,15 @@ class Header:
     intercept: float = 0.0
     colours: ColourLayout | None = None
     n_colours: int = 1
+    remarks: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
 
 
 def read_header(path: Path, what: str, file: IO[bytes], *, colours: bool = False) -> Header:
     """The header at the start of an (unpacked) stream. `colours`: a colour picture is allowed (see `_colours`).
 
     Raises:
-        InputError: not NIfTI, 4D, complex, colour where none is allowed, or fields that no file can have.
+        InputError: not NIfTI, complex, colour where none is allowed, or fields that no file can have.
     """
     nibabel = nibabel_module()
     head = file.read(MIN_HEADER_BYTES)
@@ -84,11 +89,7 @@ def read_header(path: Path, what: str, file: IO[bytes], *, colours: bool = False
     layout, n_colours = _colours(raw, shape) if colours else (None, 1)
     if layout == "planar":
         shape, ndim = shape[:2], 2
-    if any(n != 1 for n in shape[3:]):
-        raise InputError(
-            f"The {what} `{path}` is {ndim}D, of shape {' × '.join(map(str, shape))}; one 3D volume is needed.",
-            "Save the time point or channel you need as its own 3D file.",
-        )
+    all_sizes = tuple(shape)
     shape = [*shape, 1, 1][:3]
     try:
         dtype = np.dtype(raw.get_data_dtype())
@@ -108,8 +109,8 @@ def read_header(path: Path, what: str, file: IO[bytes], *, colours: bool = False
         raise InputError(f"The {what} `{path}` has the rescale intercept {intercept}.", "Export it again.")
     grid = _grid(path, what, raw, (shape[0], shape[1], shape[2]), min(ndim, 3))
     if layout is not None:  # colours are never rescaled
-        return replace(grid, dtype=dtype, colours=layout, n_colours=n_colours)
-    return replace(grid, dtype=dtype, slope=slope, intercept=intercept)
+        return replace(grid, dtype=dtype, colours=layout, n_colours=n_colours, sizes=all_sizes)
+    return replace(grid, dtype=dtype, slope=slope, intercept=intercept, sizes=all_sizes)
 
 
 def _colours(raw: Any, shape: list[int]) -> tuple[ColourLayout | None, int]:
@@ -149,34 +150,49 @@ def _grid(path: Path, what: str, raw: Any, shape_xyz: tuple[int, int, int], ndim
         pixdim[2], ndim = 1.0, 2
     if ndim < 3:
         pixdim[2] = 1.0
-    checks.check_spacing(path, what, pixdim[::-1])
+    usable = all(np.isfinite(step) and step > 0 for step in pixdim)
     offset = float(raw["vox_offset"])
     if not 0 <= offset <= MAX_OFFSET_BYTES:
         raise InputError(
             f"The {what} `{path}` has an impossible NIfTI header: its voxels begin at byte {offset:g}.",
             "Export it again from the source.",
         )
-    affine = _affine(path, what, raw, shape_xyz, ndim)
-    if affine is not None:
+    affine = _affine(path, what, raw, shape_xyz, ndim, with_qform=usable)
+    remarks = []
+    if affine is None:
+        checks.check_spacing(path, what, pixdim[::-1])
+    else:
         affine[:3] *= mm
+        own = np.linalg.norm(affine[:3, :3], axis=0)
+        if not np.allclose(pixdim, own, rtol=SPACING_TOLERANCE, atol=0):
+            said = " × ".join(f"{step:g}" for step in pixdim)
+            remarks.append(
+                f"The NIfTI header of the {what} states a spacing (pixdim) of {said} mm and an orientation matrix "
+                f"of {' × '.join(f'{step:g}' for step in own)} mm (x, y, z): the matrix was used."
+            )
     return Header(
         shape_xyz=shape_xyz,
         ndim=ndim,
         offset=int(offset),
         spacing_xyz=(pixdim[0], pixdim[1], pixdim[2]),
         affine_ras=affine,
+        remarks=tuple(remarks),
     )
 
 
-def _affine(path: Path, what: str, raw: Any, shape_xyz: tuple[int, int, int], ndim: int) -> NDArray[np.float64] | None:
+def _affine(
+    path: Path, what: str, raw: Any, shape_xyz: tuple[int, int, int], ndim: int, *, with_qform: bool
+) -> NDArray[np.float64] | None:
     """The header's affine: sform where it is a rotation, else qform; None when neither is set.
+
+    The qform takes its spacing from `pixdim`: without `with_qform` that is no number of mm, and neither is the qform.
 
     Raises `InputError` when both claim the same space and put some corner more than one voxel apart: then left and
     right themselves may be in doubt.
     """
     sform = np.asarray(raw.get_sform(), dtype=np.float64) if int(raw["sform_code"]) > 0 else None
     qform: NDArray[np.float64] | None = None
-    if int(raw["qform_code"]) > 0:
+    if with_qform and int(raw["qform_code"]) > 0:
         if raw["pixdim"][0] == 0:  # the standard: treat as +1
             raw["pixdim"][0] = 1
         try:

@@ -14,9 +14,11 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.imaging import checks, files
 from r2seg_agent.imaging.colour import is_coloured, opaque
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.memory import check_memory
 
 MAX_PICTURE_PIXELS = 1 << 28
 """268 million pixels (16 384²), far beyond any radiograph; a larger one is refused before it is unpacked."""
+_LARGEST_PIXEL_BYTES = 4
 _EXIF_ORIENTATION = 274
 
 
@@ -76,6 +78,7 @@ def _check_size(path: Path, what: str, size: tuple[int, int], n_frames: int) -> 
             f"The {what} `{path}` has {size[0]} × {size[1]} pixels; at most {MAX_PICTURE_PIXELS:,} are allowed.",
             "Cut out the region of interest.",
         )
+    check_memory(path, what, 2 * _LARGEST_PIXEL_BYTES * size[0] * size[1])
     if n_frames > 1:
         raise InputError(
             f"The {what} `{path}` has {n_frames} pages or frames; one 2D picture is needed.",

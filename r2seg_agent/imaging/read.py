@@ -15,7 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import checks, colour, dicom, dicom_frames, dicom_pixels, files, headers, itk, nifti, picture
+from r2seg_agent.imaging import (
+    checks,
+    colour,
+    dicom,
+    dicom_frames,
+    dicom_header,
+    dicom_pixels,
+    files,
+    headers,
+    itk,
+    nifti,
+    picture,
+)
 from r2seg_agent.imaging.dicom import SeriesInfo, list_series
 from r2seg_agent.imaging.files import SourceFormat
 from r2seg_agent.imaging.geometry import Geometry
@@ -50,6 +62,7 @@ def read_image(
 ) -> Volume:
     """Read NIfTI, NRRD, MetaImage, a DICOM file or series folder, or a 2D PNG, JPEG or TIFF.
 
+    `FILE::2` is the second volume of a NIfTI, NRRD or MetaImage file that holds several.
     Voxels come as (z, y, x) in the file's own number type where it has at most 4 bytes (see `checks.compact`), CT in
     HU. `series` chooses among several DICOM series by key or number. `modality` overrides the DICOM tag; without a tag
     it is guessed only where the values can be nothing but HU (see `looks_like_hu`), else "unknown". `note` receives
@@ -127,16 +140,26 @@ def series_files(path: Path | str, series: str | None = None) -> tuple[Path, ...
         InputError: see `read_image`.
     """
     path = Path(path)
-    members = dicom.choose_series(path, dicom.scan_folder(path), series) if path.is_dir() else [dicom.read_single(path)]
+    members = (
+        dicom.choose_series(path, dicom.scan_folder(path), series)
+        if path.is_dir()
+        else [dicom_header.read_single(path)]
+    )
     return dicom_frames.files_in_order(path, members)
 
 
 def read_array(
-    path: Path, what: str, note: Callable[[str], None] = lambda text: None, *, colours: bool = False
+    path: Path,
+    what: str,
+    note: Callable[[str], None] = lambda text: None,
+    *,
+    colours: bool = False,
+    volume: int | None = None,
 ) -> tuple[NDArray[Any], Geometry, SourceFormat]:
     """Raw voxels (z, y, x), grid and format of any file but a DICOM folder; what images and masks share.
 
-    `colours`: a colour picture gives (z, y, x, 3); without it, it is refused.
+    `colours`: a colour picture gives (z, y, x, 3); without it, it is refused. `volume` chooses one of a NIfTI, NRRD or
+    MetaImage file that holds several (from 1).
 
     Raises:
         InputError: see `read_image`.
@@ -144,7 +167,12 @@ def read_array(
     head = files.read_head(path, what)
     suffix = files.suffix_of(path)
     source_format = files.FORMAT_OF_SUFFIX.get(suffix)
-    if source_format is None and (files.has_dicom_magic(head) or not suffix):
+    if suffix in (".hdr", ".img") or path.name.lower().endswith((".hdr.gz", ".img.gz")):
+        raise InputError(
+            f"The {what} `{path}` is one half of a NIfTI or Analyze pair (.hdr and .img); one file is needed.",
+            "Convert the pair to one .nii, for example with `nib-convert scan.hdr scan.nii`.",
+        )
+    if source_format is None and (files.looks_like_dicom(head) or not suffix):
         source_format = "dicom"
     if source_format is None:
         raise InputError(
@@ -152,24 +180,29 @@ def read_array(
             f"{files.ALLOWED}",
             "Convert it to one of them, or give the file its true suffix.",
         )
+    if volume is not None and source_format not in ("nifti", "nrrd", "metaimage"):
+        raise InputError(
+            f"The {what} `{path}` holds no volumes to choose from (`::{volume}`).", "Leave the number out."
+        )
     if source_format == "nifti":
-        return *nifti.read_nifti(path, what, note, colours=colours), source_format
+        return *nifti.read_nifti(path, what, note, colours=colours, volume=volume), source_format
     if source_format == "picture":
         return *picture.read_picture(path, what, note, colours=colours), source_format
     if source_format == "dicom":
-        member = dicom.read_single(path, what)
+        member = dicom_header.read_single(path, what)
         return *dicom_pixels.read_series(path, [member], what, note, colours=colours), source_format
     if source_format == "metaimage":
         packed = headers.check_metaimage_header(path, what)
-        return *itk.read_itk(path, what, packed), source_format
+        return *itk.read_itk(path, what, packed, note, volume), source_format
     headers.check_nrrd_header(path, what)
-    return *itk.read_itk(path, what), source_format
+    return *itk.read_itk(path, what, None, note, volume), source_format
 
 
 def _load(
     path: Path, series: str | None, note: Callable[[str], None]
 ) -> tuple[NDArray[Any], Geometry, SourceFormat, Modality | None]:
     """Voxels, grid, format, and the modality where the file states one."""
+    path, chosen = files.split_volume(path)
     files.check_path(path, "image")
     if path.is_dir():
         found = dicom.scan_folder(path)
@@ -177,12 +210,16 @@ def _load(
         if found.skipped:
             note(f"Skipped in the DICOM folder: {found.skipped_text()}.")
         array, geometry = dicom_pixels.read_series(path, members, note=note, colours=True)
-        return array, geometry, "dicom", dicom.MODALITIES.get(members[0].modality, "unknown")
+        return array, geometry, "dicom", dicom_header.MODALITIES.get(members[0].modality, "unknown")
     if series is not None:
         raise InputError(
             f"The image `{path}` is a file, and a series (`{series}`) can be chosen only in a DICOM folder.",
             "Leave --series out, or name the folder.",
         )
-    array, geometry, source_format = read_array(path, "image", note, colours=True)
-    tagged = dicom.MODALITIES.get(dicom.read_single(path).modality, "unknown") if source_format == "dicom" else None
+    array, geometry, source_format = read_array(path, "image", note, colours=True, volume=chosen)
+    tagged = (
+        dicom_header.MODALITIES.get(dicom_header.read_single(path).modality, "unknown")
+        if source_format == "dicom"
+        else None
+    )
     return array, geometry, source_format, tagged

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import checks, dicom, files
+from r2seg_agent.imaging import checks, dicom_header, files
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.memory import check_memory
 
 SERIES_NUMBER = 9001
 _UID_ROOT = "2.25."
@@ -34,8 +35,13 @@ def read_dicom_seg(path: Path, what: str = "mask") -> tuple[NDArray[Any], Geomet
     """
     highdicom: Any = importlib.import_module("highdicom")
     try:
-        with dicom.quiet():
-            volume = highdicom.seg.segread(path).get_volume(combine_segments=True)
+        with dicom_header.quiet():
+            ds = dicom_header.read_dataset(path)
+            frames = (dicom_header.numbers(dicom_header.field(ds, "NumberOfFrames"), 1) or (1,))[0]
+            check_memory(path, what, int(frames) * int(ds.Rows) * int(ds.Columns))
+            volume = highdicom.seg.Segmentation.from_dataset(ds, copy=False).get_volume(combine_segments=True)
+    except InputError:
+        raise
     except Exception as error:  # highdicom raises many types
         raise InputError(
             f"The {what} `{path}` is a DICOM segmentation that cannot be read: {files.last_sentence(str(error))}",
@@ -62,8 +68,6 @@ def dicom_seg(labels: NDArray[Any], names: Mapping[int, str], source_series: Seq
     Raises:
         InputError: no label, or source files that no SEG can refer to.
     """
-    import pydicom
-
     from r2seg_agent.version import __version__
 
     highdicom: Any = importlib.import_module("highdicom")
@@ -71,8 +75,8 @@ def dicom_seg(labels: NDArray[Any], names: Mapping[int, str], source_series: Seq
     present = [int(v) for v in np.unique(labels) if v > 0]
     if not present:
         raise InputError("A DICOM segmentation needs at least one label; there is none to write.")
-    with dicom.quiet():
-        sources = [_with_uids(pydicom.dcmread(path, stop_before_pixels=True)) for path in source_series]
+    with dicom_header.quiet():
+        sources = [_with_uids(dicom_header.read_dataset(path, stop_before_pixels=True)) for path in source_series]
         digest = _digest(labels, names, sources)
         algorithm = highdicom.AlgorithmIdentificationSequence(
             name="r2seg-agent", version=__version__, family=codes.cid7162.ArtificialIntelligence

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
+from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError, readable_text
 from r2seg_agent.files import check_folder, copy_files
 from r2seg_agent.imaging.in_memory import ScanInMemory
+from r2seg_agent.names import utf8_path
 from r2seg_agent.outcomes import EXIT_STATUS
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import Choice
@@ -73,6 +74,7 @@ def run_find(
 
     if not request.strip():
         raise InputError("the request is empty", 'Say what to find, for example "find the lung nodule".')
+    image, request = _scan_in_utf8(image), readable_text(request)
     options = options.model_copy(update={"interactive": ask is not None})
     _check_out(options.out)
     used = planner or planner_of(options)
@@ -93,6 +95,7 @@ def open_chat(
     session_id: str | None = None,
 ) -> Session:
     """A new conversation over the scan `image`."""
+    image = _scan_in_utf8(image)
     options = options.model_copy(update={"interactive": True})
     used = planner if options.planner == "offline" else planner or planner_of(options)
     with _importing("langchain.tools"):
@@ -129,7 +132,7 @@ def reopen(
     given = {key: value for key, value in (changes or {}).items() if value is not None}
     options = options_of(inputs).changed({"workspace": workspace, **given})
     used = planner or planner_of(options)
-    path = image or file_of_run(inputs, folder.id)
+    path = file_of_run(inputs, folder.id) if image is None else _scan_in_utf8(image)
     prepared = prepare(path, options, progress, models)
     original = _traced_image(folder)
     if original is not None and original != prepared.image.sha256:
@@ -137,6 +140,10 @@ def reopen(
             f"the scan is not the one of run `{folder.id}`", "Name the right one with --image, or start a new run."
         )
     return Session(folder, inputs.kind, path, options, prepared, used, anew=False, look=look, progress=progress)
+
+
+def _scan_in_utf8(image: str | ScanInMemory) -> str | ScanInMemory:
+    return image if isinstance(image, ScanInMemory) else utf8_path(str(image))
 
 
 def _traced_image(folder: RunFolder) -> str | None:

@@ -15,6 +15,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.presets import Preset
+from r2seg_agent.names import utf8_paths
 from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha
 from r2seg_agent.reject.features import FeatureName
 from r2seg_agent.reject.gates import GateSettings
@@ -207,7 +208,7 @@ class RunOptions(Frozen):
     def _plain_errors(cls, value: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Errors for the person who gave the option, whether at the command line, in Python or in a file."""
         try:
-            return handler(value)
+            return handler(utf8_paths(value))
         except ValidationError as error:
             raise option_error(error, OPTIONS) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.channels import with_channels
+from r2seg_agent.imaging.files import file_of
 from r2seg_agent.imaging.identity import volume_sha256
 from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.imaging.read import read_image
@@ -175,7 +177,7 @@ def read_scan(image: str | ScanInMemory, options: RunOptions, models: Models, pl
                 "Set `window` to null in the plan, or give the original scan in HU.",
             )
         models.source.check(volume.modality, plan.anchors)
-    truth = _read_truth(options.truth, volume) if options.truth is not None else None
+    truth = _read_truth(options.truth, volume, notes.append) if options.truth is not None else None
     info = ImageInfo(
         name=volume.name,
         sha256=volume_sha256(volume),
@@ -267,9 +269,10 @@ def without_paths(message: str, image: str, options: RunOptions) -> str:
     """An error message for the trace: names that the user typed may name a patient."""
     own = (options.anchors.rpartition("=")[0], options.anchors, *_truth_paths(options), *options.channels.values())
     model = (options.segmenter, options.segmenter.partition(":")[2].partition("#")[0])
-    for path in (image, *own, *model):
+    for path in (image, str(file_of(image)), *own, *map(str, map(file_of, options.channels.values())), *model):
         if len(path) > 1 and ("/" in path or "." in path):
-            message = message.replace(path, "(a file of the user)")
+            # With what follows in it: the files of a DICOM folder are the user's too.
+            message = re.sub(re.escape(path.rstrip("/")) + r"(?:/[^`\n]*)?", "(a file of the user)", message)
     return message
 
 
@@ -289,7 +292,7 @@ def modality_named(text: str | None) -> Modality | None:
     raise InputError(f"`--modality {text}` is unknown; there are: {', '.join(legal)}")
 
 
-def _read_truth(path: str, volume: Volume) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _read_truth(path: str, volume: Volume, note: Callable[[str], None]) -> NDArray[np.uint8] | NDArray[np.uint16]:
     from r2seg_agent.imaging.masks import read_reference
 
-    return read_reference(path, volume.geometry)
+    return read_reference(path, volume.geometry, note)

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from r2seg_agent.data.archives import cache_root, package_archive
+from r2seg_agent.data.archives import package_archive
 from r2seg_agent.data.catalog import Package
 from r2seg_agent.errors import InputError, MissingDependencyError, RunFailedError
-from r2seg_agent.files import file_sha256, write_bytes_atomic, write_text_atomic
+from r2seg_agent.files import cache_root, file_sha256, write_bytes_atomic, write_text_atomic
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.segment.biomedparse import weights as biomedparse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from langgraph.types import Command
 
+from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.anchors.protocol import AnchorSet
@@ -45,6 +46,7 @@ class _StoredAnchors(Frozen):
     labels: ArtifactRef
     names: dict[str, tuple[int, ...]]
     volumes_ml: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 @search_tool("locate_organs", ToolCard(part_of_search=True))
@@ -62,6 +64,8 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
     search = search.with_target(
         index, stage="anchored", anchors=stored.labels, anchor_labels=stored.names, anchors_ml=stored.volumes_ml
     )
+    for text in stored.notes:
+        search = search.with_caution(Caution(kind="reading", text=text))
     if not any(wanted.values()):
         seen = ", ".join(in_view) if in_view else "no organ that this source knows"
         search = search.with_target(
@@ -109,6 +113,7 @@ def _locate(context: Context, organs: tuple[str, ...]) -> _StoredAnchors:
         labels=context.store.put_array("anchors", found.labels, found.geometry, {"recipe": recipe}),
         names={name: tuple(values) for name, values in found.names.items()},
         volumes_ml=found.volumes_ml(),
+        notes=found.notes,
     )
     context.store.remember(recipe, context.store.put_json(stored.model_dump(mode="json")))
     return stored

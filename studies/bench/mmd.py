@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from r2seg_agent.data.archives import cache_root
+from r2seg_agent.files import cache_root
 from r2seg_agent.reject.mmd import Method, MMDTest, mmd_permutation_test
 from studies.measure import machine_line
 

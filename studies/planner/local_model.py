@@ -22,10 +22,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from r2seg_agent.data.archives import cache_root, package_archive
+from r2seg_agent.data.archives import package_archive
 from r2seg_agent.data.catalog import Package
 from r2seg_agent.errors import InputError, MissingDependencyError, R2SegError
-from r2seg_agent.files import file_sha256
+from r2seg_agent.files import cache_root, file_sha256
 
 MODEL = "qwen2.5-coder-1.5b-instruct"
 LICENCE = "Apache-2.0 (Qwen2.5-Coder; the wheels and the file name no licence of their own)"

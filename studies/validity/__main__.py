@@ -8,8 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from r2seg_agent.data.archives import cache_root
-from r2seg_agent.files import write_text_atomic
+from r2seg_agent.files import cache_root, write_text_atomic
 from studies.validity.cells import Counts
 
 RESULTS = Path("docs/evidence/validity.json")

@@ -124,11 +124,13 @@ def test_decathlon_pairs(tmp_path: Path) -> None:
     assert [case.patient for case in data.cases] == ["liver_0", "liver_9"]
 
 
-def test_four_dimensional_decathlon_images_are_told_with_a_way_out(tmp_path: Path) -> None:
-    _msd(tmp_path, {"0": "T2", "1": "ADC"})
-    with pytest.raises(InputError, match=r"2 channels in one 4D file each \(T2, ADC\)") as raised:
-        read_dataset(tmp_path)
-    assert "nnUNetv2_convert_MSD_dataset" in raised.value.hint
+def test_four_dimensional_decathlon_images_are_searched_in_their_first_channel(tmp_path: Path) -> None:
+    data = read_dataset(_msd(tmp_path, {"0": "T2", "1": "ADC"}), wanted=Wanted(only=("*.nii.gz",)))
+    image = str(tmp_path / "imagesTr" / "liver_0.nii.gz")
+    assert data.cases[0].image == f"{image}::1"
+    assert dict(data.cases[0].channels) == {"T2": f"{image}::1", "ADC": f"{image}::2"}
+    assert [case.patient for case in data.cases] == ["liver_0", "liver_9"]
+    assert any("searched in `T2`" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("outside", ["../../etc/passwd", "/etc/passwd", "imagesTr/../../x.nii", "C:\\scan.nii"])

@@ -43,6 +43,7 @@ READS_WORDS: Mapping[str, str] = {
     "reason/language/": "rules for the user's own English",
     "reason/anchors/label_names.py": "label files of other programs",
     "imaging/": "headers and file names of scans",
+    "names.py": "paths as a person typed them, and the bytes of file names",
     "datasets/": "tables and file names of data sets",
     "segment/folders/": "configuration files of other programs",
     "trace/recorder.py": "lines of a JSON file",

@@ -113,6 +113,57 @@ def _header_text(name: str, old: bytes, new: bytes) -> Callable[[Path], Path]:
     return make
 
 
+def detached_nrrd(data: str, more: str = "") -> Callable[[Path], Path]:
+    """A header of `body()` whose voxels are in the file `data`; `scan.raw` beside it holds them."""
+
+    def make(tmp_path: Path) -> Path:
+        (tmp_path / "scan.raw").write_bytes(body().tobytes())
+        (tmp_path / "scan.nhdr").write_text(
+            "NRRD0004\ntype: short\ndimension: 3\nsizes: 20 24 6\nendian: little\nencoding: raw\n"
+            f"{more}data file: {data}\n"
+        )
+        return tmp_path / "scan.nhdr"
+
+    return make
+
+
+def detached_mhd(data: str, more: str = "") -> Callable[[Path], Path]:
+    """As `detached_nrrd`, for MetaImage."""
+
+    def make(tmp_path: Path) -> Path:
+        (tmp_path / "scan.raw").write_bytes(body().tobytes())
+        (tmp_path / "scan.mhd").write_text(
+            f"ObjectType = Image\nNDims = 3\nDimSize = 20 24 6\nElementType = MET_SHORT\n{more}"
+            f"ElementDataFile = {data}\n"
+        )
+        return tmp_path / "scan.mhd"
+
+    return make
+
+
+ELSEWHERE = [
+    ("/etc/passwd", "outside its own folder"),
+    ("../../../../../../etc/passwd", "outside its own folder"),
+    ("sub/../../scan.raw", "outside its own folder"),
+    ("C:\\secret.raw", "outside its own folder"),
+    ("LIST\n/etc/passwd", "outside its own folder"),
+    ("LIST\nscan.raw\n../x.raw", "outside its own folder"),
+    ("/etc/slice%d.raw 1 6 1", "outside its own folder"),
+    ("../slice%03d.raw 1 6 1", "outside its own folder"),
+    ("slice%s%n.raw 1 6 1", "no pattern of data files"),
+    ("slice%d.raw", "no pattern of data files"),
+    ("slice%d.raw 1 999999999 1", "more data files than there can be"),
+    ("slice%d.raw 1 6 1", "data file `slice1.raw` is not beside it"),
+]
+"""Names of data files that no header may use, and what is said."""
+
+
+def _text_nrrd(encoding: str) -> Callable[[Path], Path]:
+    """80 bytes that claim a thousand million voxels: ITK takes 4 GB for them."""
+    text = f"NRRD0004\ntype: float\ndimension: 3\nsizes: 1000 1000 1000\nencoding: {encoding}\n\n1 2 3 4"
+    return _bytes("scan.nrrd", text.encode())
+
+
 def _nan(tmp_path: Path) -> Path:
     array = body().astype(np.float32)
     array[2, 3, :4] = np.nan
@@ -258,7 +309,13 @@ def _edit(path: Path, **fields: object) -> None:
 
 
 def _duplicate(paths: list[Path]) -> None:
-    paths[0].with_name("copy").write_bytes(paths[0].read_bytes())
+    """A second slice at the place of the first: another phase."""
+    import pydicom
+
+    ds = pydicom.dcmread(paths[0])
+    ds.PixelData = ds.PixelData[::-1]
+    ds.SOPInstanceUID += ".2"
+    ds.save_as(paths[0].with_name("copy"))
 
 
 def _no_positions(paths: list[Path]) -> None:
@@ -370,9 +427,13 @@ BROKEN: list[BrokenInput] = [
     BrokenInput("vector-nrrd", _vector("scan.nrrd"), "3 values per voxel"),
     BrokenInput("vector-metaimage", _vector("scan.mha"), "3 values per voxel"),
     BrokenInput("nan-voxels", _nan, "5 voxels that are NaN or infinite"),
-    BrokenInput("zero-spacing", _nifti(pixdim=[1, 0, 0.7, 2.5, 0, 0, 0, 0]), "spacing 0 × 0.7 × 2.5 mm"),
-    BrokenInput("negative-spacing", _nifti(pixdim=[1, 0.7, -0.7, 2.5, 0, 0, 0, 0]), "spacing 0.7 × -0.7 × 2.5"),
-    BrokenInput("nan-spacing", _nifti(pixdim=[1, 0.7, 0.7, np.nan, 0, 0, 0, 0]), "spacing 0.7 × 0.7 × nan"),
+    BrokenInput("zero-spacing", _nifti(pixdim=[1, 0, 0.7, 2.5, 0, 0, 0, 0], sform_code=0), "spacing 0 × 0.7 × 2.5 mm"),
+    BrokenInput(
+        "negative-spacing", _nifti(pixdim=[1, 0.7, -0.7, 2.5, 0, 0, 0, 0], sform_code=0), "spacing 0.7 × -0.7 × 2.5"
+    ),
+    BrokenInput(
+        "nan-spacing", _nifti(pixdim=[1, 0.7, 0.7, np.nan, 0, 0, 0, 0], sform_code=0), "spacing 0.7 × 0.7 × nan"
+    ),
     BrokenInput(
         "zero-spacing-metaimage", _header_text("s.mha", b"ElementSpacing = 0.5", b"ElementSpacing = 0.0"), "spacing 0 ×"
     ),
@@ -386,6 +447,24 @@ BROKEN: list[BrokenInput] = [
     BrokenInput(
         "metaimage-short-matrix", _header_text("s.mha", b"Matrix = 1 0 0", b"Matrix = 1 0"), "TransformMatrix is"
     ),
+    BrokenInput("byte-skip-nrrd", detached_nrrd("scan.raw", "byte skip: abc\n"), "byte skip is `abc`"),
+    BrokenInput("line-skip-nrrd", detached_nrrd("scan.raw", "line skip: 1e400\n"), "line skip is `1e400`"),
+    BrokenInput("header-size-metaimage", detached_mhd("scan.raw", "HeaderSize = abc\n"), "HeaderSize is `abc`"),
+    BrokenInput("no-header-size-metaimage", detached_mhd("scan.raw", "HeaderSize =\n"), "HeaderSize is ``"),
+    BrokenInput("ascii-nrrd", _text_nrrd("ascii"), "1,000,000,000 voxels, and 7 bytes of text"),
+    BrokenInput("hex-nrrd", _text_nrrd("hex"), "cannot hold them"),
+    BrokenInput("endless-nrrd", _bytes("scan.nhdr", b"NRRD0004\n" + b"# x\n" * 300_000), "without an end"),
+    BrokenInput("twice-in-nrrd", detached_nrrd("scan.raw", "data file: /etc/hostname\n"), "states `data file` twice"),
+    *(BrokenInput(f"nrrd-reads-{n}", detached_nrrd(name), expect) for n, (name, expect) in enumerate(ELSEWHERE)),
+    *(BrokenInput(f"mhd-reads-{n}", detached_mhd(name), expect) for n, (name, expect) in enumerate(ELSEWHERE)),
+    BrokenInput("mhd-two-data-files", detached_mhd("/etc/hostname\nElementDataFile = scan.raw"), "outside its own"),
+    BrokenInput("mhd-colon", detached_mhd("scan.raw", "ElementDataFile: /etc/hostname\n"), "outside its own"),
+    BrokenInput("mhd-decoy", detached_mhd("scan.raw", "Comment = ElementDataFile\n"), "not a MetaImage file"),
+    BrokenInput("in-metres", _nifti(xyzt_units=1), "700 × 700 × 2500 mm .*another unit"),
+    BrokenInput("in-micrometres", _nifti(xyzt_units=3), "0.0007 × 0.0007 × 0.0025 mm .*another unit"),
+    BrokenInput("metres-metaimage", _header_text("s.mha", b"Spacing = 0.5", b"Spacing = 3000"), "another unit"),
+    BrokenInput("half-a-pair", lambda p: _cut("scan.nii", 0.1)(p).rename(p / "scan.hdr"), "one half of a NIfTI"),
+    BrokenInput("other-half", _bytes("scan.img.gz", b"x" * 90), "one half of a NIfTI"),
     BrokenInput("sheared-nifti", lambda p: _sform_only(p, _SHEARED), "not orthonormal"),
     BrokenInput("sheared-nrrd", _header_text("s.nrrd", b"(0,0.75,0)", b"(.3,0.75,0)"), "not orthonormal"),
     BrokenInput("qform-against-sform", _contradiction, "contradicts itself.*sform and qform"),
@@ -404,7 +483,7 @@ BROKEN: list[BrokenInput] = [
     BrokenInput("two-series", _two_series, r"holds 2 image series:\n  1\. [0-9a-f]{6}: CT, 20 × 24 × 6"),
     BrokenInput("missing-slice", _series(skip=(3,)), "1 missing slice: .*5 mm"),
     BrokenInput("repeated-slice", _edited_series(_duplicate), "7 slices, 1 of them at a position"),
-    BrokenInput("no-positions", _edited_series(_no_positions), "6 slices without patient positions"),
+    BrokenInput("no-positions", _edited_series(_no_positions), "6 slices of 6 without a readable patient position"),
     BrokenInput("tilted-gantry", _edited_series(_tilted), "tilted gantry"),
     BrokenInput(
         "mixed-orientations",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
-from helpers.broken_inputs import AFFINE, SHAPE, body, edit_header, save_nifti
+from helpers.broken_inputs import AFFINE, SHAPE, body, detached_mhd, detached_nrrd, edit_header, save_nifti
 from PIL import Image
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging.masks import grid_difference
+from r2seg_agent.imaging.channels import with_channels
+from r2seg_agent.imaging.masks import grid_difference, read_label_map
 from r2seg_agent.imaging.read import looks_like_hu, read_image
 
 OBLIQUE = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
@@ -45,6 +48,66 @@ def test_arrays_outlive_the_itk_image_they_came_from(tmp_path: Path) -> None:
     SimpleITK.WriteImage(itk_image(body()), str(tmp_path / "a.nrrd"))
     arrays = [read_image(tmp_path / "a.nrrd").array for _ in range(50)]
     assert all((array == body()).all() for array in arrays)
+
+
+@pytest.mark.parametrize("make", [detached_nrrd, detached_mhd])
+@pytest.mark.parametrize("data", ["scan.raw", "./scan.raw", "sub/M\u00fcller.raw", "LIST", "slice%02d.raw 1 6 1"])
+def test_headers_may_name_files_in_their_own_folder(tmp_path: Path, make: Callable[..., Any], data: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "M\u00fcller.raw").write_bytes(body().tobytes())
+    names = [f"slice{z:02d}.raw" for z in range(1, 7)]
+    for name, plane in zip(names, body(), strict=True):
+        (tmp_path / name).write_bytes(plane.tobytes())
+    if data == "LIST":
+        data = "\n".join([data, *names])
+    path = make(data)(tmp_path)
+    np.testing.assert_array_equal(read_image(path).array, body())
+
+
+def four_volumes(path: Path) -> Path:
+    """Volumes n = 1 … 4: `body()` + 100 n."""
+    volumes = np.stack([body() + 100 * n for n in range(1, 5)])
+    if ".nii" in path.name:
+        nib.save(nib.Nifti1Image(volumes.transpose(3, 2, 1, 0), AFFINE), path)
+    else:
+        image = SimpleITK.GetImageFromArray(volumes, isVector=False)
+        image.SetSpacing((0.7, 0.7, 2.5, 1.0))
+        SimpleITK.WriteImage(image, str(path), path.name.startswith("z"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "z.nrrd", "a.mha", "z.mha", "a.mhd"])
+def test_one_volume_of_several_is_chosen_by_its_number(tmp_path: Path, name: str) -> None:
+    path = four_volumes(tmp_path / name)
+    for n in (1, 3, 4):
+        volume = read_image(f"{path}::{n}")
+        np.testing.assert_array_equal(volume.array, body() + 100 * n)
+        assert volume.geometry.spacing_mm == pytest.approx((2.5, 0.7, 0.7))
+    with pytest.raises(InputError, match="4D, of shape 20 × 24 × 6 × 4") as caught:
+        read_image(path)
+    assert f"`{path}::1` … `{path}::4`" in caught.value.hint
+    for n in (0, 5):
+        with pytest.raises(InputError, match=f"no volume {n}; it holds 4"):
+            read_image(f"{path}::{n}")
+
+
+def test_volumes_of_one_file_are_channels(tmp_path: Path) -> None:
+    path = four_volumes(tmp_path / "brats.nii.gz")
+    scan = read_image(f"{path}::1", modality="MR")
+    names = {"FLAIR": f"{path}::1", "T1c": f"{path}::3"}
+    channels = with_channels(scan, f"{path}::1", names, pytest.fail).channels
+    np.testing.assert_array_equal(channels["FLAIR"], body() + 100)
+    np.testing.assert_array_equal(channels["T1c"], body() + 300)
+
+
+def test_a_number_behind_a_file_of_one_volume_or_a_picture(tmp_path: Path) -> None:
+    path = save_nifti(tmp_path / "a.nii", body())
+    np.testing.assert_array_equal(read_image(f"{path}::1").array, body())
+    with pytest.raises(InputError, match="no volume 2; it holds 1"):
+        read_image(f"{path}::2")
+    Image.fromarray(np.add.outer(np.arange(30), np.arange(40)).astype(np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="holds no volumes"):
+        read_image(tmp_path / "a.png::1")
 
 
 def test_nifti_ras_becomes_lps(tmp_path: Path) -> None:
@@ -119,9 +182,68 @@ def test_big_endian_nifti_and_nifti2(tmp_path: Path) -> None:
 
 
 def test_nifti_units_and_trailing_axes(tmp_path: Path) -> None:
-    path = edit_header(save_nifti(tmp_path / "a.nii", body()), xyzt_units=3)  # micrometres
-    np.testing.assert_allclose(read_image(path).geometry.spacing_mm, (0.0025, 0.0007, 0.0007), rtol=1e-5)
+    path = edit_header(save_nifti(tmp_path / "a.nii", body(), AFFINE @ np.diag([1e3, 1e3, 1e3, 1])), xyzt_units=3)
+    np.testing.assert_allclose(read_image(path).geometry.spacing_mm, (2.5, 0.7, 0.7), rtol=1e-5)
     assert read_image(save_nifti(tmp_path / "b.nii", body()[None])).array.shape == SHAPE
+
+
+def sheared_nifti(path: Path, shear: float, shape: tuple[int, int, int]) -> Path:
+    affine = AFFINE.copy()
+    affine[0, 1] = shear * 0.7
+    return edit_header(save_nifti(path, body(shape), affine), qform_code=0)
+
+
+@pytest.mark.parametrize("shear", [2e-4, 1e-3, 1e-2])
+def test_a_slightly_sheared_grid_is_straightened_and_said(tmp_path: Path, shear: float) -> None:
+    """TotalSegmentator #461, nnUNet #2265: no corner may move by more than a fraction of a voxel."""
+    path = sheared_nifti(tmp_path / "a.nii", shear, (6, 60, 50))
+    notes: list[str] = []
+    geometry = read_image(path, note=notes.append).geometry
+    assert "not quite perpendicular" in notes[0]
+    affine = nib.load(path).affine
+    for zyx in ((0, 0, 0), (5, 59, 49), (0, 59, 0), (5, 0, 49), (2.5, 29.5, 24.5)):
+        ras = affine @ np.array([*zyx[::-1], 1.0])
+        moved = np.linalg.norm(geometry.to_lps_mm(zyx) - ras[:3] * (-1, -1, 1)) / 0.7
+        assert moved < min(0.5, 30 * shear)
+    assert moved < 1e-5  # the centre stays
+
+
+def test_a_shear_of_more_than_half_a_voxel_is_refused_by_the_size_of_the_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not orthonormal"):
+        read_image(sheared_nifti(tmp_path / "a.nii", 1e-2, (6, 300, 50)))
+    with pytest.raises(InputError, match="not orthonormal"):
+        read_image(sheared_nifti(tmp_path / "b.nii", 0.2, (6, 10, 50)))
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+def test_every_format_may_be_sheared_a_little_and_so_may_its_mask(tmp_path: Path, name: str) -> None:
+    image = itk_image(body())
+    sheared = OBLIQUE + np.array([[0, 1e-3, 0], [0, 0, 0], [0, 0, 0]])
+    image.SetDirection(sheared.ravel().tolist())
+    SimpleITK.WriteImage(image, str(tmp_path / name))
+    notes: list[str] = []
+    volume = read_image(tmp_path / name, note=notes.append)
+    assert "not quite perpendicular" in notes[0]
+    mask = SimpleITK.GetImageFromArray((body() > 0).astype(np.uint8))
+    mask.CopyInformation(image)
+    SimpleITK.WriteImage(mask, str(tmp_path / f"mask_{name}"))
+    np.testing.assert_array_equal(read_label_map(tmp_path / f"mask_{name}", volume.geometry), body() > 0)
+
+
+@pytest.mark.parametrize("pixdim", [(0, 0, 0), (-0.7, 0.7, 2.5), (0.7, 0.7, np.nan), (np.inf, 0.7, 2.5), (1, 1, 1)])
+def test_the_spacing_comes_from_a_good_sform_where_pixdim_is_none(tmp_path: Path, pixdim: tuple[float, ...]) -> None:
+    path = edit_header(save_nifti(tmp_path / "a.nii", body()), pixdim=[1, *pixdim, 0, 0, 0, 0], qform_code=1)
+    notes: list[str] = []
+    if all(step > 0 for step in pixdim) and np.isfinite(pixdim).all():
+        edit_header(path, qform_code=0)
+    geometry = read_image(path, note=notes.append).geometry
+    assert geometry.spacing_mm == pytest.approx((2.5, 0.7, 0.7))
+    assert "the matrix was used" in notes[0]
+    assert not grid_difference(geometry, read_image(save_nifti(tmp_path / "b.nii", body())).geometry)
+    edit_header(path, sform_code=0)
+    if pixdim != (1, 1, 1):
+        with pytest.raises(InputError, match="spacing"):
+            read_image(path)
 
 
 def test_nifti_qform_serves_where_sform_is_sheared_in_another_space(tmp_path: Path) -> None:

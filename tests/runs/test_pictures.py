@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,6 +75,18 @@ def test_a_ct_slice_of_8_bits_is_searched_without_a_window_and_says_so(folder: P
     assert "not Hounsfield units" in cautions(result)["not_hounsfield"]
     assert "colour_as_grey" not in cautions(result)
     assert "window 0.5–99.5 percentile" in (result.folder / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("anchors", ["hounsfield", "auto"])
+@pytest.mark.parametrize("name", ["ct.png", "ct.nii.gz"])
+def test_anchors_by_hu_are_refused_where_there_is_no_hu(folder: Path, tmp_path: Path, anchors: str, name: str) -> None:
+    """It used to answer `target_not_in_view` with exit status 0, though the lungs were in view."""
+    grey = np.asarray(Image.open(folder / "ct.png"))
+    nib.save(nib.Nifti1Image(np.stack([grey] * 4).T, np.diag([2.0, 2, 4, 1])), folder / "ct.nii.gz")
+    with pytest.raises(InputError, match="Hounsfield units|TotalSegmentator") as caught:
+        found(folder, name, "find the lung nodule", tmp_path, anchors=anchors, modality="CT")
+    assert caught.value.exit_status == 2
+    assert "--anchors" in caught.value.hint
 
 
 def test_a_plan_with_a_window_in_hu_is_refused_for_a_picture(folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from r2seg_agent.reject.calibration import CalibrationIdentity, CaseScores, buil
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.runs.loaded import LoadedModels
 from r2seg_agent.runs.options import OPTIONS, PROCESS_OPTIONS, RunOptions
-from r2seg_agent.runs.prepare import HELD_OTHERWISE, choose_models, prepare, read_scan, settle_reject
+from r2seg_agent.runs.prepare import HELD_OTHERWISE, choose_models, prepare, read_scan, settle_reject, without_paths
 from r2seg_agent.segment.orientations import ThreeOrientations
 
 
@@ -65,6 +65,14 @@ def test_three_orientations_wrap_a_model_of_slices_and_make_another_run(folder: 
     assert isinstance(choose_models(thrice, PARTS["full"], loaded).segmenter, ThreeOrientations)
     ids = {prepare(image, options, models=loaded).run_id("find it") for options in (once, thrice)}
     assert len(ids) == 2
+
+
+@pytest.mark.parametrize("given", ["scans/Doe", "scans/Doe/"])
+def test_no_file_of_a_dicom_folder_is_named_in_a_trace(folder: Path, given: str) -> None:
+    message = "The image series in `scans/Doe` cannot be used: `scans/Doe/a b/Jane.dcm` is empty."
+    assert without_paths(message, given, small_options(folder)) == (
+        "The image series in `(a file of the user)` cannot be used: `(a file of the user)` is empty."
+    )
 
 
 def test_models_that_are_loaded_are_not_loaded_again(folder: Path) -> None:

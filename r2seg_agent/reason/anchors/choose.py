@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
-from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from r2seg_agent.errors import InputError, MissingDependencyError, R2SegError
+from r2seg_agent.imaging.files import file_of
 from r2seg_agent.imaging.volume import Modality, Volume
 from r2seg_agent.plugins import ANCHOR_GROUP, made_by_plugin, plugins
 from r2seg_agent.progress import Progress, silent
@@ -42,7 +42,7 @@ def anchor_source(spec: str, kept: KeptSources | None = None) -> AnchorSource:
         return WholeImage()
     if spec == "auto":
         return AutoSource(kept)
-    if Path(spec).exists() or Path(spec.rpartition("=")[0] or spec).exists():
+    if any(file_of(path).exists() for path in (spec, spec.rpartition("=")[0] or spec)):
         from r2seg_agent.reason.anchors.masks import MaskSource
 
         return MaskSource(spec)

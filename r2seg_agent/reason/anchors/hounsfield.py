@@ -26,6 +26,8 @@ _NAMES: dict[str, tuple[int, ...]] = {
     "lung_right": (_RIGHT,),
     "bone": (_BONE,),
 }
+LARGEST_MINIMUM_HU = -20.0
+"""A CT in HU that shows a body shows fat (-100) or air (-1000) somewhere."""
 
 
 class HounsfieldSource:
@@ -89,6 +91,14 @@ class HounsfieldSource:
         if volume.unit != "HU":
             raise InputError(
                 "HU anchors need Hounsfield units; this CT holds grey values for a screen.",
+                "Give the original scan in HU, organ masks (`--anchors MASK=ORGAN`), or search all of it "
+                "(`--anchors whole`).",
+            )
+        lowest = float(volume.array.min())
+        if lowest > LARGEST_MINIMUM_HU:
+            raise InputError(
+                f"HU anchors need Hounsfield units; this CT has no value below {lowest:g}, so it holds neither air nor "
+                "fat, or its values are no HU (rescaled, or without their intercept).",
                 "Give the original scan in HU, organ masks (`--anchors MASK=ORGAN`), or search all of it "
                 "(`--anchors whole`).",
             )

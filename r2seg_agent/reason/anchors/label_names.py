@@ -7,13 +7,13 @@ import importlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from r2seg_agent.errors import InputError
-from r2seg_agent.imaging import dicom, files
+from r2seg_agent.imaging import dicom_header, files, nifti
 from r2seg_agent.imaging.itk import simpleitk
 
 SIDE_SUFFIXES = (".json", ".csv", ".tsv", ".ctbl", ".label", ".txt")
@@ -23,6 +23,8 @@ NEEDED = (
     "label file), or in the option: `MASK=ORGAN` for a mask of one organ, `MASK=names:FILE`, `MASK=task:total` for "
     "TotalSegmentator's numbers."
 )
+_MAX_NAMES_BYTES = 1 << 22
+"""Names stand in the first bytes of a file; a header that claims more is not followed."""
 _VALUE_COLUMNS = ("labelvalue", "label", "value", "id", "index", "key", "number")
 _NAME_COLUMNS = ("name", "labelname", "labeltext", "organ", "structure", "region", "description", "text")
 
@@ -45,7 +47,7 @@ def names_in_file(path: Path) -> tuple[Segment, ...]:
         return _nifti_names(path)
     if suffix in (".nrrd", ".nhdr"):
         return _slicer_names(path)
-    if dicom.kind_of_file(path) == "SEG":
+    if dicom_header.kind_of_file(path) == "SEG":
         return _dicom_seg_names(path)
     return ()
 
@@ -64,6 +66,7 @@ def read_names_file(path: Path) -> tuple[Segment, ...]:
     Raises:
         InputError: unreadable, or no names in it.
     """
+    files.read_head(path, "names file")  # no pipe, no device, not empty
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -96,7 +99,11 @@ def task_names(task: str) -> tuple[Segment, ...]:
 def _nifti_names(path: Path) -> tuple[Segment, ...]:
     nibabel: Any = importlib.import_module("nibabel")
     try:
-        extensions = nibabel.load(path).header.extensions
+        with nifti.unpacked(path) as file:
+            head = file.read(_MAX_NAMES_BYTES)
+        second = 540 in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big"))
+        kind = nibabel.Nifti2Header if second else nibabel.Nifti1Header
+        extensions = kind.from_fileobj(BytesIO(head), check=False).extensions
     except Exception:  # nibabel raises many types; reading the voxels tells the user what is wrong
         return ()
     for extension in extensions:
@@ -135,8 +142,8 @@ def _slicer_names(path: Path) -> tuple[Segment, ...]:
 
 
 def _dicom_seg_names(path: Path) -> tuple[Segment, ...]:
-    pydicom: Any = importlib.import_module("pydicom")
-    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    with dicom_header.quiet():
+        dataset = dicom_header.read_dataset(path, stop_before_pixels=True)
     return tuple(Segment(str(s.SegmentLabel), int(s.SegmentNumber)) for s in dataset.get("SegmentSequence", ()))
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from r2seg_agent.errors import EmptyMaskError, InputError
+from r2seg_agent.errors import EmptyMaskError, InputError, readable_text
 from r2seg_agent.files import file_sha256
-from r2seg_agent.imaging import dicom, files
+from r2seg_agent.imaging import dicom_header, files
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.headers import check_nrrd_header
 from r2seg_agent.imaging.itk import simpleitk
 from r2seg_agent.imaging.masks import Labels, read_label_map, read_labels_alone
 from r2seg_agent.imaging.volume import Mask, Modality, Volume
@@ -120,9 +121,10 @@ class MaskSource:
         wanted = [part for part in self._parts if part.organ in needed]
         one_file = len({part.path for part in self._parts}) == 1
         first, rest = (list(self._parts), []) if one_file else (wanted, [p for p in self._parts if p not in wanted])
-        labels, names = self._read(volume.geometry, first, progress)
+        notes: list[str] = []
+        labels, names = self._read(volume.geometry, first, progress, notes.append)
         if rest and not any(names.values()):
-            labels, names = self._read(volume.geometry, [*first, *rest], progress)
+            labels, names = self._read(volume.geometry, [*first, *rest], progress, notes.append)
         composed = _composed(set(names))
         for organ, members in composed.items():
             if organ not in organs:  # others would only make "in view" a long list of the same things twice
@@ -132,10 +134,11 @@ class MaskSource:
         names = _without_strange_names(names, organs)
         for organ in organs:
             names.setdefault(organ, ())
-        return AnchorSet(labels=labels, names=names, geometry=volume.geometry, info=self.info)
+        told = tuple(dict.fromkeys(notes))
+        return AnchorSet(labels=labels, names=names, geometry=volume.geometry, info=self.info, notes=told)
 
     def _read(
-        self, geometry: Geometry, parts: Sequence[_Part], progress: Progress
+        self, geometry: Geometry, parts: Sequence[_Part], progress: Progress, note: Callable[[str], None]
     ) -> tuple[Labels, dict[str, tuple[int, ...]]]:
         by_file: dict[tuple[Path, int], list[_Part]] = {}
         for part in parts:
@@ -145,7 +148,7 @@ class MaskSource:
         union = LabelUnion(geometry.shape)
         for done, ((path, layer), own) in enumerate(by_file.items()):
             progress("anchors", done, len(by_file), own[0].organ)
-            stored = _layer(path, layer, geometry) if self._layered(path) else _read_mask(path, geometry)
+            stored = _layer(path, layer, geometry) if self._layered(path) else _read_mask(path, geometry, note)
             for part in own:
                 mask: Mask = stored == part.value if part.value is not None else stored != 0
                 union.add(part.organ, mask)
@@ -154,9 +157,10 @@ class MaskSource:
 
     @cached_property
     def _parts(self) -> tuple[_Part, ...]:
-        files.check_path(self._path, WHAT)
+        files.check_path(files.file_of(self._path), WHAT)
         if self._path.is_dir():
             return self._parts_of_folder()
+        files.read_head(files.file_of(self._path), WHAT)  # no pipe, no device, not empty
         return tuple(_parts_of_file(self._path, self._what))
 
     def _parts_of_folder(self) -> tuple[_Part, ...]:
@@ -183,7 +187,7 @@ class MaskSource:
         whole: Mask | None = None
         geometry: Geometry | None = None
         for part in (part for part in self._parts if part.organ == group):
-            if self._layered(part.path) or dicom.kind_of_file(part.path) or "::" in str(part.path):
+            if self._layered(part.path) or dicom_header.kind_of_file(files.file_of(part.path)):
                 return True
             stored, geometry = read_labels_alone(part.path, WHAT, may_be_empty=True)
             mask = stored != 0 if part.value is None else stored == part.value
@@ -194,7 +198,7 @@ class MaskSource:
 
     @cached_property
     def _file_sha256(self) -> Mapping[Path, str]:
-        return {path: file_sha256(path) for path in sorted({part.path for part in self._parts})}
+        return {path: file_sha256(files.file_of(path)) for path in sorted({part.path for part in self._parts})}
 
     def _layered(self, path: Path) -> bool:
         return any(part.layer > 0 for part in self._parts if part.path == path)
@@ -243,6 +247,7 @@ def _part_of_segment(segment: Segment, path: Path) -> _Part:
 
 def _organ(name: str) -> str:
     """Canonical where the table knows it. "Segment_1" is what 3D Slicer calls a segment that nobody named."""
+    name = readable_text(name)
     if _DEFAULT_SLICER_NAME.fullmatch(name.strip()):
         return name.strip()
     return canonical_organ(name) or name.strip()
@@ -342,15 +347,16 @@ def _one_label_map(
     return labels, names
 
 
-def _read_mask(path: Path, geometry: Geometry) -> Labels:
+def _read_mask(path: Path, geometry: Geometry, note: Callable[[str], None] = lambda text: None) -> Labels:
     try:
-        return read_label_map(path, geometry, WHAT)
+        return read_label_map(path, geometry, WHAT, note=note)
     except EmptyMaskError:
         return np.zeros(geometry.shape, dtype=np.uint8)  # an organ that is not in view
 
 
 def _layer(path: Path, layer: int, geometry: Geometry) -> Labels:
     """One layer of a layered .seg.nrrd, which ITK reads as an image of vectors."""
+    check_nrrd_header(path, WHAT, layers=True)
     sitk = simpleitk()
     with files.readable(path, WHAT), tempfile.TemporaryDirectory() as folder:
         image = sitk.ReadImage(str(path))

@@ -36,13 +36,15 @@ class AnchorSet:
     """Organ masks as one label map: `labels` (z, y, x) on the image grid, 0 = none.
 
     `names` maps an organ to the label values whose union is its mask, so that organs may contain each other
-    ("body" holds "lung_left"). An organ that was searched and not found has no voxels but keeps its name.
+    ("body" holds "lung_left"). An organ that was searched and not found has no voxels but keeps its name. `notes` are
+    remarks on reading the masks that are no errors and name no file.
     """
 
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     names: Mapping[str, tuple[int, ...]]
     geometry: Geometry
     info: AnchorSourceInfo
+    notes: tuple[str, ...] = ()
 
     def mask(self, organs: str | Iterable[str], box: Box | None = None) -> Mask:
         """Boolean union of the named organs (inside `box`); names that are not in the set count as empty."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from r2seg_agent.data.archives import cache_root
 from r2seg_agent.errors import MissingDependencyError
+from r2seg_agent.files import cache_root
 from r2seg_agent.reason.anchors.totalseg.tasks import WeightSet, task_spec
 from r2seg_agent.reason.anchors.totalseg.weights import check_weights, default_weights_dir
 from r2seg_agent.segment.catalogue.entries import Entry, RemoteFile, catalogue

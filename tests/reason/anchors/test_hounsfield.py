@@ -149,6 +149,7 @@ def test_no_lung_in_view_gives_no_voxels_and_keeps_the_name():
 @pytest.mark.parametrize("hu", [-1000, 40, 900])
 def test_odd_scans_do_not_crash(shape, hu):
     array = np.full(shape, hu, dtype=np.int16)
+    array[0, 0, 0] = -1000
     found = HounsfieldSource().locate(volume(array), ["body"])
     assert found.labels.shape == shape
     assert found.volumes_ml()["lung_left"] == 0
@@ -160,6 +161,16 @@ def test_finer_grids_give_the_same_organs():
     found = HounsfieldSource().locate(Volume(array=fine, geometry=geometry, modality="CT", unit="HU"), ["lung_left"])
     left, expected = found.labels[:, ::2, ::2] == 2, anchors_with_tumour() == 2
     assert 2 * (left & expected).sum() / (left.sum() + expected.sum()) > 0.97
+
+
+@pytest.mark.parametrize(
+    "values", [lambda hu: hu + 1024, lambda hu: (hu - hu.min()) / np.ptp(hu), lambda hu: hu / 1000.0 + 1]
+)
+def test_a_ct_whose_values_are_no_hu_is_refused(values):
+    """It used to answer that no lung is in view."""
+    array = values(thorax().astype(np.float32))
+    with pytest.raises(InputError, match="need Hounsfield units"):
+        HounsfieldSource().locate(volume(array), ["lung_left"])
 
 
 def test_what_it_cannot_do_is_said_before_work():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -54,6 +55,28 @@ def block(start: tuple[int, int, int], stop: tuple[int, int, int]) -> np.ndarray
 
 def voxels(source: MaskSource, volume: Volume, organ: str) -> np.ndarray:
     return source.locate(volume, [organ]).mask(organ)
+
+
+def test_one_structure_of_an_rt_structure_set_is_an_organ(tmp_path: Path, volume: Volume) -> None:
+    def square(y: float) -> list[np.ndarray]:
+        corners = [[2, y, 2.5], [2, y, 6.5], [2, y + 3, 6.5], [2, y + 3, 2.5]]
+        return [GEOMETRY.to_lps_mm(np.asarray(corners, dtype=np.float64))]
+
+    dicom_files.rtstruct({"Leber": square(1.5), "Milz": square(5.5)}).save_as(tmp_path / "rs.dcm")
+    source = MaskSource(f"{tmp_path / 'rs.dcm'}::Milz=spleen")
+    assert source.organs("CT") == {"spleen"}
+    np.testing.assert_array_equal(np.argwhere(voxels(source, volume, "spleen"))[[0, -1]], [[2, 6, 3], [2, 8, 6]])
+
+
+@pytest.mark.parametrize(
+    "spec", ["pipe.nii.gz", "pipe.nii.gz=liver", "pipe.seg.nrrd", "pipe", "good.nii.gz=names:pipe"]
+)
+def test_a_pipe_is_not_opened(tmp_path: Path, labels: np.ndarray, spec: str) -> None:
+    for name in ("pipe", "pipe.nii.gz", "pipe.seg.nrrd"):
+        os.mkfifo(tmp_path / name)
+    plain_nifti(tmp_path / "good.nii.gz", labels)
+    with pytest.raises(InputError, match="not a regular file"):
+        MaskSource(f"{tmp_path}/{spec.replace('names:', f'names:{tmp_path}/')}").organs("CT")
 
 
 def plain_nifti(path: Path, labels: np.ndarray) -> Path:
