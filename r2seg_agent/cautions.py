@@ -15,6 +15,7 @@ CautionKind = Literal[
     "colour_as_grey",
     "not_hounsfield",
     "veto_not_applied",
+    "implausible_anchors",
     "stand_in_segmenter",
     "stand_in_anchors",
     "synthetic",
@@ -27,8 +28,8 @@ CautionKind = Literal[
 calibration's. `colour_as_grey`: a colour picture was searched by its grey values. `not_hounsfield`: a CT whose grey
 values are those of a display, so that nothing that needs HU was used. `other_modality`: the request named another
 modality and nobody could be asked. `veto_not_applied`: the plan names organs that the target does not lie in, and the
-anchors do not hold them. `budget`: the model's budget was used up. `no_valid_call`: the referee took a step
-because the model made no valid call."""
+anchors do not hold them. `implausible_anchors`: a model gave an organ a volume that hardly any adult has. `budget`: the
+model's budget was used up. `no_valid_call`: the referee took a step because the model made no valid call."""
 
 
 class Caution(Frozen):

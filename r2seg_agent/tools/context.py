@@ -93,7 +93,7 @@ class Context:
             rounds=self.budget.rounds,
             preprocessing={"anchor_role": plan.anchor_role},
             gates={} if self.parts.gates == "none" else self.gates.model_dump(mode="json"),
-            not_located=not_located(plan, self.anchor_source, self.volume.modality),
+            not_located=not_located(plan, self.anchor_source, self.volume.modality) if plan.not_inside else (),
         )
 
     def check_calibration(self, plan: AnatomyPlan) -> None:

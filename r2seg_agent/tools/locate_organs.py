@@ -7,6 +7,7 @@ from langgraph.types import Command
 from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.reason.anchors.plausible import PLAUSIBLE_ML, implausible
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.vetoes import to_locate, without_mask
@@ -83,6 +84,9 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
             "are not rejected for it."
         )
         search = search.with_caution(Caution(kind="veto_not_applied", text=text))
+    if context.anchor_source.info.kind == "model":
+        for organ in implausible(wanted):
+            search = search.with_caution(_implausible(organ, wanted[organ], context.anchor_source.info.name))
     result = LocateOrgansResult(
         source=context.anchor_source.info.name,
         stand_in=context.anchor_source.info.stand_in,
@@ -92,6 +96,16 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
         not_located=lacking,
     )
     return answer(runtime, search, result, "locate_organs", artifacts={"anchors": stored.labels})
+
+
+def _implausible(organ: str, ml: float, source: str) -> Caution:
+    low, high = PLAUSIBLE_ML[organ]
+    text = (
+        f"The anchors by {source} give the {organ_names((organ,))} {format_ml(ml)}; a whole one of an adult has "
+        f"{low:g} to {high:g} ml. Unless it is a child's or cut by the edge of the scan, the model does not fit "
+        "this image."
+    )
+    return Caution(kind="implausible_anchors", text=text)
 
 
 def _findable_neighbours(context: Context, plan: AnatomyPlan) -> tuple[str, ...]:

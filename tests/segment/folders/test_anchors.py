@@ -15,6 +15,7 @@ from r2seg_agent.doctor import examine
 from r2seg_agent.errors import InputError
 from r2seg_agent.files import file_sha256
 from r2seg_agent.imaging.geometry import Geometry
+from r2seg_agent.imaging.itk import write_itk
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.imaging.volume import Modality, Volume
 from r2seg_agent.reason.anchors.protocol import AnchorSource
@@ -204,6 +205,18 @@ def test_islands_away_from_the_brain_are_no_brain(tmp_path: Path) -> None:
     found = source.locate(_volume(np.full(GEOMETRY.shape, 100)), ("brain",))
     assert np.array_equal(found.mask("brain"), brain)
     assert np.array_equal(found.mask("skull"), island)
+
+
+@pytest.mark.parametrize(("radius_mm", "warned"), [(30.0, True), (66.0, False)])
+def test_a_brain_of_a_size_that_nobody_has_is_said(tmp_path: Path, radius_mm: float, warned: bool) -> None:
+    brain = ball((72.0, 84.0, 84.0), radius_mm)
+    grey = np.where(brain, 100, -500) + np.random.default_rng(1).normal(0.0, 5.0, GEOMETRY.shape)
+    write_itk(tmp_path / "ct.nii.gz", grey.astype(np.int16), GEOMETRY)
+    _painted(tmp_path / "model", {"brain": brain})
+    report = OrganCase(tmp_path, {}).find(f"bundle:{tmp_path / 'model'}", "find the brain lesion", truth=None)
+    said = [caution.text for caution in report.warnings if caution.kind == "implausible_anchors"]
+    assert bool(said) is warned
+    assert not warned or "900 to 1900 ml" in said[0]
 
 
 def test_other_weights_are_another_source_and_another_cache_entry(case: OrganCase, tmp_path: Path) -> None:
