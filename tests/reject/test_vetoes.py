@@ -34,8 +34,10 @@ from r2seg_agent.reject.identity import require_calibration, run_identity
 from r2seg_agent.reject.rounds import RoundMaxima
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.reject.vetoes import GATE, not_located, to_locate, veto_gate, vetoed, without_mask
+from r2seg_agent.report.plans import plan_line
 from r2seg_agent.segment.candidates import Region
 from r2seg_agent.segment.contrast import ContrastSegmenter
+from r2seg_agent.tools.target_state import with_organs
 
 SOURCE = AnchorSourceInfo(name="test", version="1", kind="masks", stand_in=True, licence="–", modalities=("CT",))
 CONFORMAL = RejectSettings(mode="conformal", alpha=0.1)
@@ -439,3 +441,12 @@ def test_the_concept_table_vetoes_no_place_of_its_own_targets() -> None:
     assert "brain_ventricles" not in concepts()["intracranial_hemorrhage"].mimics
     with pytest.raises(ValueError, match="lies in liver, which cannot be a mimic"):
         type(liver).model_validate(liver.model_dump() | {"mimics": ("liver",)})
+
+
+def test_an_organ_that_the_user_includes_is_vetoed_no_longer() -> None:
+    plan = _plan(not_inside=("gallbladder", "kidneys", "spleen"))
+    wider = with_organs(plan, ("gallbladder", "kidney_left"))
+    assert wider.anchors == ("liver", "gallbladder", "kidney_left")
+    assert wider.not_inside == ("spleen",)
+    assert with_organs(plan, ()) == plan
+    assert "in liver, not inside gallbladder, kidneys, spleen, margin" in plan_line(plan)
