@@ -14,6 +14,8 @@ CautionKind = Literal[
     "unlike_calibration",
     "colour_as_grey",
     "not_hounsfield",
+    "veto_not_applied",
+    "implausible_anchors",
     "stand_in_segmenter",
     "stand_in_anchors",
     "synthetic",
@@ -25,8 +27,9 @@ CautionKind = Literal[
 `score`. `mode_not_valid`: p- and q-values are no error rates. `unlike_calibration`: the scan differs from the
 calibration's. `colour_as_grey`: a colour picture was searched by its grey values. `not_hounsfield`: a CT whose grey
 values are those of a display, so that nothing that needs HU was used. `other_modality`: the request named another
-modality and nobody could be asked. `budget`: the model's budget was used up. `no_valid_call`: the referee took a step
-because the model made no valid call."""
+modality and nobody could be asked. `veto_not_applied`: the plan names organs that the target does not lie in, and the
+anchors do not hold them. `implausible_anchors`: a model gave an organ a volume that hardly any adult has. `budget`: the
+model's budget was used up. `no_valid_call`: the referee took a step because the model made no valid call."""
 
 
 class Caution(Frozen):

@@ -183,6 +183,8 @@ def _anchors() -> Iterator[Part]:
     detail = "all of the picture but its dark edge is the organ (stand-in, any modality)"
     yield Part(name="whole", kind="anchors", ready=True, detail=detail)
     yield Part(name="masks", kind="anchors", ready=True, detail="your own label map or masks: `--anchors PATH`")
+    detail = "a model of your own whose classes are organs: `--anchors nnunet:PATH`, `bundle:PATH`"
+    yield Part(name="model folder", kind="anchors", ready=True, detail=detail)
     for quality in ("full", "fast", "fastest"):
         for modality, organ in (("CT", "liver"), ("MR", "liver")):
             if modality == "MR" and quality == "fastest":

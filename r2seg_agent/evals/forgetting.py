@@ -13,10 +13,10 @@ from r2seg_agent.evals.ablation_models import OrganState, WeightsState
 from r2seg_agent.files import cached_file_sha256, file_sha256
 from r2seg_agent.imaging.identity import array_sha256, volume_sha256
 from r2seg_agent.imaging.read import read_image
-from r2seg_agent.reason.anchors.choose import anchor_source
 from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reason.language.plan_request import plan_request
 from r2seg_agent.runs.prepare import modality_named
+from r2seg_agent.segment.anchor_sources import anchor_source
 from r2seg_agent.segment.registry import segmenter
 from r2seg_agent.segment.weights import list_weights, weights_path
 

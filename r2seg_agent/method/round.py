@@ -35,6 +35,7 @@ from r2seg_agent.reject.gates import (
 )
 from r2seg_agent.reject.profile import ScanProfile, measure_profile
 from r2seg_agent.reject.settings import RejectSettings
+from r2seg_agent.reject.vetoes import veto_gate, vetoed
 from r2seg_agent.segment.candidates import MAX_CANDIDATES, CandidateFeatures, Region, find_candidates
 from r2seg_agent.segment.features import anchor_statistics, describe
 from r2seg_agent.segment.protocol import Segmenter
@@ -178,7 +179,6 @@ def judge_round(
     """
     chosen = gates or GateSettings()
     gated, thresholds = parts.gates != "none", gates_of_mode(settings.mode, chosen)
-    solid = not area.volume.geometry.is_2d
     features, plan = proposals.features, area.plan
     whole_case = (*proposals.presence, *case_gates(features, chosen)) if gated else ()
     evidence = gather_evidence(
@@ -189,9 +189,7 @@ def judge_round(
         features,
         settings=settings,
         seed=seed,
-        gates=[candidate_gates(measured, plan, thresholds, has_volume=solid) for measured in features]
-        if gated
-        else None,
+        gates=_gates(area, proposals, thresholds, vetoes=parts.gates == "all") if gated else None,
         case_gates=whole_case,
         calibration=calibration,
         round_index=round_index,
@@ -205,6 +203,18 @@ def judge_round(
         case_gates=whole_case,
         profile=_profile(area) if round_index == 1 else None,
     )
+
+
+def _gates(
+    area: SearchArea, proposals: Proposals, thresholds: GateSettings, *, vetoes: bool
+) -> list[tuple[GateResult, ...]]:
+    """The gates of each candidate, with the veto where `vetoes` and something vetoed was located."""
+    solid, anchors = not area.volume.geometry.is_2d, area.anchors
+    gates = [candidate_gates(f, area.plan, thresholds, has_volume=solid) for f in proposals.features]
+    organs = vetoed(area.plan, area.own, anchors) if vetoes and anchors is not None else ()
+    if anchors is None or not organs:
+        return gates
+    return [(*own, veto_gate(region, organs, anchors)) for own, region in zip(gates, proposals.regions, strict=True)]
 
 
 def _profile(area: SearchArea) -> ScanProfile | None:

@@ -32,7 +32,8 @@ class Concept(Frozen):
     exists, or a stand-in such as the liver for the bile ducts; in both cases `no_anchor_reason` says why, and
     `anchor_role` whether the lesion lies inside the stand-in or near it. `kinds` are the lesion words that mean this
     concept together with the organ ("liver" + "cyst"). `target` and `site` are the words of the segmenter's
-    prompt. `window` is a key of `windows_hu` (CT only). `volume_ml` is the typical range.
+    prompt. `mimics` are organs that look like it and do not hold it. `window` is a key of `windows_hu` (CT only).
+    `volume_ml` is the typical range.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -50,6 +51,7 @@ class Concept(Frozen):
     anchor_role: AnchorRole = "inside"
     no_anchor_reason: str = ""
     neighbours: tuple[str, ...] = ()
+    mimics: tuple[str, ...] = ()
     modalities: tuple[Modality, ...]
     padding_mm: Annotated[float, Field(ge=0, le=100)]
     window: str
@@ -63,8 +65,11 @@ class Concept(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in (self.organ, *self.anchors, *self.neighbours):
+        for name in (self.organ, *self.anchors, *self.neighbours, *self.mimics):
             anatomy.organ(name)
+        held = {around for name in (self.organ, *self.anchors) for around in anatomy.containing(name)}
+        if wrong := sorted(held & set(self.mimics)):
+            raise ValueError(f"{self.id}: lies in {wrong[0]}, which cannot be a mimic")
         if self.volume_ml[0] >= self.volume_ml[1]:
             raise ValueError(f"{self.id}: volume_ml must be (low, high), got {self.volume_ml}")
         if not self.snomed_ct and not self.snomed_note:

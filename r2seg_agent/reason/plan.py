@@ -32,6 +32,8 @@ class AnatomyPlan(Frozen):
     `target` is a concept id of the concept table (`reason/concepts.json`); `anchors` and `neighbours` are canonical
     organ names (`reason/anatomy.py`). `window` None means the 0.5–99.5 percentile of voxels > 0 (MR and others).
     `expected_volume_ml` and `expected_contrast` describe the typical lesion; gates may use them and must say so.
+    `not_inside` are organs that the target does not lie in: a candidate mostly inside one is rejected, and the anchor
+    source is asked for them. `mimics` look like the target and are treated alike where the anchors hold them anyway.
     """
 
     target: str
@@ -43,6 +45,8 @@ class AnatomyPlan(Frozen):
     anchors: Annotated[tuple[str, ...], Field(min_length=1)]
     anchor_role: AnchorRole = "inside"
     neighbours: tuple[str, ...] = ()
+    mimics: tuple[str, ...] = ()
+    not_inside: tuple[str, ...] = ()
     padding_mm: Annotated[float, Field(ge=0, le=500)] = DEFAULT_PADDING_MM
     scales: Annotated[tuple[Annotated[float, Field(ge=0, le=20)], ...], Field(min_length=1)] = DEFAULT_SCALES
     square: bool = True

@@ -79,18 +79,33 @@ def _checked(plan: AnatomyPlan, where: str) -> AnatomyPlan:
         update={
             "anchors": _organs(plan.anchors, f"{where}.anchors"),
             "neighbours": _organs(plan.neighbours, f"{where}.neighbours"),
+            "mimics": _organs(plan.mimics, f"{where}.mimics", sides=False),
+            "not_inside": _not_inside(plan, where),
         }
     )
 
 
-def _organs(names: tuple[str, ...], where: str) -> tuple[str, ...]:
+def _not_inside(plan: AnatomyPlan, where: str) -> tuple[str, ...]:
+    found = _organs(plan.not_inside, f"{where}.not_inside", sides=False)
+    own = (*_organs(plan.anchors, f"{where}.anchors"), concepts.concept(plan.target).organ)
+    held = {around for name in own for around in anatomy.containing(name)} | {"body"}
+    if wrong := [name for name in found if name in held]:
+        raise InputError(
+            f"{where}.not_inside: the target itself lies in `{wrong[0]}`, so that everything would be rejected.",
+            "Name organs beside its own, or parts of it.",
+        )
+    return found
+
+
+def _organs(names: tuple[str, ...], where: str, *, sides: bool = True) -> tuple[str, ...]:
+    """Canonical names; with `sides`, a group becomes its two sides."""
     found: list[str] = []
     for n, name in enumerate(names):
         canonical = name if name in anatomy.organs() else anatomy.canonical_organ(name)
         if canonical is None:
             near = ", ".join(f"`{o}`" for o in anatomy.nearest_organs(name, 5))
             raise InputError(f"{where}[{n}]: `{name}` is no organ of the organ table.", f"Nearest organs: {near}.")
-        found += [o for o in anatomy.expand(canonical) if o not in found]
+        found += [o for o in (anatomy.expand(canonical) if sides else (canonical,)) if o not in found]
     return tuple(found)
 
 

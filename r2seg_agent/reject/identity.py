@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
@@ -34,7 +34,7 @@ def require_calibration(
         raise ValueError("conformal mode needs the identity of this run (`run_identity`)")
     n = calibration.n_cases
     gives = what_it_gives(n, settings.alpha)
-    differs = mismatch(calibration, identity)
+    differs = mismatch(calibration, _as_served(identity, calibration.identity))
     if differs:
         raise InputError(
             "this calibration was made for another set-up: " + "; ".join(differs),
@@ -49,6 +49,29 @@ def require_calibration(
     return calibration
 
 
+_VETOES = ("not_inside", "mimics", "not_located")
+"""Entries of `preprocessing` that hold what is vetoed; one that is empty is left out."""
+
+
+def _as_served(run: CalibrationIdentity, calibration: CalibrationIdentity) -> CalibrationIdentity:
+    """The run's identity with the calibration's vetoes, where the run rejects at least all that they reject.
+
+    Further vetoes only delete: the scan's largest score can but fall, and its p with it rise. Without the calibration's
+    own vetoes the scan would have candidates that no lesion-free case was allowed to have.
+    """
+    asked, alike, lacking = (_organs_in(run, key) for key in _VETOES)
+    their_asked, their_alike, their_lacking = (_organs_in(calibration, key) for key in _VETOES)
+    if not (their_asked <= asked and their_alike <= asked | alike and lacking & their_asked <= their_lacking):
+        return run
+    kept = {key: value for key, value in run.preprocessing.items() if key not in _VETOES}
+    theirs = {key: value for key, value in calibration.preprocessing.items() if key in _VETOES}
+    return run.model_copy(update={"preprocessing": {**kept, **theirs}})
+
+
+def _organs_in(identity: CalibrationIdentity, key: str) -> frozenset[str]:
+    return frozenset(str(identity.preprocessing.get(key, "")).split())
+
+
 def run_identity(
     segmenter: SegmenterInfo,
     anchor_source: AnchorSourceInfo,
@@ -58,10 +81,12 @@ def run_identity(
     rounds: int,
     preprocessing: Mapping[str, Scalar],
     gates: Mapping[str, Scalar],
+    not_located: Sequence[str] = (),
 ) -> CalibrationIdentity:
     """The identity of a run, to be matched with a calibration's. `plan` is the one of the first round.
 
-    `preprocessing`: what the plan does not say (flips, thresholds, merging). `gates`: the gate settings.
+    `preprocessing`: what the plan does not say (flips, thresholds, merging). `gates`: the gate settings. `not_located`:
+    organs that the plan vetoes and the source cannot give (`vetoes.not_located`).
     """
     low, high = plan.expected_volume_ml
     from_plan: dict[str, Scalar] = {
@@ -75,6 +100,8 @@ def run_identity(
         "expected_volume_ml": f"{low:g} {high:g}",
         "expected_contrast": plan.expected_contrast,
     }
+    vetoes = (plan.not_inside, plan.mimics, not_located)
+    from_plan |= {key: " ".join(sorted(organs)) for key, organs in zip(_VETOES, vetoes, strict=True) if organs}
     reads_mmd2: dict[str, Scalar] = {
         "statistic": settings.statistic,
         "feature": settings.feature,

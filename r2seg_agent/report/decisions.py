@@ -13,6 +13,7 @@ GATE_WORDS: Mapping[str, str] = MappingProxyType(
         "L2.volume": "too small",
         "L2.mean_probability": "the segmenter is unsure",
         "L2.anchor_overlap": "mostly outside the anchor organ",
+        "ours.not_inside": "inside tissue that the target does not lie in",
         "ours.elongation": "long, like a vessel",
         "ours.flatness": "flat, like a rim",
         "ours.inner_continuation": "a piece of something larger inside the organ",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r2seg_agent.reason.anchors.choose import KeptSources, anchor_source
+from r2seg_agent.reason.anchors.choose import KeptSources
 from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reject.calibration import Calibration
+from r2seg_agent.segment.anchor_sources import anchor_source
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.segment.registry import segmenter
 
@@ -30,8 +31,8 @@ class LoadedModels:
         return self._segmenters[spec]
 
     def anchor_source(self, spec: str) -> AnchorSource:
-        """As `reason.anchors.choose.anchor_source`."""
-        return anchor_source(spec, self._sources)
+        """As `segment.anchor_sources.anchor_source`; a model folder that segments too is loaded once."""
+        return anchor_source(spec, self._sources, self.segmenter)
 
     def calibration(self, path: Path) -> Calibration:
         """As `load_calibration`; one of 100 000 cases takes seconds to read and check, so it is done once."""

@@ -14,8 +14,8 @@ class SearchFields(TypedDict, total=False):
 
     anchors: str
     """Source of organ masks: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, `whole` (all of the
-    picture is the organ), or a path to a label map with names, a folder of masks, or MASK=ORGAN. Presets without
-    organs ignore it."""
+    picture is the organ), a path to a label map with names, a folder of masks, or MASK=ORGAN, or a model of your
+    own whose classes are organs: `nnunet:PATH`, `bundle:PATH`. Presets without organs ignore it."""
     segmenter: str
     """Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), a name from `r2seg models
     list`, or a model of your own: `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`."""

@@ -38,8 +38,9 @@ class RunOptions(Frozen):
         str,
         Field(
             description="Source of organ masks: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, "
-            "`whole` (all of the picture is the organ), or a path to a label map with names, a folder of masks, or "
-            "MASK=ORGAN. Presets without organs ignore it."
+            "`whole` (all of the picture is the organ), a path to a label map with names, a folder of masks, or "
+            "MASK=ORGAN, or a model of your own whose classes are organs: `nnunet:PATH`, `bundle:PATH`. Presets "
+            "without organs ignore it."
         ),
         Cli("Where to look", short="-a", metavar="SOURCE"),
     ] = "auto"

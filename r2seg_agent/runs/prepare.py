@@ -30,7 +30,7 @@ from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.settings import Mode, RejectSettings, describe_mode
 from r2seg_agent.runs.loaded import LoadedModels
 from r2seg_agent.runs.options import PROCESS_OPTIONS, RunOptions
-from r2seg_agent.segment.checks import check_channels, check_plan
+from r2seg_agent.segment.checks import check_anchors, check_channels, check_plan
 from r2seg_agent.segment.orientations import ThreeOrientations
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.store.artifacts import recipe_sha256
@@ -168,6 +168,7 @@ def read_scan(image: str | ScanInMemory, options: RunOptions, models: Models, pl
     models.segmenter.check(volume.modality)
     volume = with_channels(volume, str(image), options.channels, notes.append)
     notes.extend(check_channels(models.segmenter, volume))
+    notes.extend(check_anchors(models.source, volume))
     for plan in plans:
         check_plan(models.segmenter, plan)
         if plan.window is not None and volume.modality == "CT" and volume.unit != "HU":
@@ -268,8 +269,9 @@ def _check_preset(options: RunOptions) -> None:
 def without_paths(message: str, image: str, options: RunOptions) -> str:
     """An error message for the trace: names that the user typed may name a patient."""
     own = (options.anchors.rpartition("=")[0], options.anchors, *_truth_paths(options), *options.channels.values())
-    model = (options.segmenter, options.segmenter.partition(":")[2].partition("#")[0])
-    for path in (image, str(file_of(image)), *own, *map(str, map(file_of, options.channels.values())), *model):
+    named = (options.segmenter, options.anchors)
+    models = (*named, *(spec.partition(":")[2].partition("#")[0] for spec in named))
+    for path in (image, str(file_of(image)), *own, *map(str, map(file_of, options.channels.values())), *models):
         if len(path) > 1 and ("/" in path or "." in path):
             # With what follows in it: the files of a DICOM folder are the user's too.
             message = re.sub(re.escape(path.rstrip("/")) + r"(?:/[^`\n]*)?", "(a file of the user)", message)

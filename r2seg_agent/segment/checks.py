@@ -1,10 +1,12 @@
-"""What must be right between plan, scan and segmenter before long work: known targets, and the channels of a case."""
+"""What must be right before long work: known targets, the channels of a case, the classes that are anchors."""
 
 from __future__ import annotations
 
 from r2seg_agent.imaging.colour import COLOURS
 from r2seg_agent.imaging.volume import Volume
+from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.segment.folders.anchors import FolderAnchors
 from r2seg_agent.segment.folders.channels import pick_channels
 from r2seg_agent.segment.protocol import KnowsTargets, NeedsChannels, Segmenter
 
@@ -26,3 +28,14 @@ def check_channels(segmenter: Segmenter, volume: Volume) -> tuple[str, ...]:
         given = ", ".join(further)
         return (f"Segmenter `{name}` looks at one image only: it cannot use the further channels ({given}).",)
     return ()
+
+
+def check_anchors(source: AnchorSource, volume: Volume) -> tuple[str, ...]:
+    """Remarks on anchors by a model folder: classes that are left out, and how the channels of `volume` are used.
+    `InputError` names every channel that the model lacks. Other sources look at the scan alone.
+    """
+    if not isinstance(source, FolderAnchors):
+        return ()
+    several = len(set(source.channels)) > 1
+    used = pick_channels(volume, source.channels, source.info.name).remarks if several else ()
+    return (*source.remarks, *used)

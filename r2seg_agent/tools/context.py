@@ -21,6 +21,7 @@ from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.identity import require_calibration, run_identity
 from r2seg_agent.reject.settings import RejectSettings
+from r2seg_agent.reject.vetoes import not_located
 from r2seg_agent.segment.protocol import Segmenter
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
@@ -92,6 +93,7 @@ class Context:
             rounds=self.budget.rounds,
             preprocessing={"anchor_role": plan.anchor_role},
             gates={} if self.parts.gates == "none" else self.gates.model_dump(mode="json"),
+            not_located=not_located(plan, self.anchor_source, self.volume.modality) if plan.not_inside else (),
         )
 
     def check_calibration(self, plan: AnatomyPlan) -> None:

@@ -7,8 +7,10 @@ from langgraph.types import Command
 from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.reason.anchors.plausible import PLAUSIBLE_ML, implausible
 from r2seg_agent.reason.anchors.protocol import AnchorSet
 from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reject.vetoes import to_locate, without_mask
 from r2seg_agent.report.format import format_ml
 from r2seg_agent.report.place import organ_name
 from r2seg_agent.store.refs import ArtifactRef
@@ -22,6 +24,7 @@ from r2seg_agent.tools._runtime import (
     search_tool,
     target_at,
 )
+from r2seg_agent.tools._words import organ_names
 from r2seg_agent.tools.context import Context
 from r2seg_agent.version import __version__
 
@@ -34,6 +37,8 @@ class LocateOrgansResult(ToolResult):
     anchors_ml: dict[str, float]
     in_view: tuple[str, ...]
     artifact: str
+    not_located: tuple[str, ...] = ()
+    """Organs that the plan vetoes (`not_inside`) and these anchors do not hold."""
 
     def line(self) -> str:
         """See `ToolResult`."""
@@ -57,7 +62,8 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
     context = context_of(runtime)
     plan = state.plan
     context.check_calibration(state.original_plan)
-    organs = (*plan.anchors, *_findable_neighbours(context, plan))
+    further = to_locate(plan, context.anchor_source, context.volume.modality)
+    organs = tuple(dict.fromkeys((*plan.anchors, *_findable_neighbours(context, plan), *further)))
     stored = _locate(context, organs)
     in_view = tuple(sorted(name for name, ml in stored.volumes_ml.items() if ml > 0))
     wanted = {name: stored.volumes_ml.get(name, 0.0) for name in plan.anchors}
@@ -73,14 +79,36 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
             outcome="target_not_in_view",
             answer=f"{' and '.join(plan.anchors)} not in view of this scan; in view: {seen}.",
         )
+    lacking = without_mask(plan, stored.names)
+    if lacking:
+        text = (
+            f"The {organ_names(lacking)} {'was' if len(lacking) == 1 else 'were'} to be left out, and the anchors by "
+            f"{context.anchor_source.info.name} do not hold {'it' if len(lacking) == 1 else 'them'}: candidates there "
+            "are not rejected for it."
+        )
+        search = search.with_caution(Caution(kind="veto_not_applied", text=text))
+    if context.anchor_source.info.kind == "model":
+        for organ in implausible(wanted):
+            search = search.with_caution(_implausible(organ, wanted[organ], context.anchor_source.info.name))
     result = LocateOrgansResult(
         source=context.anchor_source.info.name,
         stand_in=context.anchor_source.info.stand_in,
         anchors_ml={name: round(ml, 2) for name, ml in wanted.items()},
         in_view=in_view,
         artifact=stored.labels.sha256,
+        not_located=lacking,
     )
     return answer(runtime, search, result, "locate_organs", artifacts={"anchors": stored.labels})
+
+
+def _implausible(organ: str, ml: float, source: str) -> Caution:
+    low, high = PLAUSIBLE_ML[organ]
+    text = (
+        f"The anchors by {source} give the {organ_names((organ,))} {format_ml(ml)}; a whole one of an adult has "
+        f"{low:g} to {high:g} ml. Unless it is a child's or cut by the edge of the scan, the model does not fit "
+        "this image."
+    )
+    return Caution(kind="implausible_anchors", text=text)
 
 
 def _findable_neighbours(context: Context, plan: AnatomyPlan) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.outcomes import OutcomeKind
+from r2seg_agent.reason import anatomy
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import ROI, WidenStep, widen
 from r2seg_agent.store.refs import ArtifactRef
@@ -51,5 +52,17 @@ def next_round(target: TargetState, rounds: int) -> WidenStep | None:
 
 
 def with_organs(plan: AnatomyPlan, organs: tuple[str, ...]) -> AnatomyPlan:
-    """`plan` with further anchors, each once."""
-    return plan.model_copy(update={"anchors": tuple(dict.fromkeys((*plan.anchors, *organs)))}) if organs else plan
+    """`plan` with further anchors, each once; what is to be searched is vetoed no longer."""
+    if not organs:
+        return plan
+    searched = {around for name in organs for around in _places(name)}
+    return plan.model_copy(
+        update={
+            "anchors": tuple(dict.fromkeys((*plan.anchors, *organs))),
+            "not_inside": tuple(name for name in plan.not_inside if name not in searched),
+        }
+    )
+
+
+def _places(name: str) -> tuple[str, ...]:
+    return anatomy.containing(name) if name in anatomy.organs() else (name,)

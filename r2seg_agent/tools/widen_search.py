@@ -20,6 +20,7 @@ from r2seg_agent.tools._runtime import (
 )
 from r2seg_agent.tools._words import organ_names
 from r2seg_agent.tools.state import next_round
+from r2seg_agent.tools.target_state import with_organs
 
 
 class WidenSearchResult(ToolResult):
@@ -63,7 +64,7 @@ def widen_search(
     if unknown:
         raise ToolUseError(f"`{unknown[0]}` cannot be included; located and in view: {', '.join(in_view) or 'none'}")
     further = tuple(name for name in in_view if name in include)
-    plan = step.plan.model_copy(update={"anchors": (*step.plan.anchors, *further)})
+    plan = with_organs(step.plan, further)
     # The stored anchors hold the neighbours too, so widening never runs the anchor model again.
     search = search.with_target(
         index,

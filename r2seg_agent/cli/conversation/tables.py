@@ -41,6 +41,7 @@ def plan_table(search: SearchState) -> Table:
         "looking for": [plan.target_name for plan in plans],
         "organs": [_words(plan.anchors) for plan in plans],
         "neighbours": [_words(plan.neighbours) for plan in plans],
+        "not inside": [_words(plan.not_inside) for plan in plans],
         "margin": [f"{plan.padding_mm:g} mm, scales {', '.join(f'{s:g}' for s in plan.scales)}" for plan in plans],
         "prompt": [plan.prompt for plan in plans],
         "window": [format_window(plan.window, unit) for plan in plans],

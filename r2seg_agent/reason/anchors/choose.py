@@ -21,10 +21,10 @@ KeptSources: TypeAlias = MutableMapping[Quality, AnchorSource]
 """TotalSegmentator sources with the networks that they have loaded: handed on from case to case."""
 
 
-def anchor_source(spec: str, kept: KeptSources | None = None) -> AnchorSource:
+def anchor_source(spec: str, kept: KeptSources | None = None, further: Sequence[str] = ()) -> AnchorSource:
     """The source for `--anchors`: `auto`, `totalsegmentator[:full|fast|fastest]`, `hounsfield`, `whole`, a path
     (label map with names, folder of masks, or `MASK=ORGAN`), or `NAME[:OPTION]` of a plug-in. Networks are taken from
-    `kept`, and left there.
+    `kept`, and left there. `further` are forms that the caller knows besides (`segment/anchor_sources.py`), for errors.
 
     Raises `InputError` for what is neither a name nor an existing path, `MissingDependencyError` for a plug-in that
     fails.
@@ -48,9 +48,9 @@ def anchor_source(spec: str, kept: KeptSources | None = None) -> AnchorSource:
         return MaskSource(spec)
     if name not in SOURCE_NAMES and (found := made_by_plugin(ANCHOR_GROUP, name, option)) is not None:
         return _checked(name, found)
-    brought = [plugin.name for plugin in plugins(ANCHOR_GROUP)]
+    known = [*SOURCE_NAMES, *further, *(plugin.name for plugin in plugins(ANCHOR_GROUP))]
     raise InputError(
-        f"`--anchors {spec}` is neither an existing file or folder nor one of: {', '.join([*SOURCE_NAMES, *brought])}",
+        f"`--anchors {spec}` is neither an existing file or folder nor one of: {', '.join(known)}",
         "Give a label map with names, a folder of organ masks, MASK=ORGAN, or the name of a source.",
     )
 

@@ -22,6 +22,7 @@ from r2seg_agent.imaging.masks import Labels, read_label_map, read_labels_alone
 from r2seg_agent.imaging.volume import Mask, Modality, Volume
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anatomy import canonical_organ, lesion_classes, organs, tasks
+from r2seg_agent.reason.anchors.composed import composed, with_wanted
 from r2seg_agent.reason.anchors.label_names import (
     NEEDED,
     Segment,
@@ -32,7 +33,7 @@ from r2seg_agent.reason.anchors.label_names import (
 )
 from r2seg_agent.reason.anchors.label_union import LabelUnion
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSourceInfo
-from r2seg_agent.reason.anchors.sides import halves, split_sides
+from r2seg_agent.reason.anchors.sides import halves
 
 VERSION = "1"
 MODALITIES: tuple[Modality, ...] = ("CT", "MR", "PT", "US", "XR", "photo", "unknown")
@@ -94,7 +95,7 @@ class MaskSource:
         the mask shows two. One with a single kidney, or next to nothing of the other, is searched as it is.
         """
         named = {part.organ for part in self._parts}
-        return frozenset(named | set(_composed(named)) | self._sides)
+        return frozenset(named | set(composed(named)) | self._sides)
 
     def check(self, modality: Modality, organs: Sequence[str]) -> None:
         """Raise `InputError` when the masks name none of `organs`."""
@@ -125,15 +126,8 @@ class MaskSource:
         labels, names = self._read(volume.geometry, first, progress, notes.append)
         if rest and not any(names.values()):
             labels, names = self._read(volume.geometry, [*first, *rest], progress, notes.append)
-        composed = _composed(set(names))
-        for organ, members in composed.items():
-            if organ not in organs:  # others would only make "in view" a long list of the same things twice
-                continue
-            names[organ] = tuple(sorted({v for member in members for v in names[member]}))
-        labels, names = split_sides(labels, names, organs, volume.geometry)
+        labels, names = with_wanted(labels, names, organs, volume.geometry)
         names = _without_strange_names(names, organs)
-        for organ in organs:
-            names.setdefault(organ, ())
         told = tuple(dict.fromkeys(notes))
         return AnchorSet(labels=labels, names=names, geometry=volume.geometry, info=self.info, notes=told)
 
@@ -287,44 +281,15 @@ def _stem(path: Path) -> str:
     return name.removesuffix(".seg")
 
 
-def _composed(named: set[str]) -> dict[str, tuple[str, ...]]:
-    """Organs that are not named but whose parts all are: groups of their sides, and TotalSegmentator's unions."""
-    found: dict[str, tuple[str, ...]] = {}
-    for organ, choices in _recipes().items():
-        members = next((m for m in choices if set(m) <= named), None)
-        if organ not in named and members is not None:
-            found[organ] = members
-    return found
-
-
-@lru_cache(maxsize=1)
-def _recipes() -> Mapping[str, tuple[tuple[str, ...], ...]]:
-    """Organ → the sets of other organs whose union it is: its sides, and for each task the organs of its classes."""
-    owner: dict[tuple[str, str], tuple[int, str]] = {}  # the organ with fewest classes owns a class
-    for name, organ in organs().items():
-        for task, classes in organ.classes.items():
-            for class_ in classes:
-                owner[task, class_] = min(owner.get((task, class_), (len(classes), name)), (len(classes), name))
-    recipes: dict[str, tuple[tuple[str, ...], ...]] = {}
-    for name, organ in organs().items():
-        choices = [organ.members] if organ.members else []
-        for task, classes in organ.classes.items():
-            choices.append(tuple(dict.fromkeys(owner[task, class_][1] for class_ in classes)))
-        fit = tuple(choice for choice in choices if name not in choice)
-        if fit:
-            recipes[name] = fit
-    return recipes
-
-
 def _needed(wanted: Sequence[str], named: set[str]) -> set[str]:
     """The named organs that are read for `wanted`: themselves, what they are made of, and the group of a side."""
-    composed = _composed(named)
+    unions = composed(named)
     needed: set[str] = set()
     for organ in wanted:
         if organ in named:
             needed.add(organ)
-        elif organ in composed:
-            needed.update(composed[organ])
+        elif organ in unions:
+            needed.update(unions[organ])
         elif organ in organs() and organs()[organ].group in named:
             needed.add(str(organs()[organ].group))
     return needed

@@ -60,6 +60,8 @@ def compose_plan(
         anchors=found,
         anchor_role="inside" if narrowed else c.anchor_role,
         neighbours=neighbours,
+        mimics=c.mimics,
+        not_inside=_left_out(banned, found, c),
         padding_mm=c.padding_mm,
         prompt=f"{c.target} in {c.site} {_modality_word(asked, modality)}",
         window=window,
@@ -67,6 +69,12 @@ def compose_plan(
         expected_contrast=c.contrast.get(modality, "either"),
         rationale=" ".join((_rationale(c, found, modality, window), *notes)),
     )
+
+
+def _left_out(banned: frozenset[str], anchors: Sequence[str], c: Concept) -> tuple[str, ...]:
+    """The organs that the request leaves out, in table order, groups in place of sides; none that holds the target."""
+    held = {around for name in (*anchors, c.organ) for around in anatomy.containing(name)}
+    return tuple(o for o in anatomy.organs() if o in banned and o not in held and anatomy.organ(o).group not in banned)
 
 
 def _common_side(organs: Sequence[str]) -> Side | None:

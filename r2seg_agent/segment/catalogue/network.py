@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Volume
@@ -41,9 +41,9 @@ class PinnedNetwork:
         verify_entry(self._entry)
         self._network.check()
 
-    def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
+    def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         """The network's own."""
-        return self._network.probabilities(volume, roi)
+        return self._network.probabilities(volume, roi, classes)
 
 
 def fetched_segmenter(entry: Entry, parts: str) -> ClassSegmenter:

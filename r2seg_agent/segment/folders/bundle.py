@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,7 +128,7 @@ class Bundle:
             )
         _ = self.table
 
-    def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
+    def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         """What the network says, on the ROI grid."""
         if self._runner is None:
             from r2seg_agent.segment.folders.bundle_formats import load_network
@@ -144,7 +144,8 @@ class Bundle:
                 "Read the original DICOM or a NIfTI in HU.",
             )
         names = [c.name for c in self.manifest.classes]
-        wanted = {c.name: names.index(c.name) for c in self.table.wanted}
+        chosen = [c.name for c in self.table.wanted] if classes is None else classes
+        wanted = {name: names.index(name) for name in chosen}
         return self._runner.probabilities(volume.geometry, picked.arrays, roi, wanted)
 
     @property

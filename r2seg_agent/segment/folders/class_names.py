@@ -72,6 +72,23 @@ def _side(items: Sequence[Item]) -> Side | None:
     return "right" if said == {"right"} else None
 
 
+def organ_meant(name: str, said: Meaning) -> str | None:
+    """The canonical organ of a class without a lesion word ("R Kidney" → kidney_right); None where it is no one organ
+    of the table ("hepatic artery and duct"), or another side of it than the table has.
+    """
+    whole = anatomy.canonical_organ(name)
+    if whole is not None or len(said.organs) != 1:
+        return whole
+    return said.organs[0] if said.side is None else anatomy.on_side(said.organs[0], said.side)
+
+
+def stated_organ(targets: Sequence[str]) -> str | None:
+    """The canonical organ where someone wrote down that a class is one organ ("#label_6=liver"); else None."""
+    if len(targets) != 1 or targets[0] in concepts.concepts():
+        return None
+    return anatomy.canonical_organ(targets[0])
+
+
 def site_in(texts: Sequence[str]) -> str | None:
     """The one organ that names of a data set speak of ("Dataset003_Liver", "BRATS"); None for none or several."""
     for text in texts:
@@ -100,9 +117,10 @@ def stated_meaning(class_name: str, targets: Sequence[str]) -> tuple[tuple[str, 
         said = meaning_of(target)
         if said.concept is None:
             near = ", ".join(f"`{c.id}`" for c in concepts.nearest_concepts(target))
+            organs = ", ".join(f"`{o}`" for o in anatomy.nearest_organs(target))
             raise InputError(
                 f"the class `{class_name}` is said to mean `{target}`, which is no target of the concept table",
-                f"Nearest targets: {near}; `{ANY}` stands for all.",
+                f"Nearest targets: {near}; `{ANY}` stands for all. For anchors, nearest organs: {organs}.",
             )
         found.append(said.concept)
     return tuple(dict.fromkeys(found)), meaning_of(class_name).side

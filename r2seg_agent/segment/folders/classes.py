@@ -11,14 +11,24 @@ from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.volume import FloatArray
 from r2seg_agent.reason import anatomy, concepts
 from r2seg_agent.reason.plan import AnatomyPlan, Side
-from r2seg_agent.segment.folders.class_names import ANY, meaning_of, site_in, stated_meaning
+from r2seg_agent.segment.folders.class_names import (
+    ANY,
+    meaning_of,
+    organ_meant,
+    site_in,
+    stated_meaning,
+    stated_organ,
+)
 
 NO_TUMORS = ("cyst", "abscess")
 """Target words of concepts that a class of tumours does not hold, although the table keeps them under the lesions."""
 
 
 class ModelClass(Frozen):
-    """One output of a model. `concepts` are the targets it stands for, () for an organ or what no table knows."""
+    """One output of a model. `concepts` are the targets it stands for, () for an organ or what no table knows.
+
+    `organ`: the canonical organ that it is, for a model that serves as anchors (`anchors.py`).
+    """
 
     name: str
     concepts: tuple[str, ...] = ()
@@ -119,8 +129,8 @@ def class_table(
 
     A name that says both lesion and organ ("kidney_cyst_left") speaks for itself. One that says only the lesion
     ("tumor") gets its organ from `site` (a canonical organ), else from the organs among the other classes, else from
-    the words `about` the model (data set name, description). `stated` meanings win over all of it. Raises `InputError`
-    for a stated class that the model does not have, or an organ or target that no table knows.
+    the words `about` the model (data set name, description). `stated` meanings (targets, or one organ) win over all of
+    it. Raises `InputError` for a stated class that the model does not have, or an organ or target that no table knows.
     """
     given = dict(stated or {})
     strangers = [name for name in given if name not in names]
@@ -140,7 +150,9 @@ def class_table(
             sites = (found,)
     classes: list[ModelClass] = []
     for name, said in meanings.items():
-        if name in given:
+        if name in given and (organ := stated_organ(given[name])) is not None:
+            classes.append(ModelClass(name=name, organ=organ))
+        elif name in given:
             targets, side = stated_meaning(name, given[name])
             classes.append(ModelClass(name=name, concepts=targets, side=side))
         elif said.concept is not None:
@@ -160,7 +172,7 @@ def class_table(
                 )
             )
         else:
-            classes.append(ModelClass(name=name, organ=said.organs[0] if len(said.organs) == 1 else None))
+            classes.append(ModelClass(name=name, organ=organ_meant(name, said)))
     return ClassTable(model=model, classes=tuple(classes), exclusive=exclusive)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -157,19 +157,22 @@ class NnUNetFolder:
             raise MissingDependencyError("nnU-Net folders need the package `nnunetv2`.", "pip install nnunetv2")
         _ = (self.checkpoints, self.table, self.channels)
 
-    def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
+    def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         """What nnU-Net's own predictor says, on the ROI grid. An answer for a whole scan is kept for its other ROIs."""
+        names = [c.name for c in self.table.wanted] if classes is None else list(classes)
         if self._loaded is None:
             from r2seg_agent.segment.folders.nnunet_run import NnUNetPredictor
 
             self._loaded = NnUNetPredictor(self.name, self._folder, self.checkpoints, mirror=self._spec.mirror)
         if not self._loaded.needs_whole:
-            return self._predicted(self._loaded, volume, roi)
-        if self._answer is None or self._answer[0] is not volume:
-            self._answer = (volume, self._predicted(self._loaded, volume, volume.geometry.full_box))
-        return {name: found[roi.slices] for name, found in self._answer[1].items()}
+            return self._predicted(self._loaded, volume, roi, names)
+        if self._answer is None or self._answer[0] is not volume or not set(names) <= self._answer[1].keys():
+            self._answer = (volume, self._predicted(self._loaded, volume, volume.geometry.full_box, names))
+        return {name: self._answer[1][name][roi.slices] for name in names}
 
-    def _predicted(self, predictor: NnUNetPredictor, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
+    def _predicted(
+        self, predictor: NnUNetPredictor, volume: Volume, roi: Box, names: Sequence[str]
+    ) -> Mapping[str, FloatArray]:
         picked = pick_channels(volume, self.channels, self.name)
         of_ct = [a for n, a in zip(self.dataset.channel_names, picked.arrays, strict=True) if n.casefold() == "ct"]
         if volume.unit != "HU" and any(array is volume.array for array in of_ct):
@@ -177,7 +180,7 @@ class NnUNetFolder:
                 f"the model `{self.name}` needs Hounsfield units, this image has arbitrary grey values",
                 "Read the original DICOM or a NIfTI in HU.",
             )
-        wanted = {c.name: self.dataset.outputs().index(c.name) for c in self.table.wanted}
+        wanted = {name: self.dataset.outputs().index(name) for name in names}
         return predictor.probabilities(volume.geometry, picked.arrays, roi, self.orientation, wanted)
 
     def _check_folder(self) -> None:

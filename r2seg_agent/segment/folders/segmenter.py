@@ -39,8 +39,10 @@ class ClassNetwork(Protocol):
         """Raise `MissingDependencyError` for files or packages that are not there."""
         ...
 
-    def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
-        """Probability (z, y, x) on the ROI grid of each class that stands for a target (`ClassTable.wanted`)."""
+    def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
+        """Probability (z, y, x) on the ROI grid of each of `classes`; None: of each class that stands for a target
+        (`ClassTable.wanted`).
+        """
         ...
 
 

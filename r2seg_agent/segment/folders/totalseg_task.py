@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -123,17 +123,18 @@ class TotalSegTask:
             hint = f"{error.hint} Or run `{self._fetch_command}`." if self._fetch_command else error.hint
             raise MissingDependencyError(f"`totalseg:{self._task}`: {error.message}", hint) from error
 
-    def probabilities(self, volume: Volume, roi: Box) -> Mapping[str, FloatArray]:
+    def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         """What the task's network says, on the ROI grid."""
-        if self._answer is None or self._answer[0] is not volume:
+        names = [c.name for c in self.table.wanted] if classes is None else list(classes)
+        if self._answer is None or self._answer[0] is not volume or not set(names) <= self._answer[1].keys():
             self._check_scan(volume)
             self.check()
             if self._running is None:
                 from r2seg_agent.segment.folders.totalseg_probability import TaskProbabilities
 
                 self._running = TaskProbabilities(self._weights_dir)
-            self._answer = (volume, self._running.of(volume, self._spec, [c.name for c in self.table.wanted]))
-        return {name: found[roi.slices] for name, found in self._answer[1].items()}
+            self._answer = (volume, self._running.of(volume, self._spec, names))
+        return {name: self._answer[1][name][roi.slices] for name in names}
 
     def _check_scan(self, volume: Volume) -> None:
         if volume.geometry.is_2d or volume.geometry.known_spacing != "zyx":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -247,9 +248,9 @@ def test_a_whole_scan_is_answered_once(tmp_path: Path, monkeypatch: pytest.Monke
     asked: list[Box] = []
     predicted = NnUNetFolder._predicted
 
-    def counted(self: NnUNetFolder, predictor: Any, volume: Volume, roi: Box) -> Any:
+    def counted(self: NnUNetFolder, predictor: Any, volume: Volume, roi: Box, names: Sequence[str]) -> Any:
         asked.append(roi)
-        return predicted(self, predictor, volume, roi)
+        return predicted(self, predictor, volume, roi, names)
 
     monkeypatch.setattr(NnUNetFolder, "_predicted", counted)
     left, right = Box(start=(0, 0, 0), stop=(9, 9, 9)), Box(start=(2, 2, 10), stop=(9, 9, 20))
@@ -259,6 +260,9 @@ def test_a_whole_scan_is_answered_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert two["brain tumor"].shape == (7, 7, 10)
     assert not np.allclose(network.probabilities(second, left)["brain tumor"], one["brain tumor"])
     assert len(asked) == 2
+    both = network.probabilities(second, left, ["brain tumor"])
+    assert len(asked) == 2
+    assert both.keys() == {"brain tumor"}
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in divide")  # nnU-Net's deep supervision of two stages
