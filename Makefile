@@ -94,9 +94,8 @@ validate-fdr: setup ## the validity study (SHARE=1, about 15 CPU-minutes); write
 calibration: setup ## a calibration from lesion-free phantoms like the example abdomen, and its answers there
 	@$(BIN)/python -m studies.lesion_free
 
-lesion-bench: setup ## how far proposals with a learned score would carry (CASES=…/cases.csv, images with lesion masks)
-	@test -n "$(CASES)" || { echo "name a table of images with lesion masks: make lesion-bench CASES=FOLDER/cases.csv"; exit 2; }
-	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.finder "$(CASES)"
+lesion-bench: setup ## what the score finds on patients it has not seen (CASES=…/cases.csv; without it, the demo scans)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.finder $(if $(CASES),"$(CASES)")
 
 structure: setup ## print the import graph: rooms, circles (0), uphill arrows (0)
 	@$(BIN)/python -m studies.structure

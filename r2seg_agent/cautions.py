@@ -11,6 +11,7 @@ CautionKind = Literal[
     "preset",
     "nothing_decided",
     "mode_not_valid",
+    "ranked_by_reference",
     "unlike_calibration",
     "colour_as_grey",
     "not_hounsfield",
@@ -24,7 +25,8 @@ CautionKind = Literal[
     "no_valid_call",
 ]
 """`reading`: something about the files. `preset`: a part of the method was left out. `nothing_decided`: Reject mode
-`score`. `mode_not_valid`: p- and q-values are no error rates. `unlike_calibration`: the scan differs from the
+`score`. `mode_not_valid`: p- and q-values are no error rates. `ranked_by_reference`: Reject mode
+`reference`, whose cut was measured on other images. `unlike_calibration`: the scan differs from the
 calibration's. `colour_as_grey`: a colour picture was searched by its grey values. `not_hounsfield`: a CT whose grey
 values are those of a display, so that nothing that needs HU was used. `other_modality`: the request named another
 modality and nobody could be asked. `veto_not_applied`: the plan names organs that the target does not lie in, and the

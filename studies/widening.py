@@ -60,6 +60,7 @@ def too_little_padding(folder: Path) -> Report:
         workspace=folder / "ws",
         modality="CT",
         synthetic=True,
+        reject="paper",
     )
     return run_find("find the tumor", str(folder / "ct.nrrd"), options).report
 
@@ -68,7 +69,12 @@ def nothing_survives(folder: Path) -> Report:
     """A real CT without a liver lesion, searched at alpha 0.0005."""
     scan = fetch("abdomen")
     options = FindOptions(
-        anchors=scan.anchors or "auto", segmenter="contrast", modality="CT", alpha=0.0005, workspace=folder / "ws"
+        anchors=scan.anchors or "auto",
+        segmenter="contrast",
+        modality="CT",
+        reject="paper",
+        alpha=0.0005,
+        workspace=folder / "ws",
     )
     return run_find("find a liver lesion", str(scan.image), options).report
 

@@ -72,6 +72,9 @@ def exhausted_answer(target: TargetState, store: ArtifactStore) -> str:
     seen = sum(len(round_.candidates) for round_ in rounds)
     organs = ", ".join(organ_name(organ) for organ in target.plan.anchors)
     where = f"around {organs}" if target.anchors is not None else "in the whole image"
+    if rounds and rounds[-1].mode == "reference" and seen:
+        less = f"{seen} less certain candidate{'s are' if seen != 1 else ' is'} listed"
+        return f"No {target.plan.target_name} scored above the cut {where}; {less}. This is not proof of absence."
     candidates = (
         f"{seen} candidate{'s' if seen != 1 else ''} proposed, none survived" if seen else "nothing was proposed"
     )

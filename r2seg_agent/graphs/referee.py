@@ -130,7 +130,8 @@ def _can_undo(search: SearchState) -> bool:
 
 def is_exhausted(target: TargetState, budget: Budget) -> bool:
     """True when no candidate survived and no round is left to widen into."""
-    return target.stage == "rejected" and not target.survivors and next_round(target, budget.rounds) is None
+    by_itself = budget.rounds if budget.automatic_rounds is None else min(budget.rounds, budget.automatic_rounds)
+    return target.stage == "rejected" and not target.survivors and next_round(target, by_itself) is None
 
 
 def overall_outcome(search: SearchState) -> OutcomeKind:

@@ -20,6 +20,7 @@ from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.profile import ScanProfile
 from r2seg_agent.reject.settings import Mode
 from r2seg_agent.segment.candidates import CandidateFeatures, Decision
+from r2seg_agent.segment.regions.score import ReferenceShare
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
 
@@ -59,6 +60,8 @@ class Candidate(Frozen):
     """The gate that decided, where `cause` is `gate` or `case`."""
     n_sampled: int = 0
     """m: voxels of it that the test drew."""
+    reference: ReferenceShare | None = None
+    """Of reference mode: what such a score was worth in the reference set; no probability for this scan."""
 
     def mask(self, store: ArtifactStore) -> Mask:
         """Boolean (z, y, x) mask over this candidate's own box. Raises `RunFailedError` where its voxels are gone."""
@@ -191,6 +194,11 @@ class Finding(Frozen):
     def score(self) -> float | None:
         """What the Reject test ranks by. It has no scale of its own and is never a p-value."""
         return self.candidate.score
+
+    @property
+    def reference(self) -> ReferenceShare | None:
+        """Of reference mode: the share of lesions among such findings in the reference set; None in other modes."""
+        return self.candidate.reference
 
     @property
     def p(self) -> float | None:

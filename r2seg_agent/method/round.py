@@ -10,17 +10,19 @@ of the results differs. Nothing here knows LangChain, a store or a trace.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.method.presets import WHOLE_METHOD, Parts
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet
-from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.plan import AnatomyPlan, Contrast
 from r2seg_agent.reason.roi import ROI, build_rois, whole_image
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
 from r2seg_agent.reject.decide import Decided, judge
@@ -38,9 +40,12 @@ from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.reject.vetoes import veto_gate, vetoed
 from r2seg_agent.segment.candidates import MAX_CANDIDATES, CandidateFeatures, Region, find_candidates
 from r2seg_agent.segment.features import anchor_statistics, describe
-from r2seg_agent.segment.protocol import Segmenter
+from r2seg_agent.segment.protocol import OutlinesRegions, Segmenter
+from r2seg_agent.segment.regions.describe import Prior
+from r2seg_agent.segment.regions.select import ranked_regions
 from r2seg_agent.segment.rois import search_mask, segment_rois, union_box
 
+SIGNS_OF: Mapping[Contrast, int] = {"brighter": 1, "darker": -1, "either": 0}
 MAX_PIECES = 5_000
 """Most pieces of a mask of the whole image that are told apart; those with the smallest score are dropped, counted."""
 
@@ -127,13 +132,17 @@ def propose(
     *,
     parts: Parts = WHOLE_METHOD,
     gates: GateSettings | None = None,
+    ranked: bool = False,
     progress: Progress = silent,
 ) -> Proposals:
     """What the frozen model marks in the ROIs of `area`, as candidates with their features.
 
-    `parts.regions` False keeps connected pieces of the model's mask as they are. Of `gates` the presence thresholds
-    (L1) are read.
+    `ranked`: candidates are instead the regions of the search mask that the frozen score ranks best, with the outline
+    that the model gives them (`OutlinesRegions`). `parts.regions` False keeps connected pieces of the model's mask as
+    they are. Of `gates` the presence thresholds (L1) are read.
     """
+    if ranked:
+        return _ranked(area, segmenter, progress)
     regions, volume, box = parts.regions, area.volume, area.box
     probabilities = segment_rois(segmenter, volume, area.anchors, area.plan, area.own, area.rois, progress)
     progress("candidates", 0, 2, "components")
@@ -159,6 +168,34 @@ def propose(
     )
 
 
+def _ranked(area: SearchArea, segmenter: Segmenter, progress: Progress) -> Proposals:
+    if not isinstance(segmenter, OutlinesRegions):
+        raise InputError(
+            f"`{segmenter.info.name}` draws masks of its own, it cannot outline regions that are ranked by the score",
+            "Use `--reject paper`, a calibration, or `--segmenter contrast` or `lite-medsam`.",
+        )
+    volume, mask, plan = area.volume, area.mask_on_grid, area.plan
+    found = ranked_regions(volume, mask, prior_of(plan, volume), progress=progress)
+    progress("segment", 0, 1, f"outlines by {segmenter.info.name}")
+    drawn = segmenter.outline(volume, plan.window, [item.region for item in found], progress)
+    progress("segment", 1, 1, segmenter.info.name)
+    statistics = anchor_statistics(volume, mask)
+    features = tuple(
+        describe(region, volume, mask, statistics, region_score=item.score)
+        for item, region in zip(found, drawn, strict=True)
+    )
+    box = area.box
+    for region in drawn:  # what is near the organ's edge may leave the ROIs
+        box = box.union(region.box)
+    return Proposals(box=box, regions=drawn, features=features, presence=())
+
+
+def prior_of(plan: AnatomyPlan, volume: Volume) -> Prior:
+    """What `plan` says of its target in this image, for the score."""
+    low, high = plan.expected_volume_ml
+    return Prior((1000.0 * low, 1000.0 * high), SIGNS_OF[plan.expected_contrast], volume.modality)
+
+
 def judge_round(
     area: SearchArea,
     proposals: Proposals,
@@ -180,7 +217,7 @@ def judge_round(
     chosen = gates or GateSettings()
     gated, thresholds = parts.gates != "none", gates_of_mode(settings.mode, chosen)
     features, plan = proposals.features, area.plan
-    whole_case = (*proposals.presence, *case_gates(features, chosen)) if gated else ()
+    whole_case = (*proposals.presence, *case_gates(features, chosen)) if gated and not settings.ranks_regions else ()
     evidence = gather_evidence(
         area.volume,
         proposals.box,
@@ -189,7 +226,9 @@ def judge_round(
         features,
         settings=settings,
         seed=seed,
-        gates=_gates(area, proposals, thresholds, vetoes=parts.gates == "all") if gated else None,
+        gates=_gates(area, proposals, None if settings.ranks_regions else thresholds, vetoes=parts.gates == "all")
+        if gated
+        else None,
         case_gates=whole_case,
         calibration=calibration,
         round_index=round_index,
@@ -206,11 +245,16 @@ def judge_round(
 
 
 def _gates(
-    area: SearchArea, proposals: Proposals, thresholds: GateSettings, *, vetoes: bool
+    area: SearchArea, proposals: Proposals, thresholds: GateSettings | None, *, vetoes: bool
 ) -> list[tuple[GateResult, ...]]:
-    """The gates of each candidate, with the veto where `vetoes` and something vetoed was located."""
+    """The gates of each candidate, with the veto where `vetoes` and something vetoed was located.
+
+    `thresholds` None: the veto alone, since a learned score stands in place of the other gates.
+    """
     solid, anchors = not area.volume.geometry.is_2d, area.anchors
-    gates = [candidate_gates(f, area.plan, thresholds, has_volume=solid) for f in proposals.features]
+    gates: list[tuple[GateResult, ...]] = [() for _ in proposals.features]
+    if thresholds is not None:
+        gates = [candidate_gates(f, area.plan, thresholds, has_volume=solid) for f in proposals.features]
     organs = vetoed(area.plan, area.own, anchors) if vetoes and anchors is not None else ()
     if anchors is None or not organs:
         return gates

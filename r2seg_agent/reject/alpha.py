@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ DEFAULT_ALPHA = 0.05
 _ABOVE, _BELOW = 0.0, 1.0
 ALPHA_RANGE = f"above {_ABOVE:g} and below {_BELOW:g}"
 """For error messages: "alpha must be above 0 and below 1"."""
+
+FalseFindings = Literal["0.5", "1", "3"]
+"""Where reference mode cuts its list: at so many false findings an image of the reference set."""
 
 Alpha = Annotated[float, Field(gt=_ABOVE, lt=_BELOW)]
 

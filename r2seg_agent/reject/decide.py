@@ -33,9 +33,9 @@ from r2seg_agent.segment.candidates import CandidateFeatures
 MMD2_DECIMALS = 10
 """MMD² is reported to this many decimals: the low-rank path's error bound and rounding lie beyond them."""
 
-Cause = Literal["none", "gate", "case", "too_few_voxels", "test"]
+Cause = Literal["none", "gate", "case", "too_few_voxels", "test", "score"]
 """What decided about a candidate, in the order of verdicts: a candidate gate; a gate on the whole case; a sample too
-small to test; the test. `none`: nothing was decided (modes `none` and `score`)."""
+small to test; the test; in reference mode its score. `none`: nothing was decided (modes `none` and `score`)."""
 
 
 class Decided(Frozen):
@@ -84,6 +84,8 @@ def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
         return ()
     if evidence.settings.mode == "none":
         return _all_kept(evidence)
+    if evidence.settings.mode == "reference":
+        return _by_score(evidence)
     return verdicts(
         two_sample(evidence, device=device),
         evidence.features,
@@ -178,6 +180,31 @@ def _all_kept(evidence: Evidence) -> tuple[Decided, ...]:
                 gates=gates,
                 survived=failed is None,
                 cause="none" if failed is None else "gate",
+                failed_gate=None if failed is None else failed.name,
+                n_sampled=0,
+            )
+        )
+    return tuple(decided)
+
+
+def _by_score(evidence: Evidence) -> tuple[Decided, ...]:
+    """Verdicts of reference mode: what scores at least the cut is kept, unless a gate rejects it."""
+    cut = evidence.settings.cut
+    if cut is None:
+        raise ValueError("reference mode needs a cut")
+    decided = []
+    for features, gates in zip(evidence.features, evidence.gates, strict=True):
+        failed = next((g for g in gates if not g.passed), None)
+        score = features.region_score
+        decided.append(
+            Decided(
+                score=score,
+                mmd2=None,
+                p=None,
+                q=None,
+                gates=gates,
+                survived=failed is None and score is not None and score >= cut,
+                cause="score" if failed is None else "gate",
                 failed_gate=None if failed is None else failed.name,
                 n_sampled=0,
             )

@@ -77,7 +77,7 @@ def gather_evidence(
             f"anchor mask {anchor_mask.shape} for an ROI of {roi.shape}"
         )
     xs, y = [np.empty((0, 1))] * len(regions), np.empty((0, 1))
-    if settings.mode != "none":
+    if settings.mode not in ("none", "reference"):
         organ = bounding_box(anchor_mask)
         around = roi if organ is None else organ.shifted(roi.start)
         phi = feature_named(settings.feature, segmenter, window=window, around=around)

@@ -118,5 +118,9 @@ def run_identity(
         rounds=rounds,
         preprocessing={**from_plan, **preprocessing},
         gates=gates,
-        reject=reads_mmd2 if settings.score in USES_MMD2 else {},
+        reject=reads_mmd2
+        if settings.score in USES_MMD2
+        else {"region_score_sha256": settings.region_score_sha256}
+        if settings.ranks_regions
+        else {},
     )

@@ -21,6 +21,7 @@ ScoreName = Literal[
     "segmenter_mass",
     "scan_statistic",
     "scan_radius",
+    "region",
 ]
 Score = Callable[[CandidateFeatures, float], float]
 """(features, MMD²) → score."""
@@ -56,6 +57,11 @@ def scan_radius(features: CandidateFeatures, mmd2: float) -> float:
     return max(features.scan_statistic, 0.0) * features.radius_mm
 
 
+def region(features: CandidateFeatures, mmd2: float) -> float:
+    """The frozen score of `segment.regions`, learned on other patients; −inf for a candidate that it did not rank."""
+    return -math.inf if features.region_score is None else features.region_score
+
+
 def segmenter_mass(features: CandidateFeatures, mmd2: float) -> float:
     """S_k = mean(P̄ on C_k) · √|C_k|, |C_k| in voxels (method.md §3, gate L3)."""
     return features.mean_probability * math.sqrt(features.n_voxels)
@@ -79,7 +85,10 @@ SCORES: Mapping[ScoreName, Score] = {
     "segmenter_mass": segmenter_mass,
     "scan_statistic": scan_statistic,
     "scan_radius": scan_radius,
+    "region": region,
 }
+OF_MASKS: tuple[ScoreName, ...] = tuple(name for name in SCORES if name != "region")
+"""Scores of candidates that were cut from a segmenter's mask; `region` ranks candidates of its own."""
 USES_MMD2: frozenset[ScoreName] = frozenset({"mmd2", "mmd2_volume"})
 
 

@@ -8,14 +8,14 @@ from pydantic import Field
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha
+from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha, FalseFindings
 from r2seg_agent.reject.calibration import Calibration, smallest_p
 from r2seg_agent.reject.features import FeatureName
 from r2seg_agent.reject.scores import ScoreName
 
-Mode = Literal["paper", "conformal", "score", "none"]
-"""`score` decides nothing: every candidate gets its score, for a calibration on lesion-free cases. `none` tests nothing
-and keeps every candidate: the ablation's baseline."""
+Mode = Literal["reference", "paper", "conformal", "score", "none"]
+"""`reference` keeps what scores as lesions of a reference set did. `score` decides nothing: every candidate gets its
+score, for a calibration on lesion-free cases. `none` tests nothing and keeps every candidate, for the ablation."""
 
 PAPER_LABEL = "not FDR-valid (voxels are not exchangeable)"
 
@@ -32,7 +32,18 @@ class RejectSettings(Frozen):
     sample_size: Annotated[int, Field(ge=2, le=5000)] = 200
     """m and n: voxels drawn from a candidate and from the anchor."""
     score: ScoreName = "scan_statistic"
-    """Of conformal mode; paper mode scores by MMD²."""
+    """Of conformal mode; paper mode scores by MMD², reference mode by `region`."""
+    cut: float | None = None
+    """Of reference mode: the lowest score that is kept."""
+    false_findings: FalseFindings = "1"
+    """Of reference mode: false findings an image of the reference set at this cut."""
+    region_score_sha256: str | None = None
+    """The file of the frozen score, where candidates are ranked by it."""
+
+    @property
+    def ranks_regions(self) -> bool:
+        """Whether candidates are regions ranked by the frozen score, and not bodies of a segmenter's mask."""
+        return self.mode in ("reference", "conformal", "score") and self.score == "region"
 
 
 class ModeGuarantee(Frozen):
@@ -56,6 +67,14 @@ def describe_mode(settings: RejectSettings, calibration: Calibration | None = No
             mode="paper",
             guarantee=f"p-values {PAPER_LABEL}: the voxels of any region resemble each other, and candidates were "
             "selected because they look abnormal, so normal tissue may survive far more often than alpha says.",
+            valid=False,
+        )
+    if settings.mode == "reference":
+        return ModeGuarantee(
+            mode="reference",
+            guarantee="Candidates are ranked by a frozen score and cut where the images of a reference set had "
+            f"{settings.false_findings} false finding{'s' * (settings.false_findings != '1')} each on average. That is "
+            "a measurement on those images, no guarantee for this one, and not a p-value.",
             valid=False,
         )
     if settings.mode == "score":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r2seg_agent.method.models import Finding
+from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.report import canvas
 from r2seg_agent.report.format import (
     format_diameters,
@@ -14,6 +14,7 @@ from r2seg_agent.report.format import (
     plural,
 )
 from r2seg_agent.report.models import Report, TargetReport
+from r2seg_agent.report.numbers import numbers_of
 
 SYNTHETIC_BANNER = "SYNTHETIC LESION · this image holds content that no patient has"
 
@@ -26,13 +27,21 @@ def caption_of_finding(finding: Finding, window: tuple[float, float], report: Re
         format_size(m),
         format_diameters(m),
         f"mean {format_intensity(m.mean_intensity, m.intensity_unit)}",
-        f"probability {format_share(c.features.mean_probability)}",
-        format_equals("p", c.p),
-        format_equals("q", c.q),
+        *_numbers(c, report),
         *([f"{report.reject.mode} mode"] if report.reject else []),
         f"window {format_window(window, m.intensity_unit)}",
     ]
     return title, "   ".join(detail)
+
+
+def _numbers(candidate: Candidate, report: Report) -> tuple[str, ...]:
+    if report.reject is not None and report.reject.mode == "reference":
+        return tuple(f"{number.heading} {number.text}" for number in numbers_of(candidate, "reference"))
+    return (
+        f"probability {format_share(candidate.features.mean_probability)}",
+        format_equals("p", candidate.p),
+        format_equals("q", candidate.q),
+    )
 
 
 def caption_of_nothing(target: TargetReport, n_shown: int, window: tuple[float, float], unit: str) -> tuple[str, str]:
@@ -77,7 +86,8 @@ def footer_lines(report: Report) -> list[str]:
     parts.append(f"planner {report.planner}")
     lines = ["  ·  ".join(parts)]
     if report.reject:
-        lines.append(f"reject mode {report.reject.mode}, α = {report.reject.alpha:g}: {report.reject.guarantee}")
+        level = "" if report.reject.mode == "reference" else f", α = {report.reject.alpha:g}"
+        lines.append(f"reject mode {report.reject.mode}{level}: {report.reject.guarantee}")
     lines.append(report.disclaimer)
     return lines
 

@@ -39,6 +39,8 @@ def brief_reason(cause: Cause, failed_gate: str | None) -> str:
             return "too few voxels to test"
         case "test":
             return "looks like normal tissue (q above α)"
+        case "score":
+            return "less certain: its score is below the cut"
         case "none":
             return "nothing was decided"
 
@@ -51,6 +53,8 @@ def reason(candidate: Candidate) -> str:
         case "test":
             differs = "differs from" if candidate.decision == "survived" else "looks like"
             return f"q = {_q(candidate)}: {differs} normal tissue"
+        case "score" if candidate.score is not None:
+            return f"score {candidate.score:.2f}{_worth(candidate)}"
         case _:
             return brief_reason(candidate.cause, candidate.failed_gate)
 
@@ -75,8 +79,21 @@ def full_reason(candidate: Candidate, round_: SearchRound) -> str:
             else:
                 words = f"{'differs' if survived else 'does not differ'} from {normal}"
             return f"q = {_q(candidate)} {'≤' if survived else '>'} alpha {round_.alpha:g}: {words}"
+        case "score" if candidate.score is not None:
+            side = "at or above" if candidate.decision == "survived" else "below"
+            return f"score {candidate.score:.2f}, {side} the cut{_worth(candidate)}"
+        case "score":
+            return "the score did not rank it"
         case "none":
             return "nothing was tested" if round_.mode == "none" else "scored for a calibration; nothing is decided"
+
+
+def _worth(candidate: Candidate) -> str:
+    """What such a score was worth in the reference set."""
+    share = candidate.reference
+    if share is None:
+        return ""
+    return f"; {share.share:.0%} of {share.n} such findings of the reference set were lesions"
 
 
 def _note(candidate: Candidate) -> str:

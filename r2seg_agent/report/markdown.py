@@ -14,19 +14,21 @@ from r2seg_agent.report.format import (
     format_diameters,
     format_intensity,
     format_ml,
-    format_p,
-    format_score,
     format_share,
     format_size,
     format_window,
     plural,
 )
 from r2seg_agent.report.models import Report, TargetReport
+from r2seg_agent.report.numbers import REFERENCE_NOTE, headings_of, numbers_of
 from r2seg_agent.report.place import organ_name
 from r2seg_agent.report.rejections import rejected_groups, rejected_of
 
 MAX_REJECTED_ROWS = 10
 """Rejected candidates listed per target, nearest to being kept first; all of them are in report.json."""
+
+
+HEADING_OF_MODE = {"none": "## Nothing was tested", "reference": "## What the score means"}
 
 
 def report_markdown(report: Report, picture: str | None = "overlay.png") -> str:
@@ -52,8 +54,7 @@ def report_markdown(report: Report, picture: str | None = "overlay.png") -> str:
     if report.truth is not None:
         blocks += ["## Against the reference mask", *_truth(report)]
     if report.reject is not None:
-        tested = report.reject.mode != "none"
-        blocks += ["## What the p-values mean" if tested else "## Nothing was tested", *_reject(report)]
+        blocks += [HEADING_OF_MODE.get(report.reject.mode, "## What the p-values mean"), *_reject(report)]
     for target in report.targets:
         unit = "arbitrary" if report.image is None else report.image.unit
         blocks += _target(target, unit, several=len(report.targets) > 1)
@@ -62,7 +63,7 @@ def report_markdown(report: Report, picture: str | None = "overlay.png") -> str:
 
 
 def _findings(report: Report) -> str:
-    mode = report.reject.mode if report.reject else MISSING
+    mode = report.reject.mode if report.reject else None
     rows = []
     for finding in report.findings:
         m, c = finding.measurements, finding.candidate
@@ -74,15 +75,14 @@ def _findings(report: Report) -> str:
                 format_size(m),
                 format_diameters(m),
                 format_intensity(m.mean_intensity, m.intensity_unit),
-                format_share(c.features.mean_probability),
-                format_score(c.score),
-                format_p(c.p),
-                format_p(c.q),
-                mode,
+                *(number.text for number in numbers_of(c, mode)),
+                mode or MISSING,
             ]
         )
-    header = ["#", "target", "place", "size", "longest × perp.", "mean", "prob.", "score", "p", "q", "mode"]
-    return _table(header, rows)
+    header = ["#", "target", "place", "size", "longest × perp.", "mean", *headings_of(mode), "mode"]
+    return _table(header, rows) + (
+        f"\n\n{REFERENCE_NOTE[0].upper()}{REFERENCE_NOTE[1:]}." if mode == "reference" else ""
+    )
 
 
 def _truth(report: Report) -> list[str]:
@@ -117,7 +117,11 @@ def _reject(report: Report) -> list[str]:
     reject = report.reject
     assert reject is not None  # the caller asked
     validity = "" if reject.valid else "**Not a controlled error rate.** "
-    facts = [f"statistic {reject.statistic}", f"feature {reject.feature}", f"α = {reject.alpha:g}"]
+    facts = [f"statistic {reject.statistic}"]
+    if reject.mode == "reference":
+        facts += [f"{name.replace('_', ' ')} {value}" for name, value in reject.settings.items()]
+    else:
+        facts += [f"feature {reject.feature}", f"α = {reject.alpha:g}"]
     if reject.permutations is not None:
         facts.append(f"{reject.permutations} permutations")
     facts.append(f"seed {reject.seed}")
@@ -153,7 +157,9 @@ def _target(target: TargetReport, unit: Unit, *, several: bool) -> list[str]:
     rejected = rejected_of(target)
     rounds = {c.id: round_ for round_ in target.rounds for c in round_.candidates}
     if rejected:
-        blocks.append(f"### Rejected: {plural(len(rejected), 'candidate')}")
+        mode = target.rounds[-1].mode
+        title = "Less certain" if mode == "reference" else "Rejected"
+        blocks.append(f"### {title}: {plural(len(rejected), 'candidate')}")
         groups = [[str(len(group.candidates)), group.why] for group in rejected_groups(target)]
         blocks.append(_table(["candidates", "why"], groups))
         if len(rejected) > MAX_REJECTED_ROWS:
@@ -162,15 +168,12 @@ def _target(target: TargetReport, unit: Unit, *, several: bool) -> list[str]:
             [
                 c.id,
                 format_ml(c.features.volume_mm3 / 1000.0),
-                format_share(c.features.mean_probability),
-                format_score(c.score),
-                format_p(c.p),
-                format_p(c.q),
+                *(number.text for number in numbers_of(c, mode)),
                 full_reason(c, rounds[c.id]),
             ]
             for c in rejected[:MAX_REJECTED_ROWS]
         ]
-        blocks.append(_table(["candidate", "volume", "prob.", "score", "p", "q", "reason"], rows))
+        blocks.append(_table(["candidate", "volume", *headings_of(mode), "reason"], rows))
     return blocks
 
 

@@ -19,6 +19,7 @@ from r2seg_agent.outcomes import DISCLAIMER, OutcomeKind
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan, Choice
 from r2seg_agent.reject.profile import ScanProfile
+from r2seg_agent.reject.settings import Mode
 from r2seg_agent.report.masks import lesion_labels
 from r2seg_agent.report.notebook import findings_text, report_html
 from r2seg_agent.report.table_rows import FindingRow, finding_rows, to_dataframe
@@ -60,7 +61,7 @@ class TruthEvaluation(Frozen):
 class RejectInfo(Frozen):
     """Which Reject mode decided and what it guarantees, in words a reader cannot mistake."""
 
-    mode: Literal["paper", "conformal", "score", "none"]
+    mode: Mode
     guarantee: str
     valid: bool
     alpha: float

@@ -7,8 +7,9 @@ from html import escape
 
 from r2seg_agent.method.models import Finding
 from r2seg_agent.report.format import MISSING, format_diameters, format_p, format_score, format_share, format_size
+from r2seg_agent.report.numbers import format_reference
 
-HEADINGS = ("#", "target", "place", "size", "long × perp.", "prob.", "score", "p")
+HEADINGS = ("#", "target", "place", "size", "long × perp.", "prob.", "score", "reference", "p")
 
 
 def report_html(
@@ -48,5 +49,6 @@ def _cells(finding: Finding) -> tuple[str, ...]:
         format_diameters(m),
         format_share(finding.probability),
         format_score(finding.score),
+        format_reference(finding.reference),
         format_p(finding.p),
     )

@@ -9,13 +9,12 @@ from r2seg_agent.report.format import (
     format_diameters,
     format_intensity,
     format_ml,
-    format_p,
-    format_score,
     format_share,
     format_size,
     plural,
 )
 from r2seg_agent.report.models import Report
+from r2seg_agent.report.numbers import REFERENCE_NOTE, headings_of, numbers_of
 from r2seg_agent.report.rejections import rejected_groups
 
 if TYPE_CHECKING:
@@ -36,12 +35,17 @@ def findings_table(report: Report, limit: int | None = None) -> Table:
     if len(report.targets) > 1:
         table.add_column("target")
     table.add_column("place", ratio=1, min_width=14)
-    for heading in ("size", "long × perp.", "mean", "prob."):
+    for heading in ("size", "long × perp.", "mean"):
         table.add_column(heading, justify=RIGHT, no_wrap=True)
+    named = mode.mode if mode is not None else None
     invalid = mode is not None and not mode.valid
-    for name in ("p", "q"):
-        table.add_column(f"{name}*" if invalid else name, justify=RIGHT, no_wrap=True)
-    remarks = [f"* not FDR-valid in {mode.mode} mode"] if invalid and mode is not None else []
+    shown_numbers = [heading for heading in headings_of(named) if heading != "score" or named == "reference"]
+    for heading in shown_numbers:
+        starred = f"{heading}*" if invalid and heading in ("p", "q") else heading
+        table.add_column(starred, justify=RIGHT, no_wrap=True)
+    remarks = [f"* not FDR-valid in {named} mode"] if invalid and named != "reference" else []
+    if named == "reference":
+        remarks.append(REFERENCE_NOTE)
     shown = report.findings[:limit]
     if len(shown) < len(report.findings):
         remarks.append(f"{len(report.findings) - len(shown)} more findings in report.md")
@@ -56,9 +60,7 @@ def findings_table(report: Report, limit: int | None = None) -> Table:
                 format_size(m),
                 format_diameters(m),
                 format_intensity(m.mean_intensity, m.intensity_unit),
-                format_share(c.features.mean_probability),
-                format_p(c.p),
-                format_p(c.q),
+                *(number.text for number in numbers_of(c, named) if number.heading in shown_numbers),
             )
         )
     return table
@@ -66,10 +68,12 @@ def findings_table(report: Report, limit: int | None = None) -> Table:
 
 def rejected_table(report: Report) -> Table:
     """One row per reason of each target: how many fell for it, and the one that came nearest to being kept."""
-    table = _table("Rejected")
+    named = None if report.reject is None else report.reject.mode
+    table = _table("Less certain" if named == "reference" else "Rejected")
+    numbers = [heading for heading in headings_of(named) if heading != "prob."]
     table.add_column("candidates", justify=RIGHT, no_wrap=True)
     table.add_column("why", ratio=1, min_width=18)
-    for heading in ("nearest", "volume", "score", "p", "q"):
+    for heading in ("nearest", "volume", *numbers):
         table.add_column(heading, justify=RIGHT, no_wrap=True)
     for target in report.targets:
         for group in rejected_groups(target):
@@ -80,9 +84,7 @@ def rejected_table(report: Report) -> Table:
                     group.why,
                     best.id,
                     format_ml(best.features.volume_mm3 / 1000.0),
-                    format_score(best.score),
-                    format_p(best.p),
-                    format_p(best.q),
+                    *(number.text for number in numbers_of(best, named) if number.heading in numbers),
                 )
             )
     return table

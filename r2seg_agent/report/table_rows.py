@@ -24,7 +24,9 @@ class FindingRow(Frozen):
     `case` is the scan's pseudonym, never a path. `patient` is as the table's data set names it: empty for a single
     run, a hash in an evaluation. `volume_ml` is empty where the image states no spacing; the diameters are then in px.
     `slice` is the z index in which they were measured. `probability` is the segmenter's mean. `score` ranks and is no
-    p-value; `p` and `q` are filled only where the Reject mode makes them valid.
+    p-value;
+    `p` and `q` are filled only where the Reject mode makes them valid; `reference_share` of `reference_n` findings of
+    such a score were lesions in the reference set (reference mode only).
     """
 
     run: str
@@ -42,6 +44,8 @@ class FindingRow(Frozen):
     score: float | None
     p: float | None
     q: float | None
+    reference_share: float | None
+    reference_n: int | None
     decision: Decision
 
 
@@ -67,6 +71,8 @@ def finding_rows(findings: Iterable[Finding], *, run: str, case: str, patient: s
             score=finding.score,
             p=finding.p,
             q=finding.q,
+            reference_share=None if finding.reference is None else finding.reference.share,
+            reference_n=None if finding.reference is None else finding.reference.n,
             decision=finding.candidate.decision,
         )
         for finding in sorted(findings, key=lambda finding: finding.number)
@@ -86,7 +92,7 @@ def read_findings_csv(text: str, *, patient: str) -> tuple[FindingRow, ...]:
     rows = csv.DictReader(io.StringIO(text))
     if tuple(rows.fieldnames or ()) != COLUMNS:
         raise ValueError(f"not a findings table: columns {rows.fieldnames}")
-    optional = {"volume_ml", "score", "p", "q"}
+    optional = {"volume_ml", "score", "p", "q", "reference_share", "reference_n"}
     return tuple(
         FindingRow.model_validate(
             {name: None if name in optional and value == "" else value for name, value in row.items()}

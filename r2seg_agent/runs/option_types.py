@@ -25,9 +25,13 @@ class SearchFields(TypedDict, total=False):
     """`full`, or leave parts of the method out, for comparisons: `baseline` (the model alone on the whole image),
     `+roi` (its regions, nothing tested), `+roi+reject` (no gates), `+gates` (the paper's gates alone),
     `conformal`."""
-    reject: Literal["auto", "paper", "conformal", "score"]
-    """How candidates are rejected: `paper` (p-values not valid), `conformal` (valid, needs --calibration), or
-    `auto`: conformal where a calibration is given."""
+    reject: Literal["auto", "reference", "paper", "conformal", "score"]
+    """How candidates are rejected: `reference` (by a frozen score, with what such scores were worth on a reference
+    set), `paper` (the paper's test; p-values not valid), `conformal` (valid, needs --calibration), or `auto`:
+    conformal where a calibration is given, else reference."""
+    false_findings: Literal["0.5", "1", "3"]
+    """Reference mode: how long the list is, as false findings an image that the reference set had at this cut. More
+    of them, more lesions found."""
     score: Literal[
         "mmd2",
         "mmd2_volume",
@@ -36,6 +40,7 @@ class SearchFields(TypedDict, total=False):
         "segmenter_mass",
         "scan_statistic",
         "scan_radius",
+        "region",
     ]
     """Score that ranks candidates; with a calibration, the calibration's own score is used."""
     feature: Literal["intensity", "multiscale", "segmenter"]

@@ -16,7 +16,7 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.presets import Preset
 from r2seg_agent.names import utf8_paths
-from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha
+from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha, FalseFindings
 from r2seg_agent.reject.features import FeatureName
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.scores import ScoreName
@@ -68,13 +68,22 @@ class RunOptions(Frozen):
         Cli("Test", verbs=("find", "batch")),
     ] = "full"
     reject: Annotated[
-        Literal["auto", "paper", "conformal", "score"],
+        Literal["auto", "reference", "paper", "conformal", "score"],
         Field(
-            description="How candidates are rejected: `paper` (p-values not valid), `conformal` (valid, needs "
-            "--calibration), or `auto`: conformal where a calibration is given."
+            description="How candidates are rejected: `reference` (by a frozen score, with what such scores were worth "
+            "on a reference set), `paper` (the paper's test; p-values not valid), `conformal` (valid, needs "
+            "--calibration), or `auto`: conformal where a calibration is given, else reference."
         ),
         Cli("Test", short="-r", verbs=_RUN_VERBS, internal_choices=("score",)),
     ] = "auto"
+    false_findings: Annotated[
+        FalseFindings,
+        Field(
+            description="Reference mode: how long the list is, as false findings an image that the reference set had "
+            "at this cut. More of them, more lesions found."
+        ),
+        Cli("Test", verbs=_RUN_VERBS, metavar="0.5|1|3"),
+    ] = "1"
     score: Annotated[
         ScoreName,
         Field(description="Score that ranks candidates; with a calibration, the calibration's own score is used."),

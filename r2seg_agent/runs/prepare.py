@@ -32,13 +32,26 @@ from r2seg_agent.runs.loaded import LoadedModels
 from r2seg_agent.runs.options import PROCESS_OPTIONS, RunOptions
 from r2seg_agent.segment.checks import check_anchors, check_channels, check_plan
 from r2seg_agent.segment.orientations import ThreeOrientations
-from r2seg_agent.segment.protocol import Segmenter
+from r2seg_agent.segment.protocol import OutlinesRegions, Segmenter
+from r2seg_agent.segment.regions.score import shipped
 from r2seg_agent.store.artifacts import recipe_sha256
 from r2seg_agent.version import __version__
 
 HELD_OTHERWISE = frozenset(
     {"anchors", "segmenter", "orientations", "feature", "preset", "plan", "rounds", "modality", "series", "channels"}
-    | {"reject", "score", "calibration", "alpha", "gates", "seed", "planner", "tokens", "model_calls", "synthetic"}
+    | {
+        "reject",
+        "score",
+        "false_findings",
+        "calibration",
+        "alpha",
+        "gates",
+        "seed",
+        "planner",
+        "tokens",
+        "model_calls",
+        "synthetic",
+    }
     | {"truth", "mask_format", "seconds", "base_url", "share_images", "overlays"}
 )
 """Options with an entry of their own in `identity` (as the masks, models, plans or voxels that they name), and, in the
@@ -112,7 +125,7 @@ def prepare(
     _check_preset(options)
     parts, loaded = PARTS[options.preset], models or LoadedModels()
     chosen = choose_models(options, parts, loaded)
-    setup = settle_reject(options, parts, loaded)
+    setup = settle_reject(options, parts, loaded, chosen.segmenter)
     plans = load_plan(options.plan).plans if options.plan is not None else ()
     progress("read", 0, 1, "image")
     scan = read_scan(image, options, chosen, plans)
@@ -145,17 +158,30 @@ def choose_models(options: RunOptions, parts: Parts, loaded: LoadedModels) -> Mo
     return Models(source, segmenter)
 
 
-def settle_reject(options: RunOptions, parts: Parts, loaded: LoadedModels) -> RejectSetup:
-    """Mode, score and gates of the Reject step. Raises `InputError` for conformal mode without a calibration."""
+def settle_reject(options: RunOptions, parts: Parts, loaded: LoadedModels, segmenter: Segmenter) -> RejectSetup:
+    """Mode, score and gates of the Reject step.
+
+    Without a calibration `auto` is reference mode where the segmenter can outline the regions that it ranks, else the
+    paper's. Raises `InputError` for conformal mode without a calibration.
+    """
     calibration = None if options.calibration is None else loaded.calibration(options.calibration)
-    mode: Mode = "paper" if calibration is None else "conformal"
+    mode: Mode = "reference" if isinstance(segmenter, OutlinesRegions) else "paper"
+    if calibration is not None:
+        mode = "conformal"
     if options.reject != "auto":
         mode = options.reject
     mode = parts.reject or mode
     score = options.score if calibration is None else calibration.identity.score
     if mode == "none":
         score = "segmenter_mass"  # the only score that needs no test: the model's own probabilities
+    if mode == "reference":
+        score = "region"
     reject = RejectSettings(mode=mode, alpha=options.alpha, score=score, feature=options.feature)
+    if reject.ranks_regions:
+        frozen, sha256 = shipped()
+        most = options.false_findings
+        cut = frozen.cuts[most] if mode == "reference" else None
+        reject = reject.model_copy(update={"cut": cut, "false_findings": most, "region_score_sha256": sha256})
     describe_mode(reject, calibration)
     gates = options.gates.model_copy(update={"ours": False}) if parts.gates == "paper" else options.gates
     return RejectSetup(reject, gates, calibration)

@@ -19,6 +19,7 @@ from r2seg_agent.report.models import RejectInfo, Report, TargetReport
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.prepare import Prepared
 from r2seg_agent.segment.protocol import SeesColours
+from r2seg_agent.segment.regions.score import shipped
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.lookup import findings_of, rounds_of
 from r2seg_agent.tools.state import SearchState, TargetState
@@ -116,6 +117,8 @@ def _cautions(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetR
     if reject.mode == "score":
         text = "Reject mode `score`: nothing was decided, so no candidate can survive. It serves calibrations."
         found.append(("nothing_decided", text))
+    elif reject.mode == "reference":
+        found.append(("ranked_by_reference", _reference_caution(reject)))
     elif reject.mode != "none" and not describe_mode(reject, prepared.calibration).valid:
         text = (
             f"Reject mode `{reject.mode}`: p- and q-values are not FDR-valid; findings may be normal tissue. "
@@ -147,6 +150,17 @@ def _cautions(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetR
     return tuple(Caution(kind=kind, text=text) for kind, text in found)
 
 
+def _reference_caution(reject: RejectSettings) -> str:
+    """What reference mode is worth, and on which images that was measured."""
+    card = shipped()[0].card
+    return (
+        f"Reject mode `reference`: findings are ordered by a score that was fitted on {card['images']} images of "
+        f"{card['patients']} patients ({card['kinds']}) and cut at {reject.false_findings} false findings an image "
+        "there. Normal tissue may be among them, and what the set did not hold is unknown to it. A calibration on "
+        "lesion-free scans gives valid p-values (`--calibration`)."
+    )
+
+
 def _reject_info(prepared: Prepared, reject: RejectSettings, seed: int) -> RejectInfo:
     mode = describe_mode(reject, prepared.calibration)
     paper = reject.mode == "paper"
@@ -155,13 +169,20 @@ def _reject_info(prepared: Prepared, reject: RejectSettings, seed: int) -> Rejec
         guarantee=mode.guarantee,
         valid=mode.valid,
         alpha=reject.alpha,
-        statistic=reject.statistic if paper else reject.score,
+        statistic=reject.statistic if paper else "frozen score" if reject.ranks_regions else reject.score,
         feature=reject.feature,
         permutations=reject.permutations if paper else None,
         seed=seed,
         calibration_sha256=None if prepared.calibration is None else prepared.calibration.contents_sha256,
-        settings={"sample_size": reject.sample_size},
+        settings=_settings_of(reject),
     )
+
+
+def _settings_of(reject: RejectSettings) -> dict[str, str | float | int | bool | None]:
+    if not reject.ranks_regions:
+        return {"sample_size": reject.sample_size}
+    ranked: dict[str, str | float | int | bool | None] = {"region_score_sha256": reject.region_score_sha256}
+    return ranked | ({"cut": reject.cut, "false_findings": reject.false_findings} if reject.cut is not None else {})
 
 
 def _versions() -> dict[str, str]:

@@ -318,6 +318,8 @@ class Session:
             seed=options.seed,
             budget=Budget(
                 rounds=prepared.parts.rounds(options.rounds),
+                # Where candidates are ranked, the less certain ones are listed; other tissue would only add more.
+                automatic_rounds=1 if prepared.reject.mode == "reference" else None,
                 seconds=options.seconds,
                 tokens=options.tokens,
                 model_calls=options.model_calls,

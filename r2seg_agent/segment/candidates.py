@@ -89,6 +89,9 @@ class CandidateFeatures(Frozen):
     what their maximum reaches by chance (`ball_scan.py`); 0 where the organ is too small to measure it."""
     scan_radius_mm: float = 0.0
     """Radius of that ball."""
+    region_score: float | None = None
+    """What the frozen score of `segment.regions` says of a region that it ranked: larger is more like a lesion. None
+    where a segmenter's own mask was cut into candidates."""
 
 
 Decision = Literal["pending", "survived", "rejected"]

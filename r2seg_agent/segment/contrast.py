@@ -12,7 +12,9 @@ import numpy as np
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Float3, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Mask, Modality, Volume
-from r2seg_agent.reason.plan import Contrast
+from r2seg_agent.progress import Progress
+from r2seg_agent.reason.plan import Contrast, Window
+from r2seg_agent.segment.candidates import Region
 from r2seg_agent.segment.organ import HU_RANGE, OrganField, SmoothSlabs, filled, normal_tissue
 from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
 from r2seg_agent.segment.smoothing import (
@@ -112,6 +114,12 @@ class ContrastSegmenter:
 
     def check(self, modality: Modality) -> None:
         """Never raises: no weights, every modality."""
+
+    def outline(
+        self, volume: Volume, window: Window | None, regions: Sequence[Region], progress: Progress
+    ) -> tuple[Region, ...]:
+        """`regions` as they are: grey values drew them already."""
+        return tuple(regions)
 
     def encode(self, volume: Volume, roi: Box) -> ContrastEncoded:
         """Keep a view of `volume`; raises `InputError` when `roi` is not on its grid."""

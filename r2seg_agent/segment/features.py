@@ -60,10 +60,12 @@ def describe(
     statistics: AnchorStatistics | None = None,
     *,
     edge_mm: float = 0.0,
+    region_score: float | None = None,
 ) -> CandidateFeatures:
     """Features of `region`; `anchor` is M* on the whole image grid. Pass `statistics` when describing several.
 
     `edge_mm` is the segmenter's own (`SegmenterInfo.edge_mm`): like tissue nearer than that is still the same body.
+    With a `region_score` the scan statistic, which looks at the whole organ, is left at 0.
     """
     stats = anchor_statistics(volume, anchor) if statistics is None else statistics
     spacing = volume.geometry.spacing_mm
@@ -91,7 +93,9 @@ def describe(
         anchor_median=stats.median,
     )
     volume_mm3 = float(inside.size * volume.geometry.voxel_volume_mm3)
-    scan, scan_radius_mm = stats.scan.statistic(region.box, region.mask, brighter=contrast > 0)
+    scan, scan_radius_mm = 0.0, 0.0
+    if region_score is None:
+        scan, scan_radius_mm = stats.scan.statistic(region.box, region.mask, brighter=contrast > 0)
     return CandidateFeatures(
         n_voxels=int(inside.size),
         volume_mm3=volume_mm3,
@@ -113,6 +117,7 @@ def describe(
         attachment=region.attached_radius_mm / radius,
         scan_statistic=scan,
         scan_radius_mm=scan_radius_mm,
+        region_score=region_score,
     )
 
 
@@ -124,6 +129,11 @@ def prominence(features: CandidateFeatures) -> float:
     """
     alone = max(0.0, 1.0 - features.inner_continuation - features.outer_continuation)
     return abs(features.contrast) * math.log1p(features.volume_mm3) * alone
+
+
+def rank_of(features: CandidateFeatures) -> float:
+    """By what lists of findings are ordered: the frozen score where there is one, else prominence."""
+    return prominence(features) if features.region_score is None else features.region_score
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from r2seg_agent.imaging.geometry import Box, Index3
 from r2seg_agent.imaging.volume import FloatArray, Mask, Modality, Volume
 from r2seg_agent.progress import Progress
 from r2seg_agent.reason.plan import AnatomyPlan, Contrast, Side, Window
+from r2seg_agent.segment.candidates import Region
 
 PromptKind = Literal["text", "box", "points", "mask"]
 
@@ -135,6 +136,17 @@ class ShowsProgress(Protocol):
     """A segmenter that tells of its slices while it works; whoever runs it sets where to."""
 
     progress: Progress
+
+
+@runtime_checkable
+class OutlinesRegions(Protocol):
+    """A segmenter that can be told where to look: it draws the outline of regions that were proposed without it."""
+
+    def outline(
+        self, volume: Volume, window: Window | None, regions: Sequence[Region], progress: Progress
+    ) -> tuple[Region, ...]:
+        """`regions` in their order, on the image grid, each with the segmenter's own outline where it draws one."""
+        ...
 
 
 @runtime_checkable

@@ -19,6 +19,12 @@ from r2seg_agent.tools._runtime import (
     search_tool,
 )
 
+NO_LEVEL = (
+    "This run has no level alpha: its candidates are ranked by a score and cut where a reference set had so many false "
+    "findings an image. Start again with --false-findings 0.5 or 3 for a shorter or longer list, with --reject paper, "
+    "or with a calibration, which gives valid p-values."
+)
+
 
 class ChangeAlphaResult(ToolResult):
     """The level before and now, what it guarantees, and which targets are judged again."""
@@ -49,6 +55,15 @@ def change_alpha(alpha: float, runtime: Runtime) -> Command[str]:
     if not is_alpha(alpha):
         raise ToolUseError(f"alpha must be {ALPHA_RANGE}, for example 0.05 or 0.01; it was {alpha:g}")
     before = context.reject_for(search)
+    if before.mode == "reference":
+        result = ChangeAlphaResult(
+            before=before.alpha,
+            alpha=before.alpha,
+            valid=False,
+            guarantee=describe_mode(before, context.calibration).guarantee,
+            judged_again=(),
+        )
+        return answer(runtime, search, result, "change_alpha", say=NO_LEVEL)
     settings = before.model_copy(update={"alpha": alpha})
     mode = describe_mode(settings, context.calibration)
     again = () if alpha == before.alpha else tuple(n for n, t in enumerate(search.targets, start=1) if t.rounds)

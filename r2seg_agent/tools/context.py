@@ -38,6 +38,8 @@ class Budget(Frozen):
     """
 
     rounds: int = 3
+    automatic_rounds: int | None = None
+    """Rounds that a search takes by itself, more only where a user asks for them; None: all."""
     tool_calls: int = 200
     model_calls: int = 40
     tokens: int = 200_000

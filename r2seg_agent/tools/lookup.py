@@ -7,7 +7,7 @@ from functools import lru_cache
 from pydantic import TypeAdapter
 
 from r2seg_agent.method.models import Candidate, Finding, SearchRound
-from r2seg_agent.segment.features import prominence
+from r2seg_agent.segment.features import rank_of
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.tools._runtime import ToolUseError
@@ -65,7 +65,7 @@ def place_of_candidate(
 def rejected_candidates(context: Context, search: SearchState) -> tuple[Candidate, ...]:
     """Candidates that the last round of each target rejected, in the order in which the user counts them.
 
-    Most prominent first (`segment.features.prominence`), ties by id; "the second one" is the second of these.
+    First the one that ranks first (`segment.features.rank_of`), ties by id; "the second one" is the second of these.
     """
     return rejected_in(context.store, search)
 
@@ -74,7 +74,7 @@ def rejected_in(store: ArtifactStore, search: SearchState) -> tuple[Candidate, .
     """`rejected_candidates` of what `store` holds."""
     last = [rounds_of(store, target)[-1] for target in search.targets if target.rounds]
     rejected = (c for round_ in last for c in round_.candidates if c.decision == "rejected")
-    return tuple(sorted(rejected, key=lambda c: (-prominence(c.features), c.id)))
+    return tuple(sorted(rejected, key=lambda c: (-rank_of(c.features), c.id)))
 
 
 def rounds_of(store: ArtifactStore, target: TargetState) -> tuple[SearchRound, ...]:

@@ -9,7 +9,7 @@ from r2seg_agent.method.models import Finding
 from r2seg_agent.report.format import plural
 from r2seg_agent.report.masks import candidate_mask
 from r2seg_agent.report.measurements import measure
-from r2seg_agent.segment.features import prominence
+from r2seg_agent.segment.features import rank_of
 from r2seg_agent.tools._runtime import (
     Runtime,
     ToolCard,
@@ -74,7 +74,7 @@ def _measure(context: Context, state: TargetState, first_number: int) -> tuple[F
     anchors = context.anchors_of(state)
     last = rounds_of(context.store, state)[-1]
     survivors = sorted(
-        (c for c in last.candidates if c.id in state.survivors), key=lambda c: (-prominence(c.features), c.id)
+        (c for c in last.candidates if c.id in state.survivors), key=lambda c: (-rank_of(c.features), c.id)
     )
     findings = []
     for offset, candidate in enumerate(survivors):

@@ -7,12 +7,14 @@ from collections import Counter
 from langgraph.types import Command
 
 from r2seg_agent.cautions import Caution
+from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.method.round import judge_round
 from r2seg_agent.reject.decide import Decided, Rejection
 from r2seg_agent.reject.profile import profile_warnings
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.decisions import brief_reason
+from r2seg_agent.segment.regions.score import shipped
 from r2seg_agent.tools._runtime import (
     Runtime,
     ToolCard,
@@ -46,6 +48,8 @@ class RejectCandidatesResult(ToolResult):
         """See `ToolResult`."""
         shown = ", ".join(self.survivors[:MAX_NAMED]) + (" …" if len(self.survivors) > MAX_NAMED else "")
         kept = f"{len(self.survivors)} survived ({shown})" if self.survivors else "none survived"
+        if self.mode == "reference":
+            return f"{kept}, {len(self.rejected)} less certain (reference mode: a ranking, no error rate)"
         return f"{kept}, {len(self.rejected)} rejected ({self.mode} mode{'' if self.valid else ', not FDR-valid'})"
 
     def points(self) -> tuple[str, ...]:
@@ -105,6 +109,8 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
         identity=context.calibration_identity(state.original_plan),
     )
     candidates = _candidates(stored, judged.decided, number, state.round_index)
+    if settings.mode == "reference":
+        candidates = tuple(_with_reference(c, context.volume.modality) for c in candidates)
     context.progress("reject", 1, 1, "")
     located = area.anchors is not None
     return SearchRound(
@@ -123,6 +129,13 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
         evidence=store_evidence(context.store, judged.evidence),
         profile=judged.profile,
     )
+
+
+def _with_reference(candidate: Candidate, modality: Modality) -> Candidate:
+    """With what such a score was worth in the reference set."""
+    if candidate.score is None:
+        return candidate
+    return candidate.model_copy(update={"reference": shipped()[0].share(candidate.score, modality)})
 
 
 def _unlike_the_calibration(context: Context, round_: SearchRound, settings: RejectSettings) -> tuple[Caution, ...]:

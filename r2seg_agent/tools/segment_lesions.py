@@ -82,6 +82,7 @@ def _segment(context: Context, state: TargetState) -> tuple[StoredProposals, Art
         "own": state.original_plan.anchors,
         "segmenter": context.segmenter.info.model_dump(mode="json"),
         "presence": context.gates.model_dump(mode="json", include=PRESENCE_THRESHOLDS),
+        "ranked_by": context.reject.region_score_sha256,
     }
     if (known := context.store.recall(recipe)) is not None:
         return StoredProposals.model_validate_json(context.store.json(known)), known
@@ -90,6 +91,7 @@ def _segment(context: Context, state: TargetState) -> tuple[StoredProposals, Art
         context.segmenter,
         parts=context.parts,
         gates=context.gates,
+        ranked=context.reject.ranks_regions,
         progress=context.progress,
     )
     stored, ref = store_proposals(context.store, context.volume.geometry, proposals)

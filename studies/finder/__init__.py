@@ -1,6 +1,5 @@
-"""How far proposals that see every kind of lesion, with a learned score, would carry: a study, no part of r2seg.
+"""How the frozen score that ranks regions was fitted, and how far it carries on patients that it has not seen.
 
-`cases` reads images with lesion and organ masks, `proposals` makes candidates from the component trees of the organ's
-grey values, `features` describes them, `score` learns to rank them with patients apart, `bench` counts what is hit.
-`make lesion-bench CASES=…/cases.csv` prints the tables.
+`cases` reads images with lesion and organ masks, `search` proposes and describes regions as a run does, `learn` fits
+the score and scores every patient by fits that did not see him, `bench` prints what is hit, `fit` writes the file.
 """

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
-from studies.finder.bench import Searched, report, search
-from studies.finder.cases import read_cases
+from r2seg_agent.segment.regions.score import shipped
+from studies.finder.bench import report
+from studies.finder.learn import cross_validated
+from studies.finder.search import search_all
 from studies.measure import machine_line
 
 
 def main() -> int:
     """Search every case, print the tables."""
     parser = argparse.ArgumentParser(prog="python -m studies.finder", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("cases", type=Path, help="CSV: name, image, request, anchors, modality, truth, patient")
+    parser.add_argument(
+        "cases",
+        type=Path,
+        nargs="?",
+        help="none: the demo scans. CSV: name, image, request, anchors, modality, truth, patient, licence",
+    )
+    parser.add_argument("--demo", action="store_true", help="the demo scans as well")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--shipped",
+        action="store_true",
+        help="use the score that comes with r2seg; only for images it was not fitted on",
+    )
     given = parser.parse_args()
     print(machine_line(), flush=True)
-    found: list[Searched] = []
-    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        for searched in pool.map(search, read_cases(given.cases)):
-            found.append(searched)
-            print(f"{len(found)}: {searched.request}, {len(searched.iou)} candidates", file=sys.stderr, flush=True)
-    print(report([case for case in found if len(case.iou)]))
+    found = search_all(given.cases, given.jobs, demo=given.cases is None or given.demo)
+    if given.shipped:
+        print(report(found, [shipped()[0](case.described.values) for case in found]))
+    else:
+        print(report(found, cross_validated(found)))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Recall of the proposals, and what a learned score over them hits, patients apart, as Markdown tables.
+"""Recall of the proposals and what the score over them hits, patients apart, as Markdown tables.
 
 Operating points are chosen on the scores that they are counted on, so they are what a threshold could reach, not a
 promise. A finding hits at an intersection over union of at least 0.1 with a lesion or with all of them; it is false
@@ -7,139 +7,104 @@ where it shares no voxel with any.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from studies.finder.cases import Case, Mask
-from studies.finder.features import Described, describe, overlap
-from studies.finder.proposals import propose
-from studies.finder.score import cross_validated
+from r2seg_agent.segment.regions.select import chosen
+from studies.finder.search import Searched
 
 HIT_IOU = 0.1
-MOST_FINDINGS = 8
-SAME_FINDING = 0.4
-"""A candidate that shares this much of the smaller of the two with a better one is no finding of its own."""
 FALSE_A_CASE = (0.5, 1.0, 3.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Searched:
-    """A case with its described candidates. `iou` (n,): with the lesion that fits best; `lesion_iou`: for each lesion
-    the best candidate's; `touches` (n,): any voxel of a lesion is in it."""
-
-    request: str
-    patient: str
-    lesions: int
-    described: Described
-    iou: NDArray[np.float64]
-    lesion_iou: tuple[float, ...]
-    touches: NDArray[np.bool_]
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings of a case, best first: score, hit, false."""
+    """The findings of a case, best first: score, hit, false, Dice with the lesion that fits best."""
 
+    patient: str
     scores: tuple[float, ...]
     hits: tuple[bool, ...]
     false: tuple[bool, ...]
+    dice: tuple[float, ...]
     ill: bool
 
-
-def search(case: Case) -> Searched:
-    """Propose, describe and compare with the truth."""
-    described = describe(case, propose(case))
-    wholes = (*case.lesions, case.truth) if case.lesions else ()
-    table = np.zeros((len(described.masks), max(1, len(wholes))))
-    for k, whole in enumerate(wholes):
-        table[:, k] = [_iou(box, mask, whole) for box, mask in zip(described.boxes, described.masks, strict=True)]
-    return Searched(
-        request=case.request,
-        patient=case.patient,
-        lesions=len(case.lesions),
-        described=described,
-        iou=table.max(axis=1),
-        lesion_iou=tuple(table[:, k].max(initial=0.0) for k in range(len(case.lesions))),
-        touches=np.asarray(
-            [bool(case.truth[box][mask].any()) for box, mask in zip(described.boxes, described.masks, strict=True)],
-            dtype=bool,
-        ),
-    )
-
-
-def _iou(box: tuple[slice, ...], mask: Mask, lesion: Mask) -> float:
-    shared = int(np.count_nonzero(mask & lesion[box]))
-    return shared / (int(np.count_nonzero(mask)) + int(np.count_nonzero(lesion)) - shared)
+    def at(self, cut: float) -> int:
+        """How many score at least `cut`."""
+        return sum(score >= cut for score in self.scores)
 
 
 def findings_of(searched: Searched, scores: NDArray[np.float64]) -> Findings:
-    """The best candidates that do not lie on each other."""
-    described, chosen = searched.described, list[int]()
-    sizes = [int(np.count_nonzero(mask)) for mask in described.masks]
-    for k in np.argsort(-scores).tolist():
-        shares = (
-            overlap(described.boxes[k], described.masks[k], described.boxes[j], described.masks[j])
-            / min(sizes[k], sizes[j])
-            for j in chosen
-        )
-        if all(share < SAME_FINDING for share in shares):
-            chosen.append(k)
-        if len(chosen) == MOST_FINDINGS:
-            break
+    """The regions that a run would keep."""
+    kept = chosen(searched.described, scores)
     return Findings(
-        scores=tuple(float(scores[k]) for k in chosen),
-        hits=tuple(bool(searched.iou[k] >= HIT_IOU) for k in chosen),
-        false=tuple(not bool(searched.touches[k]) for k in chosen),
+        patient=searched.patient,
+        scores=tuple(float(scores[k]) for k in kept),
+        hits=tuple(bool(searched.iou[k] >= HIT_IOU) for k in kept),
+        false=tuple(not bool(searched.touches[k]) for k in kept),
+        dice=tuple(float(2 * searched.iou[k] / (1 + searched.iou[k])) for k in kept),
         ill=searched.lesions > 0,
     )
 
 
-def operating_point(findings: Sequence[Findings], most_false: float) -> tuple[float, float, float]:
-    """(share of cases with a lesion that are hit, false findings a case, share of lesion-free cases left alone) at the
-    lowest threshold with at most `most_false` false findings a case."""
-    best = (0.0, 0.0, 1.0)
-    for threshold in sorted({score for row in findings for score in row.scores}, reverse=True):
-        kept = [[score >= threshold for score in row.scores] for row in findings]
-        false = [
-            sum(k and f for k, f in zip(own, row.false, strict=True)) for own, row in zip(kept, findings, strict=True)
-        ]
-        if np.mean(false) > most_false:
+def cut_at(findings: Sequence[Findings], most_false: float) -> float:
+    """The lowest score at which a case has at most `most_false` false findings on average; ∞ where none has."""
+    cut = float("inf")
+    for score in sorted({score for row in findings for score in row.scores}, reverse=True):
+        if np.mean([sum(row.false[: row.at(score)]) for row in findings]) > most_false:
             break
-        hit = [
-            any(k and h for k, h in zip(own, row.hits, strict=True))
-            for own, row in zip(kept, findings, strict=True)
-            if row.ill
-        ]
-        alone = [not any(own) for own, row in zip(kept, findings, strict=True) if not row.ill]
-        best = (float(np.mean(hit)), float(np.mean(false)), float(np.mean(alone)) if alone else 1.0)
-    return best
+        cut = score
+    return cut
 
 
-def report(cases: Sequence[Searched]) -> str:
-    """The tables."""
-    case_of = np.concatenate([np.full(len(case.iou), k, dtype=np.intp) for k, case in enumerate(cases)])
-    features = np.concatenate([case.described.values for case in cases])
-    scores = cross_validated(
-        features, np.concatenate([case.iou for case in cases]), case_of, [case.patient for case in cases]
-    )
-    findings = [findings_of(case, scores[case_of == k]) for k, case in enumerate(cases)]
+def interval(findings: Sequence[Findings], measure: Callable[[Sequence[Findings]], float]) -> tuple[float, float]:
+    """95 % bootstrap interval with patients as clusters."""
+    of_patient: dict[str, list[Findings]] = {}
+    for row in findings:
+        of_patient.setdefault(row.patient, []).append(row)
+    groups = list(of_patient.values())
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = [row for k in rng.integers(len(groups), size=len(groups)) for row in groups[k]]
+        values.append(measure(drawn))
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def report(cases: Sequence[Searched], scores: Sequence[NDArray[np.float64]]) -> str:
+    """The tables for `cases` with the score of every region of each."""
+    findings = [findings_of(case, own) for case, own in zip(cases, scores, strict=True)]
     ill = [row for row in findings if row.ill]
     lesions = [iou for case in cases for iou in case.lesion_iou]
-    lines = [f"{len(cases)} cases, {len(ill)} with a lesion, {len(lesions)} lesions, {len(scores)} candidates", ""]
-    lines += ["| candidates | IoU ≥ 0.1 | IoU ≥ 0.3 | IoU ≥ 0.5 |", "|---|---|---|---|"]
+    n_regions = sum(len(case.iou) for case in cases)
+    patients = len({case.patient for case in cases})
+    lines = [
+        f"{len(cases)} images of {patients} patients, {len(ill)} with a lesion, {len(lesions)} lesions, "
+        f"{n_regions} regions",
+        "",
+        "| regions | IoU ≥ 0.1 | IoU ≥ 0.3 | IoU ≥ 0.5 |",
+        "|---|---|---|---|",
+    ]
     whole = [float(case.iou.max(initial=0.0)) for case in cases if case.lesions]
-    for name, values in (("lesions, each", lesions), ("cases, best", whole)):
+    for name, values in (("lesions, each", lesions), ("images, best", whole)):
         lines.append(f"| {name} | {' | '.join(f'{np.mean(np.asarray(values) >= t):.2f}' for t in (0.1, 0.3, 0.5))} |")
-    lines += ["", "| findings | hit | false a case | lesion-free left alone |", "|---|---|---|---|"]
-    lines.append(f"| the first | {np.mean([any(row.hits[:1]) for row in ill]):.2f} | | |")
-    lines.append(f"| one of three | {np.mean([any(row.hits[:3]) for row in ill]):.2f} | | |")
+    lines += ["", "| findings | hit | best Dice | false an image | lesion-free left alone |", "|---|---|---|---|---|"]
+    for name, best in (("the first", 1), ("one of three", 3)):
+        lines.append(f"| {name} | {_with_interval(ill, partial(_share_hit, most=best))} | | | |")
     for most in FALSE_A_CASE:
-        hit, false, alone = operating_point(findings, most)
-        lines.append(f"| at most {most:g} false a case | {hit:.2f} | {false:.2f} | {alone:.2f} |")
-    lines += ["", "| request | cases | candidate at IoU ≥ 0.3 | first right | one of three |", "|---|---|---|---|---|"]
+        cut = cut_at(findings, most)
+        hit = _with_interval(ill, partial(_share_hit_at, cut=cut))
+        dice = np.mean([max(row.dice[: row.at(cut)], default=0.0) for row in ill])
+        false = np.mean([sum(row.false[: row.at(cut)]) for row in findings])
+        alone = [row.at(cut) == 0 for row in findings if not row.ill]
+        left = f"{sum(alone)} of {len(alone)}"
+        lines.append(f"| at most {most:g} false an image | {hit} | {dice:.2f} | {false:.2f} | {left} |")
+    lines += ["", "| request | images | region at IoU ≥ 0.3 | first right | one of three |", "|---|---|---|---|---|"]
     for request in sorted({case.request for case in cases if case.lesions}):
         own = [(c, f) for c, f in zip(cases, findings, strict=True) if c.request == request and c.lesions]
         counts = (
@@ -150,3 +115,18 @@ def report(cases: Sequence[Searched]) -> str:
         )
         lines.append(f"| {request} | {' | '.join(map(str, counts))} |")
     return "\n".join(lines)
+
+
+def _share_hit(rows: Sequence[Findings], most: int) -> float:
+    return float(np.mean([any(row.hits[:most]) for row in rows]))
+
+
+def _share_hit_at(rows: Sequence[Findings], cut: float) -> float:
+    return float(np.mean([any(row.hits[: row.at(cut)]) for row in rows]))
+
+
+def _with_interval(rows: Sequence[Findings], measure: Callable[[Sequence[Findings]], float]) -> str:
+    if not rows:
+        return "–"
+    low, high = interval(rows, measure)
+    return f"{measure(rows):.2f} ({low:.2f}–{high:.2f})"

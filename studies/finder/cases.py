@@ -1,9 +1,8 @@
-"""Images with lesion and organ masks on a working grid: small enough to describe thousands of candidates."""
+"""Images with lesion and organ masks, read as a run reads them."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,108 +10,108 @@ from typing import Any
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from r2seg_agent.data.catalog import catalog, dataset
+from r2seg_agent.data.fetch import fetch
 from r2seg_agent.imaging.masks import read_label_map, read_reference
 from r2seg_agent.imaging.read import read_image
+from r2seg_agent.imaging.volume import Mask, Volume
+from r2seg_agent.method.round import prior_of, search_area
+from r2seg_agent.reason.anatomy import canonical_organ
+from r2seg_agent.reason.anchors.choose import anchor_source
+from r2seg_agent.reason.language.plan_request import plan_request
 from r2seg_agent.runs.prepare import modality_named
+from r2seg_agent.segment.regions.describe import Prior
+from studies.cases import CASES, case_named
 
-Grey = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-
-LARGEST_2D = 256
-"""Pixels of the longer side of a slice on the working grid."""
-LARGEST_3D = 350_000
-"""Voxels of a volume on the working grid."""
-MARGIN = 0.12
-"""Share of the organ's box that is kept around it."""
 SMALL_PART = 0.1
 """Parts of a truth smaller than this share of its largest are counted with the whole only."""
-LEAST_ORGAN_VOXELS = 50
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One image on its working grid, (y, x) or (z, y, x): grey values in [0, 1], the organ, and the lesions.
-
-    `truth` is every lesion voxel, `lesions` its parts; both are empty in a lesion-free case. `voxel_mm` is the size of
-    a voxel of the working grid (pixels where the image has no spacing).
-    """
+    """One image: `organ` and `truth` (every lesion voxel) are (z, y, x) on its grid; no truth: lesion-free."""
 
     name: str
     request: str
     patient: str
-    grey: Grey
+    licence: str
+    volume: Volume
     organ: Mask
     truth: Mask
-    lesions: tuple[Mask, ...]
-    voxel_mm: tuple[float, ...]
+    prior: Prior
+
+    @property
+    def lesions(self) -> tuple[Mask, ...]:
+        """The truth's parts."""
+        labels: NDArray[Any] = cc3d.connected_components(self.truth, connectivity=26)
+        sizes = np.bincount(labels.ravel())[1:]
+        large = SMALL_PART * sizes.max(initial=0)
+        return tuple(labels == k for k, size in enumerate(sizes.tolist(), start=1) if size >= large)
 
 
-def read_cases(table: Path) -> Iterator[Case]:
-    """The cases of `table`: a CSV with name, image, request, anchors (MASK=ORGAN), modality, truth and patient.
+def rows_of(table: Path) -> tuple[dict[str, str], ...]:
+    """The rows of a CSV with name, image, request, anchors (MASK=ORGAN), modality, truth, patient and licence.
 
-    Paths are relative to the table. A case whose organ is hardly there is left out.
+    Paths are relative to the table.
     """
     with table.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            case = read_case(table.parent, row)
-            if np.count_nonzero(case.organ) >= LEAST_ORGAN_VOXELS:
-                yield case
+        return tuple(csv.DictReader(file))
+
+
+def demo_rows() -> tuple[dict[str, str], ...]:
+    """The demo scans, fetched where they are not here yet; organs as `make demo` locates them."""
+    for case in CASES:
+        fetch(case.dataset)
+    return tuple({"dataset": case.dataset} for case in CASES)
+
+
+def read_demo(name: str) -> Case:
+    """A demo scan; its SYNTHETIC twins count as its patient's."""
+    scan, case = fetch(name), case_named(name)
+    volume = read_image(str(scan.image), modality=scan.modality)
+    source = anchor_source(case.anchors or scan.anchors or "auto")
+    planned = plan_request(case.request, volume.modality, any_modality=True, hounsfield=volume.unit == "HU")
+    plan = planned.plans[0]
+    anchors = source.locate(volume, plan.anchors)
+    truth = np.zeros(volume.geometry.shape, dtype=bool)
+    if scan.truth is not None:
+        truth = read_reference(str(scan.truth), volume.geometry).astype(bool)
+    return Case(
+        name=name,
+        request=case.request,
+        patient=f"demo {name.partition('-')[0]}" if not name.startswith("slice") else "demo abdomen",
+        licence=f"{dataset(name).package}: {catalog().packages[dataset(name).package].licence}",
+        volume=volume,
+        organ=search_area(volume, anchors, plan).mask_on_grid,
+        truth=truth,
+        prior=prior_of(plan, volume),
+    )
 
 
 def read_case(folder: Path, row: dict[str, str]) -> Case:
-    """One row of the table, read as r2seg reads it."""
+    """One row of the table, or of `demo_rows`."""
+    if "dataset" in row:
+        return read_demo(row["dataset"])
     volume = read_image(str(folder / row["image"]), modality=modality_named(row.get("modality") or None))
-    organ = read_label_map(folder / row["anchors"].rpartition("=")[0], volume.geometry).astype(bool)
-    truth = read_reference(str(folder / row["truth"]), volume.geometry).astype(bool)
-    spacing = volume.geometry.spacing_mm
-    grey = volume.array.astype(np.float32)
-    if grey.shape[0] == 1:
-        grey, organ, truth, spacing_mm = grey[0], organ[0], truth[0], tuple(spacing[1:])
-    else:
-        spacing_mm = tuple(spacing)
-    return working_case(row["name"], row["request"], row["patient"], grey, organ, truth, spacing_mm)
-
-
-def working_case(
-    name: str, request: str, patient: str, grey: Grey, organ: Mask, truth: Mask, spacing_mm: tuple[float, ...]
-) -> Case:
-    """The case cut to its organ and brought to the working grid; grey values between the 0.5 and 99.5 percentiles."""
-    (box,) = ndimage.find_objects(organ.astype(np.uint8)) or [tuple(slice(0, n) for n in organ.shape)]
-    around = tuple(
-        slice(max(0, s.start - _margin(s)), min(n, s.stop + _margin(s))) for s, n in zip(box, organ.shape, strict=True)
+    mask, _, organ = row["anchors"].rpartition("=")
+    named = canonical_organ(organ) or organ
+    planned = plan_request(
+        row["request"],
+        volume.modality,
+        anchors_available=frozenset({named}),
+        any_modality=True,
+        hounsfield=volume.unit == "HU",
     )
-    zoom = _zoom(tuple(s.stop - s.start for s in around), spacing_mm)
-    small = np.clip(ndimage.zoom(grey[around], zoom, order=1), grey.min(), grey.max())
-    inside, lesion = (ndimage.zoom(m[around].astype(np.float32), zoom, order=1) > 0.5 for m in (organ, truth))
-    low, high = np.percentile(small[ndimage.binary_dilation(inside, iterations=5)], [0.5, 99.5])
+    if not planned.plans:
+        raise ValueError(f"{row['name']}: `{row['request']}` cannot be planned: {planned.clarification}")
     return Case(
-        name=name,
-        request=request,
-        patient=patient,
-        grey=np.clip((small - low) / (high - low + 1e-6), 0, 1).astype(np.float32),
-        organ=inside,
-        truth=lesion,
-        lesions=_parts(lesion),
-        voxel_mm=tuple(s / z for s, z in zip(spacing_mm, zoom, strict=True)),
+        name=row["name"],
+        request=row["request"],
+        patient=row["patient"],
+        licence=row.get("licence", ""),
+        volume=volume,
+        organ=read_label_map(folder / mask, volume.geometry).astype(bool),
+        truth=read_reference(str(folder / row["truth"]), volume.geometry).astype(bool),
+        prior=prior_of(planned.plans[0], volume),
     )
-
-
-def _margin(side: slice) -> int:
-    return int(MARGIN * (side.stop - side.start)) + 3
-
-
-def _zoom(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> tuple[float, ...]:
-    if len(shape) == 2:
-        return (min(1.0, LARGEST_2D / max(shape)),) * 2
-    spacing, target = np.asarray(spacing_mm), float(min(spacing_mm))
-    while np.prod(np.asarray(shape) * spacing / np.maximum(target, spacing)) > LARGEST_3D:
-        target *= 1.08
-    return tuple((spacing / np.maximum(target, spacing)).tolist())
-
-
-def _parts(truth: Mask) -> tuple[Mask, ...]:
-    labels: NDArray[Any] = cc3d.connected_components(truth, connectivity=8 if truth.ndim == 2 else 26)
-    sizes = np.bincount(labels.ravel())[1:]
-    return tuple(labels == k for k, size in enumerate(sizes.tolist(), start=1) if size >= SMALL_PART * sizes.max())

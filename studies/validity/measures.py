@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.reject.calibration import Calibration
-from r2seg_agent.reject.scores import SCORES
+from r2seg_agent.reject.scores import OF_MASKS
 from studies.validity.cases import StudyCases
 from studies.validity.cells import MATCHED, N_CALIBRATION, SIZES, scanner_named
 from studies.validity.intervals import level_se, mean_of, share_of
@@ -41,7 +41,7 @@ def measure_levels(cases: StudyCases) -> tuple[list[Level], list[Mixed]]:
     mixed: list[Mixed] = []
     for scanner in (*MATCHED, scanner_named("vessels enhanced")):
         for gates in GATES:
-            for score in SCORES:
+            for score in OF_MASKS:
                 calibrations = cases.calibrations(scanner.name, score, gates, N_CALIBRATION)
                 free = cases.scored(cases.test[scanner.name], score, gates)
                 level = Level(
@@ -75,7 +75,7 @@ def measure_power(cases: StudyCases) -> list[Power]:
                         cases.calibrations(name, score, gates, N_CALIBRATION),
                     )
                 )
-                for score in SCORES
+                for score in OF_MASKS
             }
         powers.append(
             Power(
@@ -112,7 +112,7 @@ def rank(levels: Sequence[Level], powers: Sequence[Power]) -> list[Ranked]:
     """Scores by mean power over the lesion cells of FWHM 2 to 4; best first."""
     rows = []
     for gates in GATES:
-        for score in SCORES:
+        for score in OF_MASKS:
             own = [level for level in levels if (level.gates, level.score) == (gates, score)]
             means = {
                 edge: [

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from r2seg_agent.reject.scores import SCORES, ScoreName
+from r2seg_agent.reject.scores import OF_MASKS, ScoreName
 from r2seg_agent.reject.settings import RejectSettings
 from studies.measure import machine_line
 from studies.validity.intervals import Share, exact_level, share_of
@@ -197,14 +197,14 @@ def report(tissues: Sequence[SearchedTissue], images: Path) -> None:
         "| score | gates | level: same scan | other half | other scans | power: same scan | other scans | false share |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for score in SCORES:
+    for score in OF_MASKS:
         for gates in GATE_WORDS:
             one = score_row(tissues, score, gates)
             cells = [str(one.level[split]) for split in SPLITS] + [str(one.power[s]) for s in (SPLITS[0], SPLITS[2])]
             print(f"| `{score}` | {gates} | {' | '.join(cells)} | {one.false_share:.3f} |", flush=True)
-    by_score = {score: list(power_rows(tissues, score, GATES, all_contrasts=False)) for score in SCORES}
+    by_score = {score: list(power_rows(tissues, score, GATES, all_contrasts=False)) for score in OF_MASKS}
     draw_power(by_score, images / "fdr-real-power.png")
-    for shown in dict.fromkeys((SCORE, max(SCORES, key=lambda name: _mean_power(by_score[name])))):
+    for shown in dict.fromkeys((SCORE, max(OF_MASKS, key=lambda name: _mean_power(by_score[name])))):
         print(f"\n### Lesions found, `{shown}`, the gates of a run\n")
         print("| organ | volume (ml) | contrast / sd | proposed | same scan | other half | other scans |")
         print("|---|---|---|---|---|---|---|")

@@ -193,7 +193,7 @@ class _Model:
 def _open(folder: Path, root: Path, planner: ChatModelPlanner | OfflinePlanner, options: dict[str, object]) -> Session:
     single = bool(options.pop("single", False))
     image = str(folder / str(options.pop("image", "image.nii.gz")))
-    given = small_options(folder, **{"modality": "CT", "workspace": root / "ws", **options})
+    given = small_options(folder, **{"modality": "CT", "reject": "paper", "workspace": root / "ws", **options})
     session = open_chat(image, given, planner=planner)
     session.context.converse = not single
     return session

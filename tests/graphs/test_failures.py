@@ -207,6 +207,8 @@ def test_ctrl_c_at_the_command_line_exits_4(case: Path, tmp_path: Path, signals:
             *given,
             "--segmenter",
             "contrast",
+            "--reject",
+            "paper",
             "--workspace",
             str(tmp_path),
             "--quiet",

@@ -61,7 +61,9 @@ def _converse(
         planner = choose_planner("openai:scripted", base_url=server.url, settings=chosen)
         assert isinstance(planner, ChatModelPlanner)
         planner.retrier.sleep = no_sleep
-        with open_chat(image, small_options(folder, modality="CT", **given), planner=planner) as session:
+        with open_chat(
+            image, small_options(folder, modality="CT", **{"reject": "paper", **given}), planner=planner
+        ) as session:
             for said, _ in turns:
                 list(session.say(said))
         return tuple(server.requests)
@@ -178,7 +180,9 @@ def test_a_picture_goes_only_when_it_is_handed_over(folder: Path) -> None:
     with FakeOpenAI([DONE]) as server:
         planner = choose_planner("openai:scripted", base_url=server.url)
         assert isinstance(planner, ChatModelPlanner)
-        with open_chat(str(folder / "image.nii.gz"), small_options(folder, modality="CT"), planner=planner) as session:
+        with open_chat(
+            str(folder / "image.nii.gz"), small_options(folder, modality="CT", reject="paper"), planner=planner
+        ) as session:
             messages = planner_messages(session.search, [], [], planner_prompt())
         planner.ask(with_pictures(messages, [Picture("finding 1", buffer.getvalue())]), [], optional=True)
         planner.ask(messages, [], optional=True)

@@ -49,9 +49,10 @@ def small_options(folder: Path, **more: Any) -> RunOptions:
 
 
 def open_small_chat(folder: Path, planner: Planner | None = None, **more: Any) -> Session:
-    """A conversation over the small scan."""
+    """A conversation over the small scan, by the paper's test unless `more` says otherwise."""
     image, _ = write_case(folder)
-    return open_chat(str(image), small_options(folder, modality="CT", **more), planner=planner)
+    given = {"modality": "CT", "reject": "paper", **more}
+    return open_chat(str(image), small_options(folder, **given), planner=planner)
 
 
 def keywords(case: Path, workspace: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Case:
     def options(self, workspace: Path, **changes: object) -> FindOptions:
         """What all runs share."""
         values = {"anchors": str(self.organs), "segmenter": "contrast", "modality": "CT", "synthetic": True}
-        return FindOptions.model_validate({**values, "workspace": workspace, **changes})
+        return FindOptions.model_validate({**values, "reject": "paper", "workspace": workspace, **changes})
 
     def find(self, workspace: Path, request: str = "find a liver lesion", **changes: object) -> FindResult:
         """A search with the offline planner."""

@@ -89,16 +89,18 @@ def test_the_test_alone_decides_without_gates_and_the_gates_with_them(case: Path
     assert _find(case, "+gates", gates=huge).report.outcome == "no_lesion_survived"
 
 
-def test_the_papers_gates_are_applied_without_ours(runs: dict[Preset, FindResult]) -> None:
-    def names(preset: Preset) -> set[str]:
-        rounds = runs[preset].report.targets[0].rounds
+def test_the_papers_gates_are_applied_without_ours(case: Path, runs: dict[Preset, FindResult]) -> None:
+    def names(result: FindResult) -> set[str]:
+        rounds = result.report.targets[0].rounds
         return {
             gate.name.split(".")[0] for one in rounds for c in one.candidates for gate in (*c.gates, *one.case_gates)
         }
 
-    assert names("+roi+reject") == set()
-    assert names("+gates") == {"L1", "L2"}
-    assert names("full") == {"L1", "L2", "ours"}
+    assert names(runs["+roi+reject"]) == set()
+    assert names(runs["+gates"]) == {"L1", "L2"}
+    assert names(_find(case, "full", reject="paper")) == {"L1", "L2", "ours"}
+    gates = {gate.name for one in runs["full"].report.targets[0].rounds for c in one.candidates for gate in c.gates}
+    assert gates <= {"ours.not_inside"}, "a learned score stands in place of the others"
 
 
 @pytest.mark.parametrize("preset", LEFT_OUT)

@@ -40,8 +40,13 @@ def test_formulas() -> None:
             "segmenter_mass": 0.8 * 10,
             "scan_statistic": 2.5,
             "scan_radius": 10.0,
+            "region": -math.inf,
         }
     )
+
+
+def test_the_score_of_a_ranked_region_is_its_own() -> None:
+    assert score_named("region")(BASE.model_copy(update={"region_score": 3.5}), 0.3) == 3.5
 
 
 @pytest.mark.parametrize("name", ["contrast_log_volume", "contrast_sqrt_volume"])

@@ -19,7 +19,8 @@ from r2seg_agent.report.table_rows import COLUMNS, csv_text, findings_csv, read_
 
 ORDER = (
     "run", "case", "patient", "target", "finding", "place", "volume_ml", "longest_diameter", "perpendicular_diameter",
-    "diameter_unit", "slice", "probability", "score", "p", "q", "decision",
+    "diameter_unit", "slice", "probability", "score", "p", "q", "reference_share",
+    "reference_n", "decision",
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from r2seg_agent.runs.options import CHANGEABLE, NOT_SAVED, OPTIONS, PROCESS_OPT
         ({"seed": -1}, "`--seed` must be at least 0, got -1"),
         ({"seed": 1.5}, "`--seed` must be a whole number, got 1.5"),
         ({"seconds": -2}, "`--seconds` must be at least 0, got -2"),
-        ({"reject": "maybe"}, "`--reject` is one of auto, paper, conformal, got 'maybe'"),
+        ({"reject": "maybe"}, "`--reject` is one of auto, reference, paper, conformal, got 'maybe'"),
         ({"preset": "none"}, "`--preset` is one of full, baseline, +roi, +roi+reject, +gates, conformal, got 'none'"),
         ({"score": "best"}, "`--score` is one of mmd2, "),
         ({"orientations": 2}, "`--orientations` is 1 or 3, got 2"),

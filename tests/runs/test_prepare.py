@@ -18,7 +18,15 @@ from r2seg_agent.reject.calibration import CalibrationIdentity, CaseScores, buil
 from r2seg_agent.reject.calibration_file import save_calibration
 from r2seg_agent.runs.loaded import LoadedModels
 from r2seg_agent.runs.options import OPTIONS, PROCESS_OPTIONS, RunOptions
-from r2seg_agent.runs.prepare import HELD_OTHERWISE, choose_models, prepare, read_scan, settle_reject, without_paths
+from r2seg_agent.runs.prepare import (
+    HELD_OTHERWISE,
+    RejectSetup,
+    choose_models,
+    prepare,
+    read_scan,
+    settle_reject,
+    without_paths,
+)
 from r2seg_agent.segment.orientations import ThreeOrientations
 
 
@@ -81,11 +89,19 @@ def test_models_that_are_loaded_are_not_loaded_again(folder: Path) -> None:
     assert first.segmenter is second.segmenter
 
 
+def _settled(options: RunOptions) -> RejectSetup:
+    parts, loaded = PARTS[options.preset], LoadedModels()
+    return settle_reject(options, parts, loaded, choose_models(options, parts, loaded).segmenter)
+
+
 @pytest.mark.parametrize(
     ("given", "calibrated", "mode", "score"),
     [
-        ({}, False, "paper", "scan_statistic"),
-        ({"score": "mmd2"}, False, "paper", "mmd2"),
+        ({}, False, "reference", "region"),
+        ({"reject": "paper"}, False, "paper", "scan_statistic"),
+        ({"score": "mmd2"}, False, "reference", "region"),
+        ({"reject": "paper", "score": "mmd2"}, False, "paper", "mmd2"),
+        ({"reject": "score", "score": "region"}, False, "score", "region"),
         ({}, True, "conformal", "scan_radius"),
         ({"reject": "paper"}, True, "paper", "scan_radius"),
         ({"reject": "score", "score": "mmd2"}, False, "score", "mmd2"),
@@ -98,7 +114,7 @@ def test_the_reject_step_follows_from_options_preset_and_calibration(
     folder: Path, calibration: Path, given: dict[str, Any], calibrated: bool, mode: str, score: str
 ) -> None:
     options = small_options(folder, alpha=0.1, **given, **({"calibration": calibration} if calibrated else {}))
-    setup = settle_reject(options, PARTS[options.preset], LoadedModels())
+    setup = _settled(options)
     assert (setup.reject.mode, setup.reject.score, setup.reject.alpha) == (mode, score, 0.1)
     assert (setup.calibration is not None) == calibrated
     assert setup.gates.ours == (options.preset != "+gates"), "the paper's gates come without our own"
@@ -106,7 +122,7 @@ def test_the_reject_step_follows_from_options_preset_and_calibration(
 
 def test_conformal_mode_needs_a_calibration(folder: Path) -> None:
     with pytest.raises(InputError, match="calibration"):
-        settle_reject(small_options(folder, reject="conformal"), PARTS["full"], LoadedModels())
+        _settled(small_options(folder, reject="conformal"))
 
 
 def test_the_hint_for_a_missing_calibration_counts_patients_for_the_level_that_was_asked_for(folder: Path) -> None:
@@ -151,6 +167,7 @@ CHANGES: Mapping[str, Any] = {
     "planner": "openai:some-model",
     "preset": "+gates",
     "rounds": 1,
+    "false_findings": "3",
     "score": "mmd2",
     "seed": 5,
     "synthetic": True,
@@ -171,7 +188,7 @@ SAME_SEARCH: Mapping[str, Any] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_an_option_that_can_change_the_result_changes_the_id(folder: Path, name: str) -> None:
-    plain = small_options(folder, modality="CT")
+    plain = small_options(folder, modality="CT", **({"reject": "score"} if name == "score" else {}))
     image = str(folder / "image.nii.gz")
     changed = prepare(image, plain.changed({name: CHANGES[name]}))
     assert changed.run_id("find it") != prepare(image, plain).run_id("find it")

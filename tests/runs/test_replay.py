@@ -151,7 +151,7 @@ def test_a_command_asks_no_model_and_is_replayed(tmp_path: Path) -> None:
         "That is all.",
     ]
     planner = scripted_planner(*calls)
-    with open_small_chat(tmp_path, planner=planner) as session:
+    with open_small_chat(tmp_path, planner=planner, reject="paper") as session:
         list(session.say("find the liver lesion"))
         before, alpha = session.search.model_calls, 0.01
         assert before > 0

@@ -25,6 +25,7 @@ def banner_lines(session: Session) -> list[Line]:
     image, source, segmenter = prepared.image, prepared.source.info, prepared.segmenter.info
     shape = " × ".join(str(n) for n in reversed(image.geometry.shape) if n > 1)
     mode = describe_mode(prepared.reject, prepared.calibration)
+    level = "" if mode.mode == "reference" else f", alpha {alpha_of(session):g}"
     lines = [Line(f"r2seg chat · {image.name} · {image.modality} {shape} · session {session.id}", "bold")]
     if image.synthetic:
         lines.append(Line("SYNTHETIC CONTENT: results show that the method runs, not how it does on patients", "bold"))
@@ -32,7 +33,7 @@ def banner_lines(session: Session) -> list[Line]:
         Line(f"planner    {session.planner.name}", ""),
         Line(f"anchors    {source.name}{_stand_in(source.stand_in, 'an organ segmentation model')}", ""),
         Line(f"segmenter  {segmenter.name}{_stand_in(segmenter.stand_in, 'a frozen foundation model')}", ""),
-        Line(f"reject     {mode.mode}, alpha {alpha_of(session):g}: {mode.guarantee}", "" if mode.valid else "yellow"),
+        Line(f"reject     {mode.mode}{level}: {mode.guarantee}", "" if mode.valid else "yellow"),
         *(Line(f"! {warning}", "yellow") for warning in prepared.warnings),
         Line(DISCLAIMER, "bold"),
     ]

@@ -85,7 +85,7 @@ def test_a_conversation_in_a_script(talk: Talk, tmp_path: Path) -> None:
     )
     assert ran.status == 0, ran.err
     banner = ran.out.partition("›")[0]
-    for words in ("offline planner", "stand-in", "contrast", "paper", "alpha 0.05", "not a medical device"):
+    for words in ("offline planner", "stand-in", "contrast", "reference", "no guarantee", "not a medical device"):
         assert words in banner
     assert "finding" in ran.after("find a liver lesion")
     assert "ml" in ran.after("how big is it?")
@@ -115,11 +115,19 @@ def test_rejected_candidates_are_counted_as_the_table_shows_them(talk: Talk) -> 
     assert rows[1][1] in ran.after("why did you reject the second one?")
 
 
-def test_a_level_is_changed_and_taken_back(talk: Talk) -> None:
-    ran = talk("find a liver lesion", "/alpha 0.01", "/alpha", "/undo", "/alpha")
+def test_a_level_is_changed_and_taken_back(talk: Talk, scan: Scan) -> None:
+    given = (scan["ct"], "--anchors", scan["organs"], "--modality", "CT", "--reject", "paper")
+    ran = talk("find a liver lesion", "/alpha 0.01", "/alpha", "/undo", "/alpha", arguments=given)
     assert ran.status == 0, ran.err
     levels = re.findall(r"level of the rejection test is ([\d.]+)\.", ran.out)
     assert levels == ["0.01", "0.05"]
+
+
+def test_where_candidates_are_ranked_there_is_no_level_to_change(talk: Talk) -> None:
+    ran = talk("find a liver lesion", "use alpha 0.2")
+    assert ran.status == 0, ran.err
+    assert "This run has no level alpha" in ran.after("use alpha 0.2")
+    assert "--false-findings" in ran.after("use alpha 0.2")
 
 
 def test_what_cannot_be_located_is_said_and_the_conversation_goes_on(talk: Talk, scan: Scan) -> None:

@@ -12,7 +12,7 @@ from r2seg_agent.imaging.write import write_label_map, write_volume
 from r2seg_agent.method.models import SearchRound
 from r2seg_agent.reject.calibration import CalibrationIdentity, CaseScores, build_calibration, case_maximum_p
 from r2seg_agent.reject.calibration_file import save_calibration
-from r2seg_agent.reject.scores import SCORES
+from r2seg_agent.reject.scores import OF_MASKS
 from r2seg_agent.runs.api import run_find
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.session import Session
@@ -81,7 +81,7 @@ def test_paper_mode(tmp_path: Path, index: int, lesion: LesionKind | None, margi
         assert round_.profile == found.case.profile
 
 
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("score", OF_MASKS)
 def test_scores_and_conformal_p_values(tmp_path: Path, score: str) -> None:
     found = both(tmp_path, 1, LESION)
     scoring, identity = found.run(reject="score", score=score)
