@@ -143,7 +143,7 @@ def test_masks_and_names_beside_them(folder: Path) -> None:
     volume = read_image(write_case(folder.parent / "again")[0], modality="CT")
     anchors = MaskSource(str(folder)).locate(volume, [])  # a folder of masks, each named after its organ
     json.dumps(list(anchors.names)).encode("utf-8")
-    assert list(anchors.names) == ["M\ufffdller"]
+    assert list(anchors.names) == ["structure_1"], "no organ: such a name may be a patient's"
 
 
 def test_the_command_line(folder: Path) -> None:

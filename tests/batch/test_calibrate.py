@@ -129,7 +129,6 @@ def test_the_command_says_what_the_calibration_can_give(scans: tuple[Case, ...],
     ("name", "text", "says"),
     [
         ("cases.csv", "picture\nx.nii.gz\n", "no `image`"),
-        ("cases.csv", "image,colour\n{image},red\n", "colour"),
         ("cases.csv", "image\nmissing.nii.gz\n", "line 2: the scan"),
         ("cases.csv", "image\n", "holds no case"),
         ("cases.jsonl", "not json\n", "line 1 is not JSON"),

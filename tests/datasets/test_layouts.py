@@ -256,7 +256,7 @@ def test_a_whole_search_of_an_nnunet_case(tmp_path: Path) -> None:
     report = run_find(
         "find a liver lesion",
         case.image,
-        small_options(tmp_path, anchors=case.anchors, truth=case.truth, modality=case.modality),
+        small_options(tmp_path, anchors=case.anchors, truth=case.truth, modality=case.modality, reject="paper"),
     ).report
     assert report.outcome == "lesions_found"
     assert report.truth is not None

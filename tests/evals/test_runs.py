@@ -90,7 +90,7 @@ def test_a_batch_is_evaluated_with_its_failures(evaluation: Evaluation) -> None:
     assert evaluation.figure("scan.sensitivity.with_unanswered").value == 0.5
     assert evaluation.methods
     assert "segmenter contrast (a stand-in)" in evaluation.methods[0]
-    assert "not FDR-valid" in evaluation.methods[0]
+    assert "no guarantee for this one" in evaluation.methods[0]
     assert evaluation.cases[0].surface is not None
     assert evaluation.figure("surface.hd95_mm").n == 1
 

@@ -66,13 +66,13 @@ def test_a_lesion_class_is_no_anchor_but_part_of_its_organ(case: OrganCase, tmp_
 
 def test_a_bundle_gives_organs_to_another_segmenter(case: OrganCase, tmp_path: Path) -> None:
     bundle = organ_bundle(tmp_path / "b", {"Liver": 100.0, "Gall Bladder": 20.0, "liver tumor": 180.0})
-    report = case.find(f"bundle:{bundle}")
+    report = case.find(f"bundle:{bundle}#trust")
     assert report.outcome == "lesions_found"
     assert report.truth is not None
     assert report.truth.lesions[0].dice > 0.6
     assert report.segmenter is not None
     assert report.segmenter.name == "contrast"
-    found = anchor_source(f"bundle:{bundle}").locate(_scan(case), ("liver",))
+    found = anchor_source(f"bundle:{bundle}#trust").locate(_scan(case), ("liver",))
     assert set(found.names) == {"liver", "gallbladder"}
     for organ in found.names:
         assert _dice(found.mask(organ), case.masks[organ]) > 0.85
@@ -87,13 +87,13 @@ def test_a_model_folder_is_loaded_once_for_both(tmp_path: Path) -> None:
 def test_stated_organs_win_and_tell_what_a_number_means(case: OrganCase, tmp_path: Path) -> None:
     bundle = organ_bundle(tmp_path / "b", {"label_6": 100.0, "label_7": 180.0})
     with pytest.raises(InputError, match=r"hold no organ; the plan needs `liver`.*label_6 \(no known target\)"):
-        case.find(f"bundle:{bundle}")
-    source = anchor_source(f"bundle:{bundle}#label_6=liver#label_7=liver_lesion")
+        case.find(f"bundle:{bundle}#trust")
+    source = anchor_source(f"bundle:{bundle}#trust#label_6=liver#label_7=liver_lesion")
     assert source.organs("CT") == {"liver"}
     assert source.info.settings["organs"] == "label_6=liver"
     assert source.locate(_scan(case), ("liver",)).mask("liver")[case.masks["lesion"]].mean() > 0.95
     with pytest.raises(InputError, match=r"no target of the concept table") as caught:
-        _ = anchor_source(f"bundle:{bundle}#label_6=livver").info
+        _ = anchor_source(f"bundle:{bundle}#trust#label_6=livver").info
     assert "nearest organs: `liver`" in caught.value.hint
 
 
@@ -107,7 +107,7 @@ def test_stated_organs_win_and_tell_what_a_number_means(case: OrganCase, tmp_pat
 def test_what_the_model_cannot_give_is_refused_before_it_runs(
     tmp_path: Path, modality: Modality, organs: tuple[str, ...], message: str
 ) -> None:
-    source = anchor_source(f"bundle:{organ_bundle(tmp_path / 'b', {'liver': 100.0, 'gallbladder': 20.0})}")
+    source = anchor_source(f"bundle:{organ_bundle(tmp_path / 'b', {'liver': 100.0, 'gallbladder': 20.0})}#trust")
     with pytest.raises(InputError, match=message):
         source.check(modality, organs)
 
@@ -153,7 +153,7 @@ def _painted(folder: Path, painted: dict[str, np.ndarray], **changes: object) ->
         **changes,
     }
     bundle = write_bundle(folder, Painted(np.stack(list(painted.values()))), **values)
-    return anchor_source(f"bundle:{bundle}")
+    return anchor_source(f"bundle:{bundle}#trust")
 
 
 def _volume(array: np.ndarray, geometry: Geometry = GEOMETRY) -> Volume:
@@ -213,7 +213,7 @@ def test_a_brain_of_a_size_that_nobody_has_is_said(tmp_path: Path, radius_mm: fl
     grey = np.where(brain, 100, -500) + np.random.default_rng(1).normal(0.0, 5.0, GEOMETRY.shape)
     write_itk(tmp_path / "ct.nii.gz", grey.astype(np.int16), GEOMETRY)
     _painted(tmp_path / "model", {"brain": brain})
-    report = OrganCase(tmp_path, {}).find(f"bundle:{tmp_path / 'model'}", "find the brain lesion", truth=None)
+    report = OrganCase(tmp_path, {}).find(f"bundle:{tmp_path / 'model'}#trust", "find the brain lesion", truth=None)
     said = [caution.text for caution in report.warnings if caution.kind == "implausible_anchors"]
     assert bool(said) is warned
     assert not warned or "900 to 1900 ml" in said[0]

@@ -111,7 +111,8 @@ def test_whole_scan_by_one_network(stock: Stock, phantom: Phantom, weights: Path
     theirs = stock(phantom, fastest=True)
     ours = TotalSegmentatorSource("fastest", "cpu", weights).locate(phantom.volume, ["liver"])
     assert len(np.unique(theirs)) > 20
-    assert np.array_equal(ours.labels, theirs)
+    # Made-up weights give near ties, which fall either way with a processor's kernels: 4 of 487 000 voxels on one.
+    assert (ours.labels != theirs).mean() < 1e-4
 
 
 @pytest.mark.slow
