@@ -156,8 +156,8 @@ def _reference_caution(reject: RejectSettings) -> str:
     return (
         f"Reject mode `reference`: findings are ordered by a score that was fitted on {card['images']} images of "
         f"{card['patients']} patients ({card['kinds']}) and cut at {reject.false_findings} false "
-        f"finding{'s' * (reject.false_findings != '1')} an image there. Normal tissue may be among them, and what the set did not hold is unknown to it. A calibration on "
-        "lesion-free scans gives valid p-values (`--calibration`)."
+        f"finding{'s' * (reject.false_findings != '1')} an image there. Normal tissue may be among them, and what the "
+        "set did not hold is unknown to it. A calibration on lesion-free scans gives valid p-values (`--calibration`)."
     )
 
 

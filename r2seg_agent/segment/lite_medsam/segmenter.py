@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.colour import colours_of
 from r2seg_agent.imaging.geometry import Box, Geometry, bounding_box
-from r2seg_agent.imaging.volume import FloatArray, Mask, Modality, Volume
+from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.imaging.window import apply_window, percentile_window
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import Window
-from r2seg_agent.segment.candidates import PROBABILITY_THRESHOLD, Region
+from r2seg_agent.segment.candidates import Region
 from r2seg_agent.segment.contrast import ContrastSegmenter
 from r2seg_agent.segment.lite_medsam import NAME
+from r2seg_agent.segment.lite_medsam.outline import outlined
 from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
 from r2seg_agent.segment.weights import require, weights_info
 
@@ -41,7 +42,6 @@ MAX_OUTLINED = 5
 """Most ranked regions that get the network's outline, best first; …"""
 MAX_OUTLINE_SECTIONS = 8
 """… and most sections of these in all."""
-LIKE_OUTLINE = 0.4
 VIEW_MARGIN = 0.1
 """A volume's slices are cut to the box around the prompt's mask, grown by this share of its sides, …"""
 MIN_VIEW_MM = 160.0
@@ -285,7 +285,7 @@ class LiteMedSamVolumeSegmenter:
                 drawn.setdefault(k, []).append((z, seen.ask([moved(section, part)])))
         progress("segment", len(by_slice), len(by_slice), "")
         taken = np.zeros(view.shape, dtype=bool)
-        return tuple(_outlined(region, drawn.get(k, []), view, taken) for k, region in enumerate(regions))
+        return tuple(outlined(region, drawn.get(k, []), view, taken) for k, region in enumerate(regions))
 
     def _one(self, region: EncodedRegion, prompt: Prompt, out: FloatArray) -> None:
         volume, roi = region.volume, region.roi
@@ -335,34 +335,6 @@ class LiteMedSamVolumeSegmenter:
             for z, section in own:
                 found.setdefault(z, []).append(section)
         return found
-
-
-def _outlined(region: Region, drawn: Sequence[tuple[int, FloatArray]], view: Box, taken: Mask) -> Region:
-    """`region` with the masks `drawn` in its slices, less the voxels (of `view`) that a better one has."""
-    here = region.box.intersection(view)
-    probability = np.zeros(view.shape, dtype=np.float32)
-    for z, plane in drawn:
-        probability[z - view.start[0]] = plane
-    mask = (probability >= PROBABILITY_THRESHOLD) & ~taken
-    rough = np.zeros(view.shape, dtype=bool)
-    if here is not None:
-        rough[here.within(view).slices] = region.mask[here.within(region.box).slices]
-    tight = bounding_box(mask)
-    alike = np.count_nonzero(mask & rough) >= LIKE_OUTLINE * np.count_nonzero(mask | rough)
-    if tight is None or not alike:
-        own = rough & ~taken
-        if here is None or not own.any():  # all of it belongs to a better one, or lies outside what was drawn
-            return region
-        taken |= own
-        cut = own[here.within(view).slices]
-        return replace(region, box=here, mask=cut, probability=cut.astype(np.float32))
-    taken |= mask
-    return replace(
-        region,
-        box=tight.shifted(view.start),
-        mask=mask[tight.slices].copy(),
-        probability=probability[tight.slices].copy(),
-    )
 
 
 def encoded_region(volume: Volume, roi: Box) -> EncodedRegion:
