@@ -30,6 +30,7 @@ def test_a_liver_lesion_is_found_through_the_real_library(
     write_label_map(tmp_path / "truth.nii.gz", scan.lesions[0].astype(np.uint8), scan.volume.geometry)
     options = FindOptions(
         anchors="auto",
+        reject="paper",
         modality="CT",
         truth=str(tmp_path / "truth.nii.gz"),
         workspace=tmp_path / "ws",

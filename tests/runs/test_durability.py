@@ -39,7 +39,7 @@ def undisturbed(case: Path, tmp_path_factory: pytest.TempPathFactory) -> FindRes
 
 
 def _options(case: Path, workspace: Path, **more: Any) -> RunOptions:
-    return small_options(case, modality="CT", **{"workspace": workspace, **more})
+    return small_options(case, modality="CT", **{"reject": "paper", "workspace": workspace, **more})
 
 
 def _find(case: Path, workspace: Path, **more: Any) -> FindResult:

@@ -29,8 +29,8 @@ LEVELS = np.concatenate([np.linspace(0.03, 0.97, 20), [0.985, 0.993]])
 """Thresholds as quantiles of the searched values."""
 KEPT_SHRINKAGE = 0.82
 """A part is kept when it has at most this share of the kept part that holds it."""
-LARGEST_SHARE = 0.95
-"""Of the searched region: what is larger is the organ itself."""
+LARGEST_SHARE = {2: 0.95, 3: 0.6}
+"""Of the searched region: what is larger is the organ itself. In a slice a tumour may be all of the organ that shows."""
 LEAST_VOXELS = {2: 8, 3: 12}
 OPENED_FROM = {2: 60, 3: 120}
 """Parts of more voxels lose their thin bridges (binary opening), unless that takes more than half of them."""
@@ -139,7 +139,7 @@ def _tree(
             size, box = int(sizes[label]), tuple(statistics["bounding_boxes"][label])
             parent = 0 if labels_above is None else _label_above(labels, labels_above, label, box)
             above, index = kept_above.get(parent, (np.inf, -1))
-            if size <= LARGEST_SHARE * n_searched and size < KEPT_SHRINKAGE * above:
+            if size <= LARGEST_SHARE[values.ndim] * n_searched and size < KEPT_SHRINKAGE * above:
                 parts.append(_Part(labels, label, box, size, sigma, sign, float(standing[label]), view))
                 lives.append(0)
                 kept[label] = (size, len(parts) - 1)
@@ -217,7 +217,7 @@ def _cut_apart(values: FloatArray, searched: Mask, sign: int, contrasts: _Contra
     for part in _outstanding([part for part, _ in found]):
         core = part.labels[part.box] == part.label
         mask = (ndimage.distance_transform_edt(~core) <= part.sigma) & marked_of[id(part)][part.box]
-        if np.count_nonzero(mask) <= LARGEST_SHARE * n_searched:
+        if np.count_nonzero(mask) <= LARGEST_SHARE[values.ndim] * n_searched:
             whole.append(Proposal(part.box, _solid(mask), part.sigma, sign, 0, "opened"))
     return whole
 

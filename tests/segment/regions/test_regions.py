@@ -79,7 +79,7 @@ def test_proposals_lie_inside_their_boxes_and_none_is_the_organ_itself() -> None
     for proposal in propose(grid):
         assert proposal.mask.shape == tuple(s.stop - s.start for s in proposal.box)
         assert proposal.mask.any()
-        assert np.count_nonzero(proposal.mask) <= LARGEST_SHARE * searched
+        assert np.count_nonzero(proposal.mask) <= LARGEST_SHARE[grid.ndim] * searched
 
 
 @pytest.mark.parametrize("solid", [False, True])
