@@ -30,7 +30,7 @@ LEVELS = np.concatenate([np.linspace(0.03, 0.97, 20), [0.985, 0.993]])
 KEPT_SHRINKAGE = 0.82
 """A part is kept when it has at most this share of the kept part that holds it."""
 LARGEST_SHARE = {2: 0.95, 3: 0.6}
-"""Of the searched region: what is larger is the organ itself. In a slice a tumour may be all of the organ that shows."""
+"""Of the searched region: what is larger is the organ itself. In a slice a tumour may be all of the organ in view."""
 LEAST_VOXELS = {2: 8, 3: 12}
 OPENED_FROM = {2: 60, 3: 120}
 """Parts of more voxels lose their thin bridges (binary opening), unless that takes more than half of them."""
