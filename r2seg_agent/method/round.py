@@ -10,7 +10,6 @@ of the results differs. Nothing here knows LangChain, a store or a trace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +21,7 @@ from r2seg_agent.imaging.volume import Mask, Volume
 from r2seg_agent.method.presets import WHOLE_METHOD, Parts
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet
-from r2seg_agent.reason.plan import AnatomyPlan, Contrast
+from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import ROI, build_rois, whole_image
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
 from r2seg_agent.reject.decide import Decided, judge
@@ -39,13 +38,13 @@ from r2seg_agent.reject.profile import ScanProfile, measure_profile
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.reject.vetoes import veto_gate, vetoed
 from r2seg_agent.segment.candidates import MAX_CANDIDATES, CandidateFeatures, Region, find_candidates
+from r2seg_agent.segment.contrast import SIGNS
 from r2seg_agent.segment.features import anchor_statistics, describe
 from r2seg_agent.segment.protocol import OutlinesRegions, Segmenter
 from r2seg_agent.segment.regions.describe import Prior
 from r2seg_agent.segment.regions.select import ranked_regions
 from r2seg_agent.segment.rois import search_mask, segment_rois, union_box
 
-SIGNS_OF: Mapping[Contrast, int] = {"brighter": 1, "darker": -1, "either": 0}
 MAX_PIECES = 5_000
 """Most pieces of a mask of the whole image that are told apart; those with the smallest score are dropped, counted."""
 
@@ -193,7 +192,7 @@ def _ranked(area: SearchArea, segmenter: Segmenter, progress: Progress) -> Propo
 def prior_of(plan: AnatomyPlan, volume: Volume) -> Prior:
     """What `plan` says of its target in this image, for the score."""
     low, high = plan.expected_volume_ml
-    return Prior((1000.0 * low, 1000.0 * high), SIGNS_OF[plan.expected_contrast], volume.modality)
+    return Prior((1000.0 * low, 1000.0 * high), sum(SIGNS[plan.expected_contrast]), volume.modality)
 
 
 def judge_round(

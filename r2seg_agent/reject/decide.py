@@ -82,10 +82,8 @@ def judge(evidence: Evidence, *, device: str = "cpu") -> tuple[Decided, ...]:
     """
     if not evidence.xs:
         return ()
-    if evidence.settings.mode == "none":
-        return _all_kept(evidence)
-    if evidence.settings.mode == "reference":
-        return _by_score(evidence)
+    if evidence.settings.mode in ("none", "reference"):
+        return _untested(evidence)
     return verdicts(
         two_sample(evidence, device=device),
         evidence.features,
@@ -165,37 +163,21 @@ def verdicts(
     return tuple(decided)
 
 
-def _all_kept(evidence: Evidence) -> tuple[Decided, ...]:
-    """Verdicts where nothing is tested, ordered by what the model itself says: its mass on the candidate."""
+def _untested(evidence: Evidence) -> tuple[Decided, ...]:
+    """Verdicts where nothing is tested; a gate may still reject.
+
+    Mode `none` keeps every candidate, ordered by what the model itself says: its mass on the candidate. Mode
+    `reference` keeps what scores at least the cut.
+    """
+    ranked, cut = evidence.settings.mode == "reference", evidence.settings.cut
+    if ranked and cut is None:
+        raise ValueError("reference mode needs a cut")
     mass = score_named("segmenter_mass")
     decided = []
     for features, gates in zip(evidence.features, evidence.gates, strict=True):
         failed = next((g for g in gates if not g.passed), None)
-        decided.append(
-            Decided(
-                score=mass(features, 0.0),
-                mmd2=None,
-                p=None,
-                q=None,
-                gates=gates,
-                survived=failed is None,
-                cause="none" if failed is None else "gate",
-                failed_gate=None if failed is None else failed.name,
-                n_sampled=0,
-            )
-        )
-    return tuple(decided)
-
-
-def _by_score(evidence: Evidence) -> tuple[Decided, ...]:
-    """Verdicts of reference mode: what scores at least the cut is kept, unless a gate rejects it."""
-    cut = evidence.settings.cut
-    if cut is None:
-        raise ValueError("reference mode needs a cut")
-    decided = []
-    for features, gates in zip(evidence.features, evidence.gates, strict=True):
-        failed = next((g for g in gates if not g.passed), None)
-        score = features.region_score
+        score = features.region_score if ranked else mass(features, 0.0)
+        reached = cut is None or (score is not None and score >= cut)
         decided.append(
             Decided(
                 score=score,
@@ -203,8 +185,8 @@ def _by_score(evidence: Evidence) -> tuple[Decided, ...]:
                 p=None,
                 q=None,
                 gates=gates,
-                survived=failed is None and score is not None and score >= cut,
-                cause="score" if failed is None else "gate",
+                survived=failed is None and reached,
+                cause="gate" if failed is not None else "score" if ranked else "none",
                 failed_gate=None if failed is None else failed.name,
                 n_sampled=0,
             )

@@ -21,6 +21,17 @@ class Number(NamedTuple):
     text: str
 
 
+def numbers_of_finding(candidate: Candidate, mode: Mode | None) -> tuple[Number, ...]:
+    """`numbers_of` for a table of findings, where a score is told only in the mode that ranks by it."""
+    shown = headings_of_findings(mode)
+    return tuple(number for number in numbers_of(candidate, mode) if number.heading in shown)
+
+
+def headings_of_findings(mode: Mode | None) -> tuple[str, ...]:
+    """The headings of `numbers_of_finding`."""
+    return tuple(heading for heading in headings_of(mode) if heading != "score" or mode == "reference")
+
+
 def numbers_of(candidate: Candidate, mode: Mode | None) -> tuple[Number, ...]:
     """What decided about a candidate in this mode, for its row in a table."""
     score = Number("score", format_score(candidate.score))

@@ -14,7 +14,13 @@ from r2seg_agent.report.format import (
     plural,
 )
 from r2seg_agent.report.models import Report
-from r2seg_agent.report.numbers import REFERENCE_NOTE, headings_of, numbers_of
+from r2seg_agent.report.numbers import (
+    REFERENCE_NOTE,
+    headings_of,
+    headings_of_findings,
+    numbers_of,
+    numbers_of_finding,
+)
 from r2seg_agent.report.rejections import rejected_groups
 
 if TYPE_CHECKING:
@@ -39,8 +45,7 @@ def findings_table(report: Report, limit: int | None = None) -> Table:
         table.add_column(heading, justify=RIGHT, no_wrap=True)
     named = mode.mode if mode is not None else None
     invalid = mode is not None and not mode.valid
-    shown_numbers = [heading for heading in headings_of(named) if heading != "score" or named == "reference"]
-    for heading in shown_numbers:
+    for heading in headings_of_findings(named):
         starred = f"{heading}*" if invalid and heading in ("p", "q") else heading
         table.add_column(starred, justify=RIGHT, no_wrap=True)
     remarks = [f"* not FDR-valid in {named} mode"] if invalid and named != "reference" else []
@@ -60,7 +65,7 @@ def findings_table(report: Report, limit: int | None = None) -> Table:
                 format_size(m),
                 format_diameters(m),
                 format_intensity(m.mean_intensity, m.intensity_unit),
-                *(number.text for number in numbers_of(c, named) if number.heading in shown_numbers),
+                *(number.text for number in numbers_of_finding(c, named)),
             )
         )
     return table

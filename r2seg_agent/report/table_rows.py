@@ -24,9 +24,8 @@ class FindingRow(Frozen):
     `case` is the scan's pseudonym, never a path. `patient` is as the table's data set names it: empty for a single
     run, a hash in an evaluation. `volume_ml` is empty where the image states no spacing; the diameters are then in px.
     `slice` is the z index in which they were measured. `probability` is the segmenter's mean. `score` ranks and is no
-    p-value;
-    `p` and `q` are filled only where the Reject mode makes them valid; `reference_share` of `reference_n` findings of
-    such a score were lesions in the reference set (reference mode only).
+    p-value; `p` and `q` are filled only where the Reject mode makes them valid. `reference_share` of `reference_n`
+    findings of such a score were lesions in the reference set (reference mode only).
     """
 
     run: str

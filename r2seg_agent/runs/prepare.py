@@ -39,19 +39,8 @@ from r2seg_agent.version import __version__
 
 HELD_OTHERWISE = frozenset(
     {"anchors", "segmenter", "orientations", "feature", "preset", "plan", "rounds", "modality", "series", "channels"}
-    | {
-        "reject",
-        "score",
-        "false_findings",
-        "calibration",
-        "alpha",
-        "gates",
-        "seed",
-        "planner",
-        "tokens",
-        "model_calls",
-        "synthetic",
-    }
+    | {"reject", "score", "false_findings", "calibration", "alpha", "gates", "seed", "planner", "tokens", "model_calls"}
+    | {"synthetic"}
     | {"truth", "mask_format", "seconds", "base_url", "share_images", "overlays"}
 )
 """Options with an entry of their own in `identity` (as the masks, models, plans or voxels that they name), and, in the

@@ -10,8 +10,11 @@ from r2seg_agent.report.format import format_equals
 
 def kept_because(candidate: Candidate, mode: ModeGuarantee, alpha: float, site: str) -> str:
     """Why a candidate survived. Numbers of a mode that is not valid are never called p-values."""
-    if mode.mode in ("none", "reference"):
-        return f"{_first_upper(reason(candidate))}. {mode.guarantee}" if mode.mode == "reference" else mode.guarantee
+    if mode.mode == "none":
+        return mode.guarantee
+    if mode.mode == "reference":
+        why = reason(candidate)
+        return f"{why[:1].upper()}{why[1:]}. {mode.guarantee}"
     gates = f"it passed all {len(candidate.gates)} gates, and " if candidate.gates else ""
     return f"{gates}{_against_normal(candidate, mode, alpha, site)} {_promise(mode)}"
 
@@ -27,10 +30,6 @@ def rejected_because(candidate: Candidate, round_: SearchRound, mode: ModeGuaran
     if candidate.cause != "test":
         return f"{full_reason(candidate, round_)}."
     return f"{_against_normal(candidate, mode, alpha, site)} {_promise(mode)}"
-
-
-def _first_upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _against_normal(candidate: Candidate, mode: ModeGuarantee, alpha: float, site: str) -> str:

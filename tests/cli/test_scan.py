@@ -152,7 +152,7 @@ def test_a_resumed_chat_takes_a_request_and_the_place_where_the_scan_has_moved(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _, out, _ = r2seg("chat", "image.nii.gz", REQUEST)
+    _, out, _ = r2seg("chat", "image.nii.gz", REQUEST, "--reject", "paper")
     (session,) = set(re.findall(r"chat-\w+", out))
     (tmp_path / "image.nii.gz").rename(tmp_path / "moved.nii.gz")
     monkeypatch.setattr(
@@ -164,7 +164,7 @@ def test_a_resumed_chat_takes_a_request_and_the_place_where_the_scan_has_moved(
     assert not stop.value.code
     out = capsys.readouterr().out
     assert out.count("› how big is the first one?\n") == 1
-    assert " ml, " in out.partition("› how big is the first one?\n")[2]
+    assert "5.78 ml" in out.partition("› how big is the first one?\n")[2]
 
 
 @pytest.mark.parametrize(

@@ -191,8 +191,7 @@ def _features(
     inner = ndimage.distance_transform_edt(np.pad(mask, 1))[(slice(1, -1),) * n]
     outer = ndimage.distance_transform_edt(~mask)
     ring = (outer > 1) & (outer <= 1 + max(2.0, 0.35 * radius))
-    n_ring = int(np.count_nonzero(ring))
-    if n_ring < 5:
+    if np.count_nonzero(ring) < 5:
         return None
     own, beside = grey[mask], grey[ring]
     ring_organ = ring & organ

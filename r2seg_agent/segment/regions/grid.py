@@ -104,9 +104,10 @@ def working_grid(volume: Volume, mask: Mask) -> WorkingGrid | None:
     box = organ.dilated((z, y, x), volume.geometry.shape)
     factors = _factors(box, volume)
     grey = _pooled(volume.array[box.slices], factors)
-    inside = _pooled(mask[box.slices].astype(np.float32), factors) >= 0.5
+    share = _pooled(mask[box.slices], factors)
+    inside = share >= 0.5
     if not inside.any():
-        inside = _pooled(mask[box.slices].astype(np.float32), factors) > 0
+        inside = share > 0
     spacing = tuple(s * f for s, f in zip(volume.geometry.spacing_mm, factors, strict=True))
     if flat:
         grey, inside, spacing = grey[0], inside[0], spacing[1:]

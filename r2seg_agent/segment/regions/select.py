@@ -13,7 +13,7 @@ from r2seg_agent.progress import Progress, silent
 from r2seg_agent.segment.candidates import Region
 from r2seg_agent.segment.regions.describe import Described, Prior, describe, overlap
 from r2seg_agent.segment.regions.grid import WorkingGrid, working_grid
-from r2seg_agent.segment.regions.score import RegionScore, shipped
+from r2seg_agent.segment.regions.score import shipped
 from r2seg_agent.segment.regions.tree import propose
 
 MOST_REGIONS = 12
@@ -33,11 +33,10 @@ class RankedRegion:
 
 
 def ranked_regions(
-    volume: Volume, mask: Mask, prior: Prior, *, score: RegionScore | None = None, progress: Progress = silent
+    volume: Volume, mask: Mask, prior: Prior, *, progress: Progress = silent
 ) -> tuple[RankedRegion, ...]:
-    """The best regions inside `mask` (z, y, x, on the image grid), best first; no two share a voxel.
-
-    `score` None: the one that comes with r2seg. Nothing in an image without a mask.
+    """The best regions inside `mask` (z, y, x, on the image grid) by the score that comes with r2seg, best first; no
+    two share a voxel. Nothing in an image without a mask.
     """
     grid = working_grid(volume, mask)
     if grid is None:
@@ -47,7 +46,7 @@ def ranked_regions(
     progress("candidates", 1, 3, f"describe {len(proposals)} regions")
     described = describe(grid, proposals, prior)
     progress("candidates", 2, 3, "rank")
-    return on_image(grid, described, (score or shipped()[0])(described.values))
+    return on_image(grid, described, shipped()[0](described.values))
 
 
 def on_image(grid: WorkingGrid, described: Described, scores: NDArray[np.float64]) -> tuple[RankedRegion, ...]:

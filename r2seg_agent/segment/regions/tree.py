@@ -20,7 +20,7 @@ from scipy import ndimage
 from r2seg_agent.imaging.volume import FloatArray, Mask
 from r2seg_agent.segment.regions.grid import WorkingGrid
 
-View = Literal["grey", "local", "opened", "model"]
+View = Literal["grey", "local", "opened"]
 SIGMAS = (0.7, 1.5, 3.0)
 """Smoothings in blocks of the working grid."""
 LOCAL_SHARES = (0.12, 0.3)

@@ -18,7 +18,7 @@ from r2seg_agent.report.format import (
     plural,
 )
 from r2seg_agent.report.models import Report
-from r2seg_agent.report.numbers import headings_of, numbers_of
+from r2seg_agent.report.numbers import headings_of_findings, numbers_of_finding
 from r2seg_agent.report.place import organ_name
 from r2seg_agent.trace.html.text import esc, pairs, picture, pill, table, words
 from r2seg_agent.trace.html.timeline import timeline
@@ -43,7 +43,6 @@ def findings_section(report: Report, overlay: bytes | None) -> str:
     invalid = report.reject is not None and not report.reject.valid
     star = "*" if invalid else ""
     mode = None if report.reject is None else report.reject.mode
-    numbers = [heading for heading in headings_of(mode) if heading != "score" or mode == "reference"]
     rows = []
     for finding in report.findings:
         m, c = finding.measurements, finding.candidate
@@ -56,13 +55,13 @@ def findings_section(report: Report, overlay: bytes | None) -> str:
                     esc(format_size(m)),
                     esc(format_diameters(m)),
                     esc(format_intensity(m.mean_intensity, m.intensity_unit)),
-                    *(esc(number.text) for number in numbers_of(c, mode) if number.heading in numbers),
+                    *(esc(number.text) for number in numbers_of_finding(c, mode)),
                     f"<code>{esc(c.id)}</code>",
                 ],
             )
         )
     headings = [("#", False), ("what and where", False), ("size", True), ("long × perp.", True), ("mean", True),
-                *((f"{name}{star}", True) for name in numbers), ("candidate", False)]  # fmt: skip
+                *((f"{name}{star}", True) for name in headings_of_findings(mode)), ("candidate", False)]  # fmt: skip
     note = f"* {report.reject.guarantee}" if invalid and report.reject else ""
     body = table(headings, rows, caption=note) if rows else "<p>No finding. This is not proof of absence.</p>"
     shown = ""
