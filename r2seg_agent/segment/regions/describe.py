@@ -20,7 +20,7 @@ from r2seg_agent.imaging.volume import Mask, Modality
 from r2seg_agent.segment.regions.grid import WorkingGrid
 from r2seg_agent.segment.regions.tree import LEAST_VOXELS, Proposal
 
-FEATURE_VERSION: Final = 1
+FEATURE_VERSION: Final = 2
 FEATURES: Final = (
     "log_size", "log_share", "radius_share", "ring_contrast", "ring_difference", "organ_ring_contrast",
     "organ_ring_difference", "ring_separation", "organ_separation", "mode_z", "mode_z_absolute", "median_z_absolute",
@@ -33,7 +33,7 @@ FEATURES: Final = (
 )  # fmt: skip
 SAME_IOU = 0.82
 """Regions that overlap more than this are one: the first stands."""
-MAX_VOXELS = 30_000
+MAX_VOXELS = 12_000
 """A region in a larger box is described on every k-th voxel."""
 
 
@@ -157,6 +157,19 @@ def _radius(size: float, dimensions: int) -> float:
     return float((size / np.pi) ** 0.5 if dimensions == 2 else (3 * size / (4 * np.pi)) ** (1 / 3))
 
 
+def _ring_width(radius: float) -> float:
+    """Of the ring around a region, which begins one block outside it; in blocks."""
+    return max(2.0, 0.35 * radius)
+
+
+def _depth(mask: Mask) -> NDArray[np.float64]:
+    """Distance of every block of a region to the nearest one outside it, in blocks; beyond the rim is outside."""
+    (tight,) = ndimage.find_objects(mask.astype(np.uint8))
+    depth = np.zeros(mask.shape)
+    depth[tight] = ndimage.distance_transform_edt(np.pad(mask[tight], 1))[(slice(1, -1),) * mask.ndim]
+    return depth
+
+
 def _tight(proposal: Proposal) -> tuple[tuple[slice, ...], Mask]:
     (inner,) = ndimage.find_objects(proposal.mask.astype(np.uint8))
     box = tuple(slice(b.start + s.start, b.start + s.stop) for b, s in zip(proposal.box, inner, strict=True))
@@ -167,7 +180,7 @@ def _padded(
     box: tuple[slice, ...], mask: Mask, shape: tuple[int, ...], size: int
 ) -> tuple[tuple[slice, ...], Mask, int]:
     """The region with its surroundings, thinned to every k-th voxel where it is large: (slices, mask, k)."""
-    pad = int(3 + 0.5 * _radius(size, len(shape)))
+    pad = math.ceil(1 + _ring_width(_radius(size, len(shape))))
     outer = tuple(slice(max(0, s.start - pad), min(n, s.stop + pad)) for s, n in zip(box, shape, strict=True))
     whole = np.zeros(tuple(s.stop - s.start for s in outer), dtype=bool)
     whole[tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(box, outer, strict=True))] = mask
@@ -188,9 +201,9 @@ def _features(
         return None
     grey, organ, gradient = grid.grey[box], grid.organ[box], around.gradient[box]
     radius = _radius(size, n)
-    inner = ndimage.distance_transform_edt(np.pad(mask, 1))[(slice(1, -1),) * n]
+    inner = _depth(mask)
     outer = ndimage.distance_transform_edt(~mask)
-    ring = (outer > 1) & (outer <= 1 + max(2.0, 0.35 * radius))
+    ring = (outer > 1) & (outer <= 1 + _ring_width(radius))
     if np.count_nonzero(ring) < 5:
         return None
     own, beside = grey[mask], grey[ring]
