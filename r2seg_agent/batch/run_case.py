@@ -25,6 +25,8 @@ _loaded = LoadedModels()
 """This process's models: a worker has one, for all its cases."""
 
 Finished = Callable[["Session", FindResult], None]
+Begun = Callable[["Session"], None]
+BrokeOff = Callable[[R2SegError], None]
 
 
 def run_job(job: Job) -> CaseRow:
@@ -32,15 +34,27 @@ def run_job(job: Job) -> CaseRow:
     return run_case(job)
 
 
-def run_case(job: Job, finished: Finished | None = None) -> CaseRow:
-    """The same; `finished` gets the session and its result before the row is made."""
+def run_case(
+    job: Job, finished: Finished | None = None, *, begun: Begun | None = None, broke_off: BrokeOff | None = None
+) -> CaseRow:
+    """The same; `begun` gets the session before it works, `finished` with its result before the row is made, and
+    `broke_off` the error of ours that a case ended with.
+    """
     started = time.perf_counter()
     sessions: list[Session] = []
+
+    def opened(session: Session) -> None:
+        sessions.append(session)
+        if begun is not None:
+            begun(session)
+
     try:
-        result = _found(job, sessions)
+        result = _found(job, opened)
         if finished is not None:
             finished(sessions[0], result)
     except R2SegError as error:
+        if broke_off is not None:
+            broke_off(error)
         row = failed_row(job, "failed", error.message, time.perf_counter() - started)
     except MemoryError:
         row = failed_row(job, "failed", "out of memory", time.perf_counter() - started)
@@ -53,12 +67,12 @@ def run_case(job: Job, finished: Finished | None = None) -> CaseRow:
     return row.model_copy(update={"peak_mb": peak_mb()})
 
 
-def _found(job: Job, sessions: list[Session]) -> FindResult:
+def _found(job: Job, opened: Begun) -> FindResult:
     """Two cases with the same scan and options are the same run: the second waits, and then finds it done."""
     deadline = time.monotonic() + SAME_RUN_WAIT_S
     while True:
         try:
-            return run_find(job.request, job.case.image, job.options, opened=sessions.append, models=_loaded)
+            return run_find(job.request, job.case.image, job.options, opened=opened, models=_loaded)
         except RunIsOpenError:
             if time.monotonic() > deadline:
                 raise

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.reject.alpha import within
 from r2seg_agent.reject.calibration import Calibration, case_maximum_p
 from r2seg_agent.reject.evidence import Evidence
 from r2seg_agent.reject.fdr import benjamini_hochberg
@@ -225,4 +226,4 @@ def _verdict(
         return False, "case", closed.name
     if p is None or q is None:
         return False, "too_few_voxels", None
-    return q <= settings.alpha, "test", None
+    return within(q, settings.alpha), "test", None

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from r2seg_agent.errors import InputError
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
 from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reject.alpha import within
 from r2seg_agent.reject.calibration import (
     Calibration,
     CalibrationIdentity,
     Scalar,
-    cases_needed,
     mismatch,
     what_it_gives,
 )
@@ -32,8 +32,7 @@ def require_calibration(
         raise no_calibration()
     if identity is None:
         raise ValueError("conformal mode needs the identity of this run (`run_identity`)")
-    n = calibration.n_cases
-    gives = what_it_gives(n, settings.alpha)
+    gives = what_it_gives(calibration, settings.alpha)
     differs = mismatch(calibration, _as_served(identity, calibration.identity))
     if differs:
         raise InputError(
@@ -41,7 +40,7 @@ def require_calibration(
             "Use the calibration of this set-up, set the run up as the calibration was, or use `--reject paper`. "
             f"(The calibration's {gives}.)",
         )
-    if n < cases_needed(settings.alpha):
+    if not within(calibration.smallest_p, settings.alpha):
         raise InputError(
             f"no candidate can ever survive by this calibration: its {gives}",
             "Add cases with `r2seg calibrate --extend`, or use a larger `--alpha`.",

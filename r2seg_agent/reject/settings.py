@@ -9,7 +9,7 @@ from pydantic import Field
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha, FalseFindings
-from r2seg_agent.reject.calibration import Calibration, smallest_p
+from r2seg_agent.reject.calibration import Calibration
 from r2seg_agent.reject.features import FeatureName
 from r2seg_agent.reject.scores import ScoreName
 
@@ -39,6 +39,11 @@ class RejectSettings(Frozen):
     """Of reference mode: false findings an image of the reference set at this cut."""
     region_score_sha256: str | None = None
     """The file of the frozen score, where candidates are ranked by it."""
+
+    @property
+    def compares_cases(self) -> bool:
+        """Whether scores are compared between scans: then every scan must be searched where the others were."""
+        return self.mode in ("conformal", "score")
 
     @property
     def ranks_regions(self) -> bool:
@@ -89,7 +94,8 @@ def describe_mode(settings: RejectSettings, calibration: Calibration | None = No
     like = f"{n} lesion-free calibration cases, one per patient"
     text = (
         f"In a lesion-free scan like the {like}, the chance of any false finding is at most {settings.alpha:g} "
-        f"per target, over up to {rounds} search round{'s' if rounds > 1 else ''} (smallest p {smallest_p(n):.3g})."
+        f"per target, over up to {rounds} search round{'s' if rounds > 1 else ''} (smallest p "
+        f"{calibration.smallest_p:.3g})."
     )
     return ModeGuarantee(mode="conformal", guarantee=text, valid=True)
 

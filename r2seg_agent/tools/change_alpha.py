@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from langgraph.types import Command
 
-from r2seg_agent.reject.alpha import ALPHA_RANGE, is_alpha
-from r2seg_agent.reject.calibration import Calibration, cases_needed, smallest_p
+from r2seg_agent.reject.alpha import ALPHA_RANGE, is_alpha, within
+from r2seg_agent.reject.calibration import Calibration, cases_needed
 from r2seg_agent.reject.settings import RejectSettings, describe_mode
 from r2seg_agent.report.format import plural
 from r2seg_agent.tools._runtime import (
@@ -92,9 +92,7 @@ def _meaning(settings: RejectSettings, calibration: Calibration | None) -> str:
         )
     text = describe_mode(settings, calibration).guarantee
     n = calibration.n_cases
-    if smallest_p(n) > settings.alpha:
-        text += (
-            f" Nothing can be kept at this level: it needs {cases_needed(settings.alpha)} lesion-free cases, the "
-            f"calibration has {n}."
-        )
+    if not within(calibration.smallest_p, settings.alpha):
+        needed = cases_needed(settings.alpha, calibration.unfinished(1))
+        text += f" Nothing can be kept at this level: it needs {needed} lesion-free cases, the calibration has {n}."
     return text
