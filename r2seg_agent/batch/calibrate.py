@@ -81,10 +81,11 @@ class Calibrated:
         return dataframe(("case", "patient", "candidates", "highest_score"), rows)
 
     def __repr__(self) -> str:
+        failed = f"{len(self.unfinished)} unfinished; " if self.unfinished else ""
         n, scans = self.calibration.n_cases, len(self.calibration.cases)
         return (
-            f"Calibrated({n} lesion-free patients, {scans} scans, {len(self.left_out)} left out, "
-            f"{len(self.unfinished)} unfinished; smallest p {self.calibration.smallest_p:.3g}. {DISCLAIMER})"
+            f"Calibrated({n} lesion-free patients, {scans} scans, {len(self.left_out)} left out; "
+            f"{failed}smallest p {self.calibration.smallest_p:.3g}. {DISCLAIMER})"
         )
 
     def _repr_html_(self) -> str:

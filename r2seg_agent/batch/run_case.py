@@ -116,8 +116,6 @@ def _given(job: Job, seconds: float) -> dict[str, object]:
 def _row(job: Job, report: Report, seconds: float) -> CaseRow:
     candidates = [c for target in report.targets for round_ in target.rounds for c in round_.candidates]
     volumes = [finding.measurements.volume_ml for finding in report.findings]
-    p_values = [c.p for c in candidates if c.p is not None and all(gate.passed for gate in c.gates)]
-    valid = report.reject is not None and report.reject.valid
     return CaseRow.model_validate(
         {
             **_given(job, seconds),
@@ -129,8 +127,7 @@ def _row(job: Job, report: Report, seconds: float) -> CaseRow:
             "candidates": len(candidates),
             "volume_ml": round(sum(volumes), 6),
             "largest_ml": round(max(volumes, default=0.0), 6),
-            # Nothing proposed in a search that was carried out: as unremarkable as a case can be.
-            "p": min(p_values, default=1.0) if valid and report.targets else None,
+            "p": case_p(report),
             "dice": None if report.truth is None else report.truth.dice,
             "warnings": len(report.warnings),
             "planner": report.planner,
@@ -138,3 +135,16 @@ def _row(job: Job, report: Report, seconds: float) -> CaseRow:
             "weights_sha256": "" if report.segmenter is None else report.segmenter.weights_sha256 or "",
         }
     )
+
+
+def case_p(report: Report) -> float | None:
+    """The case's p-value: that of its largest score over the rounds of its one target, which is family-wise.
+
+    1 where a search that was carried out proposed nothing: as unremarkable as a case can be. None where no calibration
+    judged, where nothing was searched, and for several targets, of which one p does not speak.
+    """
+    if report.reject is None or report.reject.mode != "conformal" or len(report.targets) != 1:
+        return None
+    rounds = report.targets[0].rounds
+    judged = (c for round_ in rounds for c in round_.candidates if all(gate.passed for gate in c.gates))
+    return min((c.p for c in judged if c.p is not None), default=1.0) if rounds else None

@@ -52,8 +52,8 @@ class BatchSummary(Frozen):
             )
         return (
             f"{self.flagged} scans are flagged (q at most {self.alpha:g}). Of flagged scans at most {self.alpha:.0%} "
-            "are expected to be free of lesions, on average over such batches (Benjamini-Hochberg over valid "
-            "case-level p-values of one calibration). It holds for scans like those of the calibration."
+            "are expected to be free of lesions, on average over such batches and calibrations (Benjamini-Hochberg "
+            "over the cases' family-wise p-values). It holds for scans like those of the calibration."
         )
 
 

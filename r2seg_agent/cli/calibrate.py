@@ -108,7 +108,8 @@ def calibrate_command(
 def _print_result(made: Calibrated, out: Path, alpha: float) -> None:
     from rich.console import Console
 
-    from r2seg_agent.reject.calibration import cases_needed
+    from r2seg_agent.reject.calibration import cases_needed, rounds_served
+    from r2seg_agent.reject.confidence import level_bound
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     calibration = made.calibration
@@ -118,6 +119,15 @@ def _print_result(made: Calibrated, out: Path, alpha: float) -> None:
     console.print(f"The smallest p that it can give is {calibration.smallest_p:.3g}.")
     if n >= needed:
         console.print(f"alpha {alpha:g} is served: r2seg find … --calibration {out}")
+        console.print(
+            f"That is the mean over calibrations: with 95 % confidence the chance of a false finding by this one is at "
+            f"most {level_bound(n, alpha):.3g}."
+        )
+        wanted = calibration.identity.rounds
+        served = rounds_served(n, alpha, wanted)
+        if served < wanted:
+            more = cases_needed(alpha, rounds=served + 1)
+            console.print(f"It serves {served} of {wanted} search rounds; {more} patients serve {served + 1}.")
     else:
         console.print(
             f"alpha {alpha:g} needs {needed} patients, {needed - n} more: add them with --extend {out}", style="yellow"

@@ -17,6 +17,9 @@ FalseFindings = Literal["0.5", "1", "3"]
 Alpha = Annotated[float, Field(gt=_ABOVE, lt=_BELOW)]
 
 
+Confidence = Annotated[float, Field(ge=0.5, lt=1.0)]
+"""How sure one wants to be that a calibration's own level is at most alpha."""
+
 ROUNDING = 1e-12
 """Relative: an adjusted p this little above a level is equal to it. p · K / rank in floating point is above 0.05 in
 6 % of the cases in which it is 0.05."""

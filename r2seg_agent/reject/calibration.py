@@ -25,11 +25,15 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
+from r2seg_agent.reject.confidence import level_bound, rejected_ranks
 from r2seg_agent.reject.differences import differences
 from r2seg_agent.reject.profile import ScanProfile
-from r2seg_agent.reject.rounds import RoundMaxima
+from r2seg_agent.reject.rounds import RoundMaxima, least_count
 from r2seg_agent.segment.protocol import SegmenterInfo
 
+METHOD_VERSION = "1"
+"""Of the code from scan to score: candidates, features, gates, scores, regions, rounds. Whoever changes what a scan
+scores raises it, so that scores of two versions are never compared; a test knows the scores of one scan."""
 SCHEMA_VERSION: Literal["3"] = "3"
 Scalar = str | float | int | bool | None
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -40,8 +44,11 @@ class CalibrationIdentity(Frozen):
 
     `preprocessing` holds what the segmenter is given (padding, scales, window, prompt, flips, thresholds), `gates` the
     gate settings, `reject` the settings that the score depends on. `rounds` is how many rounds the search may have: a
-    calibration case went through them all, so the p-values pay for them all.
+    calibration case went through them all, so the p-values pay for them all. `round_anchors` are the organs around
+    which each round looks, as far as the anchor source can give them. `method` is `METHOD_VERSION` of the code.
     """
+
+    method: str = METHOD_VERSION
 
     segmenter: SegmenterInfo
     anchor_source: AnchorSourceInfo
@@ -50,6 +57,7 @@ class CalibrationIdentity(Frozen):
     modality: Modality
     score: str
     rounds: Annotated[int, Field(ge=1)] = 1
+    round_anchors: tuple[tuple[str, ...], ...] = ()
     preprocessing: Mapping[str, Scalar] = {}
     gates: Mapping[str, Scalar] = {}
     reject: Mapping[str, Scalar] = {}
@@ -127,11 +135,22 @@ class Calibration(Frozen):
         """Profiles of the cases that count, as far as they were measured."""
         return tuple(case.profile for case in self.cases if case.counted and case.profile is not None)
 
+    def maxima(self, rounds: int | None = None) -> RoundMaxima:
+        """The largest score of each counted case in the first `rounds` rounds (None: all), sorted once.
+
+        A search of fewer rounds than the cases went through pays for its own alone. Raises ValueError for more.
+        """
+        wanted = self.identity.rounds if rounds is None else rounds
+        if not 1 <= wanted <= self.identity.rounds:
+            raise ValueError(f"{wanted} rounds of a calibration of {self.identity.rounds}")
+        if wanted not in self._maxima:
+            counted = [case for case in self.cases if case.counted]
+            self._maxima[wanted] = RoundMaxima([[c.maximum_in(r) for c in counted] for r in range(1, wanted + 1)])
+        return self._maxima[wanted]
+
     @cached_property
-    def maxima(self) -> RoundMaxima:
-        """The largest score of each counted case round by round, sorted once per calibration."""
-        counted = [case for case in self.cases if case.counted]
-        return RoundMaxima([[case.maximum_in(r) for case in counted] for r in range(1, self.identity.rounds + 1)])
+    def _maxima(self) -> dict[int, RoundMaxima]:
+        return {}
 
     def unfinished(self, round_index: int) -> int:
         """Cases that count and did not finish this round."""
@@ -150,7 +169,7 @@ class Calibration(Frozen):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's, but what was computed from the cases is not copied along."""
         copied = super().model_copy(update=update, deep=deep)
-        for name in ("maxima", "n_cases"):
+        for name in ("_maxima", "n_cases"):
             copied.__dict__.pop(name, None)
         return copied
 
@@ -245,11 +264,18 @@ def _assemble(identity: CalibrationIdentity, cases: Sequence[CaseScores | Calibr
     return calibration.model_copy(update={"contents_sha256": contents_hash(calibration)})
 
 
-def case_maximum_p(calibration: Calibration, score: float, round_index: int = 1) -> float:
-    """p against the largest scores of each lesion-free case; valid for every candidate of a case, and over all search
-    rounds, at once (`rounds.py`). Raises ValueError for a round that the calibration did not go through.
+def case_maximum_p(calibration: Calibration, score: float, round_index: int = 1, *, rounds: int | None = None) -> float:
+    """p against the largest scores of each lesion-free case; valid for every candidate of a case, and over all of the
+    search's `rounds` (None: those of the calibration), at once (`rounds.py`). Raises ValueError for a round beyond.
     """
-    return calibration.maxima.p(score, round_index)
+    return calibration.maxima(rounds).p(score, round_index)
+
+
+def case_e(calibration: Calibration, reached: Sequence[float], *, rounds: int | None = None) -> float:
+    """The e-value of a scan whose largest scores in the rounds that it reached are `reached` (−inf: no candidate), of a
+    search of `rounds`: whoever chooses alpha after looking may use 1/e or more (`rounds.py`).
+    """
+    return calibration.maxima(rounds).e(reached)
 
 
 def smallest_p(n: int) -> float:
@@ -257,18 +283,28 @@ def smallest_p(n: int) -> float:
     return 1.0 / (n + 1)
 
 
-def cases_needed(alpha: float, unfinished: int = 0) -> int:
-    """Smallest n at which a survivor at level `alpha` is possible, whatever the number of candidates:
-    (1 + unfinished) / alpha − 1, rounded up, where so many cases did not finish the first round.
+def cases_needed(alpha: float, unfinished: int = 0, *, rounds: int = 1) -> int:
+    """Smallest n at which a survivor at level `alpha` is possible in every one of `rounds` rounds, whatever the number
+    of candidates: (`least_count` + unfinished) / alpha − 1, rounded up, where so many cases did not finish them.
     """
-    return max(1, math.ceil((1 + unfinished) / alpha - 1 - 1e-9))
+    return max(1, math.ceil((least_count(rounds) + unfinished) / alpha - 1 - 1e-9))
+
+
+def rounds_served(n: int, level: float, most: int) -> int:
+    """The most rounds, at most `most`, in each of which a candidate can have a p of at most `level` by `n` cases; at
+    least 1. It depends on the number of cases alone, so choosing by it costs no validity.
+    """
+    return max((r for r in range(1, most + 1) if level > 0 and n >= cases_needed(level, rounds=r)), default=1)
 
 
 def guidance(n: int, unfinished: int = 0) -> str:
     """Which levels n counted cases can serve, in words; `unfinished` of them failed in the first round."""
     needed = cases_needed(0.05, unfinished)
     if n >= needed:
-        enough = f"alpha 0.05 is served (exact level {math.floor(0.05 * (n + 1) + 1e-9) / (n + 1):.3g})"
+        enough = (
+            f"alpha 0.05 is served (exact level {rejected_ranks(n, 0.05) / (n + 1):.3g} in the mean over calibrations, "
+            f"at most {level_bound(n, 0.05):.3g} by this one with 95 % confidence)"
+        )
     else:
         enough = f"alpha 0.05 needs {needed} cases"
     smallest = (1 + unfinished) / (n + 1)
