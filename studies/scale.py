@@ -23,6 +23,7 @@ from r2seg_agent.batch.run import run_batch
 from r2seg_agent.batch.run_case import failed_row
 from r2seg_agent.batch.table import case_q_values, write_table
 from r2seg_agent.datasets.case import Case
+from r2seg_agent.reject.alpha import within
 from r2seg_agent.reject.calibration import smallest_p
 from r2seg_agent.reject.fdr import benjamini_hochberg
 from r2seg_agent.runs.options import RunOptions
@@ -94,7 +95,7 @@ def spread(
         scores = rng.random(scans)
         scores[:clear] = 2.0
         p = (1 + n - np.searchsorted(null, scores, side="left")) / (n + 1)
-        flagged = benjamini_hochberg(p) <= ALPHA
+        flagged = np.asarray([within(value, ALPHA) for value in benjamini_hochberg(p).tolist()])
         total = int(flagged.sum())
         none += total == 0
         false.append(int(flagged[bearing:].sum()) / max(total, 1))

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from r2seg_agent.batch.row import CaseRow
 from r2seg_agent.batch.summary import BatchSummary
 from r2seg_agent.outcomes import DISCLAIMER
+from r2seg_agent.reject.alpha import within
 
 MOST = 1000
 """Cases on the page, the most remarkable first; the table has all."""
@@ -44,7 +45,7 @@ def gallery_html(folder: Path, summary: BatchSummary, rows: Sequence[CaseRow], q
 def _rank(row: CaseRow, alpha: float, q: Mapping[str, float]) -> int:
     if row.status != "done":
         return 3
-    return 0 if q.get(row.key, 1.0) <= alpha else 1 if row.findings else 2
+    return 0 if within(q.get(row.key, 1.0), alpha) else 1 if row.findings else 2
 
 
 def _card(folder: Path, row: CaseRow, q: float | None, alpha: float) -> str:
@@ -59,7 +60,7 @@ def _card(folder: Path, row: CaseRow, q: float | None, alpha: float) -> str:
     if row.findings:
         what = f"{row.findings} finding{'s' * (row.findings != 1)}, largest {row.largest_ml:.2f} ml"
     what += f", q {q:.3g}" if q is not None else ""
-    flagged = ' class="flagged"' if q is not None and q <= alpha else ""
+    flagged = ' class="flagged"' if q is not None and within(q, alpha) else ""
     linked = f'<a href="runs/{row.run_id}/report.md">{shown}</a>'
     return f"<figure{flagged}>{linked}{_caption(row, name, what)}</figure>"
 

@@ -32,7 +32,7 @@ class Job(Frozen):
 
 
 class CaseRow(Frozen):
-    """What became of one job. `p` is the case's smallest p-value where the Reject mode gives valid ones.
+    """What became of one job. `p` is the case's family-wise p-value where a calibration judged it.
 
     `command` runs the case alone, from the folder that the batch was started in, and gives the same bytes. The paths in
     a row are the user's own: a table is theirs, traces and reports hold none.

@@ -25,6 +25,8 @@ _loaded = LoadedModels()
 """This process's models: a worker has one, for all its cases."""
 
 Finished = Callable[["Session", FindResult], None]
+Begun = Callable[["Session"], None]
+BrokeOff = Callable[[R2SegError], None]
 
 
 def run_job(job: Job) -> CaseRow:
@@ -32,15 +34,27 @@ def run_job(job: Job) -> CaseRow:
     return run_case(job)
 
 
-def run_case(job: Job, finished: Finished | None = None) -> CaseRow:
-    """The same; `finished` gets the session and its result before the row is made."""
+def run_case(
+    job: Job, finished: Finished | None = None, *, begun: Begun | None = None, broke_off: BrokeOff | None = None
+) -> CaseRow:
+    """The same; `begun` gets the session before it works, `finished` with its result before the row is made, and
+    `broke_off` the error of ours that a case ended with.
+    """
     started = time.perf_counter()
     sessions: list[Session] = []
+
+    def opened(session: Session) -> None:
+        sessions.append(session)
+        if begun is not None:
+            begun(session)
+
     try:
-        result = _found(job, sessions)
+        result = _found(job, opened)
         if finished is not None:
             finished(sessions[0], result)
     except R2SegError as error:
+        if broke_off is not None:
+            broke_off(error)
         row = failed_row(job, "failed", error.message, time.perf_counter() - started)
     except MemoryError:
         row = failed_row(job, "failed", "out of memory", time.perf_counter() - started)
@@ -53,12 +67,12 @@ def run_case(job: Job, finished: Finished | None = None) -> CaseRow:
     return row.model_copy(update={"peak_mb": peak_mb()})
 
 
-def _found(job: Job, sessions: list[Session]) -> FindResult:
+def _found(job: Job, opened: Begun) -> FindResult:
     """Two cases with the same scan and options are the same run: the second waits, and then finds it done."""
     deadline = time.monotonic() + SAME_RUN_WAIT_S
     while True:
         try:
-            return run_find(job.request, job.case.image, job.options, opened=sessions.append, models=_loaded)
+            return run_find(job.request, job.case.image, job.options, opened=opened, models=_loaded)
         except RunIsOpenError:
             if time.monotonic() > deadline:
                 raise
@@ -102,8 +116,6 @@ def _given(job: Job, seconds: float) -> dict[str, object]:
 def _row(job: Job, report: Report, seconds: float) -> CaseRow:
     candidates = [c for target in report.targets for round_ in target.rounds for c in round_.candidates]
     volumes = [finding.measurements.volume_ml for finding in report.findings]
-    p_values = [c.p for c in candidates if c.p is not None and all(gate.passed for gate in c.gates)]
-    valid = report.reject is not None and report.reject.valid
     return CaseRow.model_validate(
         {
             **_given(job, seconds),
@@ -115,8 +127,7 @@ def _row(job: Job, report: Report, seconds: float) -> CaseRow:
             "candidates": len(candidates),
             "volume_ml": round(sum(volumes), 6),
             "largest_ml": round(max(volumes, default=0.0), 6),
-            # Nothing proposed in a search that was carried out: as unremarkable as a case can be.
-            "p": min(p_values, default=1.0) if valid and report.targets else None,
+            "p": case_p(report),
             "dice": None if report.truth is None else report.truth.dice,
             "warnings": len(report.warnings),
             "planner": report.planner,
@@ -124,3 +135,16 @@ def _row(job: Job, report: Report, seconds: float) -> CaseRow:
             "weights_sha256": "" if report.segmenter is None else report.segmenter.weights_sha256 or "",
         }
     )
+
+
+def case_p(report: Report) -> float | None:
+    """The case's p-value: that of its largest score over the rounds of its one target, which is family-wise.
+
+    1 where a search that was carried out proposed nothing: as unremarkable as a case can be. None where no calibration
+    judged, where nothing was searched, and for several targets, of which one p does not speak.
+    """
+    if report.reject is None or report.reject.mode != "conformal" or len(report.targets) != 1:
+        return None
+    rounds = report.targets[0].rounds
+    judged = (c for round_ in rounds for c in round_.candidates if all(gate.passed for gate in c.gates))
+    return min((c.p for c in judged if c.p is not None), default=1.0) if rounds else None

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from r2seg_agent.batch.row import CaseRow
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.outcomes import DISCLAIMER
+from r2seg_agent.reject.alpha import within
 
 SHOWN = 20
 """Rows of a list in `summary.md`; the table has all."""
@@ -51,8 +52,8 @@ class BatchSummary(Frozen):
             )
         return (
             f"{self.flagged} scans are flagged (q at most {self.alpha:g}). Of flagged scans at most {self.alpha:.0%} "
-            "are expected to be free of lesions, on average over such batches (Benjamini-Hochberg over valid "
-            "case-level p-values of one calibration). It holds for scans like those of the calibration."
+            "are expected to be free of lesions, on average over such batches and calibrations (Benjamini-Hochberg "
+            "over the cases' family-wise p-values). It holds for scans like those of the calibration."
         )
 
 
@@ -71,7 +72,7 @@ def summarise(
         findings=sum(row.findings for row in rows),
         warned=sum(row.warnings > 0 for row in rows),
         alpha=alpha,
-        flagged=sum(value <= alpha for value in q.values()) if q else None,
+        flagged=sum(within(value, alpha) for value in q.values()) if q else None,
         median_seconds=statistics.median(seconds) if seconds else None,
         median_dice=statistics.median(dice) if dice else None,
         about=about,
@@ -102,7 +103,7 @@ def summary_markdown(summary: BatchSummary, rows: Sequence[CaseRow], q: Mapping[
     if summary.median_dice is not None:
         lines += [f"Median Dice against the given truth: {summary.median_dice:.3f} (`r2seg eval` has the rest).", ""]
     lines += ["## Flagged scans", "", summary.guarantee, ""]
-    flagged = sorted((r for r in rows if q.get(r.key, 1.0) <= summary.alpha), key=lambda r: (q[r.key], r.number))
+    flagged = sorted((r for r in rows if within(q.get(r.key, 1.0), summary.alpha)), key=lambda r: (q[r.key], r.number))
     lines += _case_list(flagged, lambda row: f"q {q[row.key]:.3g}, {row.findings} findings, {row.largest_ml:.2f} ml")
     failed = [row for row in rows if not answered(row)]
     if failed:

@@ -108,16 +108,26 @@ def calibrate_command(
 def _print_result(made: Calibrated, out: Path, alpha: float) -> None:
     from rich.console import Console
 
-    from r2seg_agent.reject.calibration import cases_needed, smallest_p
+    from r2seg_agent.reject.calibration import cases_needed, rounds_served
+    from r2seg_agent.reject.confidence import level_bound
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     calibration = made.calibration
-    n, needed = calibration.n_cases, cases_needed(alpha)
+    n, needed = calibration.n_cases, cases_needed(alpha, calibration.unfinished(1))
     total = len(calibration.cases)
     console.print(f"{out}: {n} lesion-free patient{'s' * (n != 1)} ({total} scan{'s' * (total != 1)})")
-    console.print(f"The smallest p that it can give is {smallest_p(n):.3g}.")
+    console.print(f"The smallest p that it can give is {calibration.smallest_p:.3g}.")
     if n >= needed:
         console.print(f"alpha {alpha:g} is served: r2seg find … --calibration {out}")
+        console.print(
+            f"That is the mean over calibrations: with 95 % confidence the chance of a false finding by this one is at "
+            f"most {level_bound(n, alpha):.3g}."
+        )
+        wanted = calibration.identity.rounds
+        served = rounds_served(n, alpha, wanted)
+        if served < wanted:
+            more = cases_needed(alpha, rounds=served + 1)
+            console.print(f"It serves {served} of {wanted} search rounds; {more} patients serve {served + 1}.")
     else:
         console.print(
             f"alpha {alpha:g} needs {needed} patients, {needed - n} more: add them with --extend {out}", style="yellow"
@@ -128,6 +138,12 @@ def _print_result(made: Calibrated, out: Path, alpha: float) -> None:
         console.print(f"Candidates a scan: {few} to {many}, none in {empty} of {scans}.")
     for left_out in made.left_out:
         console.print(f"! left out {left_out.case.image}: {left_out.why}", style="yellow")
+    for failed in made.unfinished:
+        console.print(
+            f"! {failed.case.image} ended after round {failed.rounds} ({failed.why}): in the rounds after it, it "
+            "counts as the largest score of all. More time or memory and the same command again will score it.",
+            style="yellow",
+        )
     console.print(
         "It holds for scans like these (scanner, protocol, population), the same segmenter, anchors and settings.",
         style="dim",

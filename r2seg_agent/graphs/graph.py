@@ -198,7 +198,7 @@ def _verdict(search: SearchState, planner: Planner, context: Context) -> Verdict
         context.budget,
         seconds_left,
         converse=context.converse,
-        choices=planner.kind != "offline",
+        choices=planner.kind != "offline" and not context.reject.compares_cases,
         parts=context.parts,
     )
 

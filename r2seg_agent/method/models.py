@@ -74,10 +74,10 @@ class Candidate(Frozen):
 class SearchRound(Frozen):
     """One pass through ROI → segment → reject; `why` says what the referee widened and why.
 
-    `site` is the plan's word for its normal tissue. `mode` and `alpha` are those of its test; `n_reference` is n,
-    the voxels of normal tissue that the test drew. `evidence` refers to what its p- and q-values can be derived
-    from again (`r2seg trace verify`). `profile` is what the scan is like inside the plan's own anchors: measured in
-    the first round, where anchors were located.
+    `site` is the plan's word for its normal tissue. `mode` and `alpha` are those of its test, `threshold` is what its
+    p- or q-values were compared with, `n_reference` is n, the voxels of normal tissue that the test drew. `evidence`
+    refers to what its p- and q-values can be derived from again (`r2seg trace verify`). `profile` is what
+    the scan is like inside the plan's own anchors: measured in the first round, where anchors were located.
     """
 
     index: int
@@ -91,9 +91,18 @@ class SearchRound(Frozen):
     site: str = ""
     mode: Mode = "paper"
     alpha: float | None = None
+    threshold: float | None = None
     n_reference: int = 0
     evidence: ArtifactRef | None = None
     profile: ScanProfile | None = None
+
+
+class ChosenLevel(Frozen):
+    """A level alpha that the user chose in `turn`; `after_p`: p-values had been seen by then."""
+
+    turn: int
+    alpha: float
+    after_p: bool
 
 
 class Measurements(Frozen):
@@ -140,7 +149,7 @@ class Finding(Frozen):
     _source: FindingSource = PrivateAttr(default_factory=FindingSource)
 
     def of_run(self, source: FindingSource) -> Finding:
-        """A copy that can show its voxels and, where they are valid, its p- and q-value."""
+        """A copy that can show its voxels and, where it is valid, its p-value."""
         bound = self.model_copy()
         bound._source = source
         return bound
@@ -202,12 +211,16 @@ class Finding(Frozen):
 
     @property
     def p(self) -> float | None:
-        """The p-value where the run's Reject mode makes it valid; None otherwise, and for a finding without a run."""
+        """The p-value where the run's Reject mode makes it valid, family-wise over the candidates of the case; None
+        otherwise, and for a finding without a run.
+        """
         return self.candidate.p if self._source.p_valid else None
 
     @property
     def q(self) -> float | None:
-        """The q-value (Benjamini-Hochberg), None wherever `p` is."""
+        """The q-value (Benjamini-Hochberg); None wherever `p` is, and for a finding by a calibration, whose p is
+        family-wise.
+        """
         return self.candidate.q if self._source.p_valid else None
 
     def __repr__(self) -> str:

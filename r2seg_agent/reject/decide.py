@@ -1,7 +1,8 @@
 """Reject: which candidates of one search round survive (method.md §3 and §4).
 
 Paper mode tests X = φ(I|C_k) against Y = φ(I|M*) by MMD² and voxel permutation, then BH over the candidates that reach
-the test. Conformal mode ranks each candidate's score among those of lesion-free calibration cases.
+the test. Conformal mode ranks each candidate's score among the largest of lesion-free calibration cases:
+its p-values are family-wise, and nothing is left to correct.
 
 Order of verdicts: a candidate that fails a candidate gate (L2) is rejected and is no member of the BH family, since
 the gates do not look at p; it keeps its p-value for the record and has no q. A failed case gate (L1, L3) rejects
@@ -22,12 +23,13 @@ from numpy.typing import NDArray
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
+from r2seg_agent.reject.alpha import within
 from r2seg_agent.reject.calibration import Calibration, case_maximum_p
 from r2seg_agent.reject.evidence import Evidence
 from r2seg_agent.reject.fdr import benjamini_hochberg
 from r2seg_agent.reject.gates import GateResult
 from r2seg_agent.reject.scores import USES_MMD2, score_named
-from r2seg_agent.reject.settings import RejectSettings
+from r2seg_agent.reject.settings import Mode, RejectSettings, threshold_of
 from r2seg_agent.segment.candidates import CandidateFeatures
 
 MMD2_DECIMALS = 10
@@ -40,6 +42,8 @@ small to test; the test; in reference mode its score. `none`: nothing was decide
 
 class Decided(Frozen):
     """The verdict on one candidate. None: not computable (p of a candidate without reference, q outside the family).
+
+    In conformal mode p is family-wise: it holds for all candidates of the case at once, so there is no q.
 
     `failed_gate` names the gate where `cause` is `gate` or `case`. `n_sampled` is m, the voxels that the test drew from
     the candidate.
@@ -140,13 +144,17 @@ def verdicts(
             for f, m in zip(features, tests.mmd2, strict=True)
         ]
         p_values = [
-            None if s is None or calibration is None else case_maximum_p(calibration, s, round_index) for s in scores
+            None
+            if s is None or calibration is None
+            else case_maximum_p(calibration, s, round_index, rounds=settings.rounds)
+            for s in scores
         ]
         closed = None
-    q_values = _family_q(p_values, gates, corrected=settings.mode == "paper")
+    q_values = _family_q(p_values, gates) if settings.mode == "paper" else [None] * len(p_values)
+    decisive, level = q_values if settings.mode == "paper" else p_values, threshold_of(settings, calibration)
     decided = []
     for k, own in enumerate(gates):
-        survived, cause, failed_gate = _verdict(p_values[k], q_values[k], own, closed, settings)
+        survived, cause, failed_gate = _verdict(decisive[k], level, own, closed, settings.mode)
         decided.append(
             Decided(
                 score=scores[k],
@@ -194,35 +202,30 @@ def _untested(evidence: Evidence) -> tuple[Decided, ...]:
     return tuple(decided)
 
 
-def _family_q(
-    values: Sequence[float | None], gates: Sequence[tuple[GateResult, ...]], *, corrected: bool
-) -> list[float | None]:
-    """q over the candidates that pass their gates and have a p-value; None for the others.
-
-    `corrected` False: the p-values as they are, which hold for all candidates of a case at once (case maximum).
-    """
+def _family_q(values: Sequence[float | None], gates: Sequence[tuple[GateResult, ...]]) -> list[float | None]:
+    """q (Benjamini-Hochberg) over the candidates that pass their gates and have a p-value; None for the others."""
     family = [k for k, value in enumerate(values) if value is not None and all(g.passed for g in gates[k])]
     q: list[float | None] = [None] * len(values)
     p: NDArray[np.float64] = np.asarray([values[k] for k in family], dtype=np.float64)
-    for k, value in zip(family, (benjamini_hochberg(p) if corrected else p).tolist(), strict=True):
+    for k, value in zip(family, benjamini_hochberg(p).tolist(), strict=True):
         q[k] = value
     return q
 
 
 def _verdict(
-    p: float | None,
-    q: float | None,
+    value: float | None,
+    level: float,
     gates: tuple[GateResult, ...],
     closed: GateResult | None,
-    settings: RejectSettings,
+    mode: Mode,
 ) -> tuple[bool, Cause, str | None]:
     failed = next((g for g in gates if not g.passed), None)
     if failed is not None:
         return False, "gate", failed.name
-    if settings.mode == "score":
+    if mode == "score":
         return False, "none", None
     if closed is not None:
         return False, "case", closed.name
-    if p is None or q is None:
+    if value is None:
         return False, "too_few_voxels", None
-    return q <= settings.alpha, "test", None
+    return within(value, level), "test", None

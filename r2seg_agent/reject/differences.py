@@ -15,6 +15,8 @@ _WORDS = {
     "rounds": "search rounds (`--rounds`)",
     "anchor_source": "anchors from",
     "anchors": "anchor organs",
+    "round_anchors": "organs of the search rounds",
+    "method": "version of the method",
     "target": "target",
     "modality": "modality",
 }

@@ -14,6 +14,16 @@ T treats all n + 1 cases alike, so for a lesion-free scan that is exchangeable w
 and candidates. Of the scan only the round at hand is known, since a search ends where something survives: in the other
 rounds the calibration's ranks are taken without the scan, which can only make P larger. With one round this is
 the case maximum, p = (1 + #{i : M_i ≥ s}) / (n + 1).
+
+A level that is chosen after p was seen needs another quantity, an e-value:
+
+    E = Σ over reached rounds r of v_r · (n + 1) · g(k_r) / (g(k_r) + Σ_i g(k_{i,r}))          g(k) = 1/k²
+
+with v_r proportional to 1/w_r and of sum 1 over all rounds (½, ¼, ¼ of three). In each round the n + 1 values
+(n + 1) · g / Σ g have the mean 1 and treat all cases alike, so the scan's has the expectation 1 when it is exchangeable
+with them; rounds that were not reached count as 0. So E[1{E ≥ 1/α̂} / α̂] ≤ 1 whatever α̂ is chosen after looking, and
+whenever the search stops. Ranks give every round its floor: where no case has a candidate, all have the same rank and
+E_r is 1.
 """
 
 from __future__ import annotations
@@ -61,6 +71,31 @@ class RoundMaxima:
         counted |= (self._costs[: round_index - 1] <= cost).any(axis=0)
         counted |= (self._costs[round_index:] < cost).any(axis=0)
         return (1 + int(np.count_nonzero(counted))) / (n + 1)
+
+    def e(self, reached: Sequence[float]) -> float:
+        """The e-value of a scan whose largest scores in the rounds that it reached are `reached`, from the first on;
+        −inf where a round had no candidate. NaN counts as the least score.
+
+        Raises ValueError for more rounds than the calibration went through.
+        """
+        rounds = len(self._maxima)
+        if len(reached) > rounds:
+            raise ValueError(f"{len(reached)} rounds reached of a calibration of {rounds}")
+        whole = sum(1 / weight(r) for r in range(1, rounds + 1))
+        total = 0.0
+        for index, score in enumerate(reached, start=1):
+            pooled = np.append(self._maxima[index - 1], -np.inf if np.isnan(score) else score)
+            ranks = pooled.size - np.searchsorted(np.sort(pooled), pooled, side="left")
+            g = 1.0 / ranks.astype(np.float64) ** 2
+            total += (1 / weight(index) / whole) * pooled.size * float(g[-1] / g.sum())
+        return total
+
+
+def least_count(round_index: int) -> int:
+    """n + 1 times the smallest p that a candidate can have in the last of `round_index` rounds where the calibration's
+    cases are each the largest in one round at most: 1, 3, 4.
+    """
+    return 1 + sum(weight(round_index) // weight(earlier) for earlier in range(1, round_index))
 
 
 def weight(round_index: int) -> int:

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha, FalseFindings
-from r2seg_agent.reject.calibration import Calibration, smallest_p
+from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha, Confidence, FalseFindings
+from r2seg_agent.reject.calibration import Calibration
+from r2seg_agent.reject.confidence import BOUND_CONFIDENCE, confident_ranks, level_bound
 from r2seg_agent.reject.features import FeatureName
 from r2seg_agent.reject.scores import ScoreName
 
@@ -29,6 +30,13 @@ class RejectSettings(Frozen):
     feature: FeatureName = "intensity"
     permutations: Annotated[int, Field(ge=1, le=1_000_000)] = 999
     """B, of paper mode."""
+    first_alpha: Alpha | None = None
+    """The level in force when p-values were first seen, where `alpha` was chosen after; None: `alpha` itself."""
+    confidence: Confidence | None = None
+    """Of conformal mode: how sure the calibration's own level is to be at most `alpha`; None: in the mean over
+    calibrations."""
+    rounds: Annotated[int, Field(ge=1)] | None = None
+    """Of conformal mode: the search's rounds, which its p-values pay for; None: those of the calibration."""
     sample_size: Annotated[int, Field(ge=2, le=5000)] = 200
     """m and n: voxels drawn from a candidate and from the anchor."""
     score: ScoreName = "scan_statistic"
@@ -41,17 +49,38 @@ class RejectSettings(Frozen):
     """The file of the frozen score, where candidates are ranked by it."""
 
     @property
+    def compares_cases(self) -> bool:
+        """Whether scores are compared between scans: then every scan must be searched where the others were."""
+        return self.mode in ("conformal", "score")
+
+    @property
     def ranks_regions(self) -> bool:
         """Whether candidates are regions ranked by the frozen score, and not bodies of a segmenter's mask."""
         return self.mode in ("reference", "conformal", "score") and self.score == "region"
 
 
 class ModeGuarantee(Frozen):
-    """What a mode guarantees. `valid` False: the p-values are not probabilities of a false finding."""
+    """What a mode guarantees. `valid` False: the p-values are not probabilities of a false finding.
+
+    In conformal mode: `threshold` is what p is compared with, `level_bound` what the chance of a false finding by this
+    calibration is at most, with 95 % confidence.
+    """
 
     mode: Mode
     guarantee: str
     valid: bool
+    threshold: float | None = None
+    level_bound: float | None = None
+
+
+def threshold_of(settings: RejectSettings, calibration: Calibration | None) -> float:
+    """What a p- or q-value is compared with: alpha, or in conformal mode the largest p that holds it with the wanted
+    confidence (0 where none does).
+    """
+    if settings.mode != "conformal" or settings.confidence is None or calibration is None:
+        return settings.alpha
+    n = calibration.n_cases
+    return confident_ranks(n, settings.alpha, settings.confidence) / (n + 1)
 
 
 def describe_mode(settings: RejectSettings, calibration: Calibration | None = None) -> ModeGuarantee:
@@ -85,13 +114,36 @@ def describe_mode(settings: RejectSettings, calibration: Calibration | None = No
         )
     if calibration is None:
         raise no_calibration()
-    n, rounds = calibration.n_cases, calibration.identity.rounds
-    like = f"{n} lesion-free calibration cases, one per patient"
+    return _conformal(settings, calibration)
+
+
+def _conformal(settings: RejectSettings, calibration: Calibration) -> ModeGuarantee:
+    """The promise of the level that was in force when p-values were first seen."""
+    n, rounds = calibration.n_cases, settings.rounds or calibration.identity.rounds
+    first = settings.model_copy(update={"alpha": settings.first_alpha or settings.alpha, "first_alpha": None})
+    threshold = threshold_of(first, calibration)
+    bound = level_bound(n, threshold)
+    over = f"over up to {rounds} search round{'s' if rounds > 1 else ''} (smallest p {calibration.smallest_p:.3g})"
+    what = "any false finding" if settings.first_alpha is None else f"any finding with p at most {threshold:.3g}"
     text = (
-        f"In a lesion-free scan like the {like}, the chance of any false finding is at most {settings.alpha:g} "
-        f"per target, over up to {rounds} search round{'s' if rounds > 1 else ''} (smallest p {smallest_p(n):.3g})."
+        f"In a lesion-free scan like the {n} lesion-free calibration cases, one per patient, the chance of {what} is "
+        f"at most {first.alpha:g} per target, {over}. "
     )
-    return ModeGuarantee(mode="conformal", guarantee=text, valid=True)
+    sure = f"{BOUND_CONFIDENCE:.0%}".replace("%", " %")
+    if settings.confidence is None:
+        text += f"That is the mean over calibrations: with {sure} confidence it is at most {bound:.3g} by this one."
+    else:
+        text += (
+            f"That holds for this calibration with {100 * settings.confidence:g} % confidence, so p must be at most "
+            f"{threshold:.3g}; with {sure} confidence the chance is at most {bound:.3g}."
+        )
+    if settings.first_alpha is not None:
+        text = (
+            f"The level was changed after p-values were seen, from {first.alpha:g} to {settings.alpha:g}; the promise "
+            f"speaks of the first. {text}"
+        )
+    level = threshold_of(settings, calibration)
+    return ModeGuarantee(mode="conformal", guarantee=text, valid=True, threshold=level, level_bound=bound)
 
 
 def no_calibration() -> InputError:

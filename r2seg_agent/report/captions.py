@@ -14,7 +14,7 @@ from r2seg_agent.report.format import (
     plural,
 )
 from r2seg_agent.report.models import Report, TargetReport
-from r2seg_agent.report.numbers import numbers_of
+from r2seg_agent.report.numbers import FAMILY_WISE, numbers_of
 
 SYNTHETIC_BANNER = "SYNTHETIC LESION · this image holds content that no patient has"
 
@@ -39,8 +39,11 @@ def _numbers(candidate: Candidate, report: Report) -> tuple[str, ...]:
         return tuple(f"{number.heading} {number.text}" for number in numbers_of(candidate, "reference"))
     return (
         f"probability {format_share(candidate.features.mean_probability)}",
-        format_equals("p", candidate.p),
-        format_equals("q", candidate.q),
+        *(
+            (format_equals(FAMILY_WISE, candidate.p),)
+            if report.reject is not None and report.reject.mode == "conformal"
+            else (format_equals("p", candidate.p), format_equals("q", candidate.q))
+        ),
     )
 
 

@@ -38,7 +38,7 @@ def brief_reason(cause: Cause, failed_gate: str | None) -> str:
         case "too_few_voxels":
             return "too few voxels to test"
         case "test":
-            return "looks like normal tissue (q above α)"
+            return "looks like normal tissue (above α)"
         case "score":
             return "less certain: its score is below the cut"
         case "none":
@@ -52,7 +52,7 @@ def reason(candidate: Candidate) -> str:
             return f"{_note(candidate)} (gate {candidate.failed_gate})"
         case "test":
             differs = "differs from" if candidate.decision == "survived" else "looks like"
-            return f"q = {_q(candidate)}: {differs} normal tissue"
+            return f"{_level_number(candidate)}: {differs} normal tissue"
         case "score" if candidate.score is not None:
             return f"score {candidate.score:.2f}{_worth(candidate)}"
         case _:
@@ -78,7 +78,8 @@ def full_reason(candidate: Candidate, round_: SearchRound) -> str:
                 words = f"is {'' if survived else 'not '}beyond lesion-free cases of {normal}"
             else:
                 words = f"{'differs' if survived else 'does not differ'} from {normal}"
-            return f"q = {_q(candidate)} {'≤' if survived else '>'} alpha {round_.alpha:g}: {words}"
+            limit = alpha_words(round_.alpha, round_.threshold)
+            return f"{_level_number(candidate)} {'≤' if survived else '>'} {limit}: {words}"
         case "score" if candidate.score is not None:
             side = "at or above" if candidate.decision == "survived" else "below"
             return f"score {candidate.score:.2f}, {side} the cut{_worth(candidate)}"
@@ -100,5 +101,15 @@ def _note(candidate: Candidate) -> str:
     return next((gate.note for gate in candidate.gates if gate.name == candidate.failed_gate), "")
 
 
-def _q(candidate: Candidate) -> str:
-    return "unknown" if candidate.q is None else f"{candidate.q:.3g}"
+def alpha_words(alpha: float | None, threshold: float | None) -> str:
+    """What a p- or q-value was compared with: alpha, or what holds alpha with the wanted confidence."""
+    if alpha is None:
+        return "alpha"
+    return f"alpha {alpha:g}" if threshold in (None, alpha) else f"{threshold:.3g} (which holds alpha {alpha:g})"
+
+
+def _level_number(candidate: Candidate) -> str:
+    """q of the paper's test; a candidate that a calibration judged has a family-wise p and no q."""
+    if candidate.q is not None:
+        return f"q = {candidate.q:.3g}"
+    return "no p" if candidate.p is None else f"family-wise p = {candidate.p:.3g}"

@@ -13,7 +13,7 @@ from pydantic import PrivateAttr, ValidationError
 from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.method.models import Finding, FindingSource, ImageInfo, SearchRound
+from r2seg_agent.method.models import ChosenLevel, Finding, FindingSource, ImageInfo, SearchRound
 from r2seg_agent.method.presets import Preset
 from r2seg_agent.outcomes import DISCLAIMER, OutcomeKind
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
@@ -70,6 +70,20 @@ class RejectInfo(Frozen):
     permutations: int | None = None
     seed: int
     calibration_sha256: str | None = None
+    rounds: int | None = None
+    """Rounds that the p-values pay for, where a calibration judges."""
+    threshold: float | None = None
+    """What p is compared with, where a calibration judges."""
+    level_bound: float | None = None
+    """The chance of a false finding by this very calibration is at most this, with 95 % confidence."""
+    confidence: float | None = None
+    """How sure the level of this very calibration is to be at most `alpha`; None: in the mean over calibrations."""
+    first_alpha: float | None = None
+    """The level in force when p-values were first seen, of which the promise speaks; None: `alpha` itself."""
+    levels: tuple[ChosenLevel, ...] = ()
+    """Levels that the user chose in the conversation, in order; empty where the run's own was kept."""
+    e_value: float | None = None
+    """Of the rounds reached, where a calibration judges: whoever chooses alpha after looking may use 1 / e or more."""
     settings: Mapping[str, str | float | int | bool | None] = {}
 
 

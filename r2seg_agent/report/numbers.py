@@ -9,6 +9,8 @@ from r2seg_agent.reject.settings import Mode
 from r2seg_agent.report.format import MISSING, format_p, format_score, format_share
 from r2seg_agent.segment.regions.score import ReferenceShare
 
+FAMILY_WISE = "family-wise p"
+"""What a calibration's p is called: it holds for all candidates of a case at once, and is no q."""
 REFERENCE_NOTE = (
     "reference: share of lesions among findings of such a score in the reference set, no probability for this scan"
 )
@@ -37,13 +39,25 @@ def numbers_of(candidate: Candidate, mode: Mode | None) -> tuple[Number, ...]:
     score = Number("score", format_score(candidate.score))
     if mode == "reference":
         return (score, Number("reference", format_reference(candidate.reference)))
-    p, q = Number("p", format_p(candidate.p)), Number("q", format_p(candidate.q))
-    return (Number("prob.", format_share(candidate.features.mean_probability)), score, p, q)
+    probability = Number("prob.", format_share(candidate.features.mean_probability))
+    return (probability, score, *levels_of(candidate, mode))
 
 
 def headings_of(mode: Mode | None) -> tuple[str, ...]:
     """The headings of `numbers_of`, for a table that may have no row."""
-    return ("score", "reference") if mode == "reference" else ("prob.", "score", "p", "q")
+    return ("score", "reference") if mode == "reference" else ("prob.", "score", *level_headings(mode))
+
+
+def levels_of(candidate: Candidate, mode: Mode | None) -> tuple[Number, ...]:
+    """What is compared with alpha: p and q of the paper's test, the family-wise p of a calibration."""
+    if mode == "conformal":
+        return (Number(FAMILY_WISE, format_p(candidate.p)),)
+    return Number("p", format_p(candidate.p)), Number("q", format_p(candidate.q))
+
+
+def level_headings(mode: Mode | None) -> tuple[str, ...]:
+    """The headings of `levels_of`."""
+    return (FAMILY_WISE,) if mode == "conformal" else ("p", "q")
 
 
 def format_reference(share: ReferenceShare | None) -> str:

@@ -50,6 +50,9 @@ class SearchFields(TypedDict, total=False):
     """Calibration file for `--reject conformal`; `r2seg calibrate` makes one."""
     alpha: float
     """Level of the rejection test."""
+    confidence: float | None
+    """With a calibration: how sure its own level is to be at most alpha, e.g. 0.9; needs more cases (alpha 0.05: 45
+    for 0.9, 59 for 0.95)."""
     plan: str | Path | None
     """Search by this plan (JSON, e.g. an edited plan.json) and skip planning."""
     truth: str | None

@@ -16,7 +16,7 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.method.presets import Preset
 from r2seg_agent.names import utf8_paths
-from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha, FalseFindings
+from r2seg_agent.reject.alpha import DEFAULT_ALPHA, Alpha, Confidence, FalseFindings
 from r2seg_agent.reject.features import FeatureName
 from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.scores import ScoreName
@@ -103,6 +103,14 @@ class RunOptions(Frozen):
         Cli("Test", metavar="FILE", verbs=_RUN_VERBS),
     ] = None
     alpha: Annotated[Alpha, Field(description="Level of the rejection test."), Cli("Test")] = DEFAULT_ALPHA
+    confidence: Annotated[
+        Confidence | None,
+        Field(
+            description="With a calibration: how sure its own level is to be at most alpha, e.g. 0.9; needs more cases "
+            "(alpha 0.05: 45 for 0.9, 59 for 0.95)."
+        ),
+        Cli("Test", verbs=_RUN_VERBS, default="alpha is the mean over calibrations"),
+    ] = None
     plan: Annotated[
         Path | None,
         Field(description="Search by this plan (JSON, e.g. an edited plan.json) and skip planning."),

@@ -24,10 +24,10 @@ from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reason.anchors.whole_image import NoAnchors
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.plan_file import load_plan
-from r2seg_agent.reject.calibration import Calibration, cases_needed, holds_case
+from r2seg_agent.reject.calibration import Calibration, cases_needed, holds_case, rounds_served
 from r2seg_agent.reject.features import check_feature
 from r2seg_agent.reject.gates import GateSettings
-from r2seg_agent.reject.settings import Mode, RejectSettings, describe_mode
+from r2seg_agent.reject.settings import Mode, RejectSettings, describe_mode, threshold_of
 from r2seg_agent.runs.loaded import LoadedModels
 from r2seg_agent.runs.options import PROCESS_OPTIONS, RunOptions
 from r2seg_agent.segment.checks import check_anchors, check_channels, check_plan
@@ -39,8 +39,8 @@ from r2seg_agent.version import __version__
 
 HELD_OTHERWISE = frozenset(
     {"anchors", "segmenter", "orientations", "feature", "preset", "plan", "rounds", "modality", "series", "channels"}
-    | {"reject", "score", "false_findings", "calibration", "alpha", "gates", "seed", "planner", "tokens", "model_calls"}
-    | {"synthetic"}
+    | {"reject", "score", "false_findings", "calibration", "alpha", "confidence", "gates", "seed", "planner"}
+    | {"tokens", "model_calls", "synthetic"}
     | {"truth", "mask_format", "seconds", "base_url", "share_images", "overlays"}
 )
 """Options with an entry of their own in `identity` (as the masks, models, plans or voxels that they name), and, in the
@@ -82,7 +82,8 @@ class RejectSetup:
 class Prepared:
     """Checked inputs of a run. `warnings` are those of the readers; `identity` holds all that can change its results.
 
-    `preset` and what follows from it: the `parts` that take part, and the `gates`.
+    `preset` and what follows from it: the `parts` that take part, and the `gates`. `rounds` are those of the search; a
+    calibration may serve fewer than were asked for.
     """
 
     volume: Volume
@@ -94,6 +95,7 @@ class Prepared:
     gates: GateSettings
     reject: RejectSettings
     calibration: Calibration | None
+    rounds: int
     plans: tuple[AnatomyPlan, ...]
     truth: NDArray[np.uint8] | NDArray[np.uint16] | None
     warnings: tuple[str, ...]
@@ -130,6 +132,7 @@ def prepare(
         gates=setup.gates,
         reject=setup.reject,
         calibration=setup.calibration,
+        rounds=setup.reject.rounds or parts.rounds(options.rounds),
         plans=plans,
         truth=scan.truth,
         warnings=scan.warnings,
@@ -165,13 +168,23 @@ def settle_reject(options: RunOptions, parts: Parts, loaded: LoadedModels, segme
         score = "segmenter_mass"  # the only score that needs no test: the model's own probabilities
     if mode == "reference":
         score = "region"
-    reject = RejectSettings(mode=mode, alpha=options.alpha, score=score, feature=options.feature)
+    reject = RejectSettings(
+        mode=mode,
+        alpha=options.alpha,
+        score=score,
+        feature=options.feature,
+        confidence=options.confidence if mode == "conformal" else None,
+    )
     if reject.ranks_regions:
         frozen, sha256 = shipped()
         most = options.false_findings
         cut = frozen.cuts[most] if mode == "reference" else None
         reject = reject.model_copy(update={"cut": cut, "false_findings": most, "region_score_sha256": sha256})
     describe_mode(reject, calibration)
+    if mode == "conformal" and calibration is not None:
+        wanted = min(parts.rounds(options.rounds), calibration.identity.rounds)
+        served = rounds_served(calibration.n_cases, threshold_of(reject, calibration), wanted)
+        reject = reject.model_copy(update={"rounds": served})
     gates = options.gates.model_copy(update={"ours": False}) if parts.gates == "paper" else options.gates
     return RejectSetup(reject, gates, calibration)
 
@@ -239,7 +252,7 @@ def identity(
         "calibration": None if setup.calibration is None else setup.calibration.contents_sha256,
         "plans": [plan.model_dump(mode="json") for plan in plans],
         "planner": options.planner,
-        "budget": [parts.rounds(options.rounds), options.tokens, options.model_calls],
+        "budget": [setup.reject.rounds or parts.rounds(options.rounds), options.tokens, options.model_calls],
         "seed": options.seed,
         "synthetic": options.synthetic,
     }

@@ -14,14 +14,16 @@ from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.referee import overall_outcome
 from r2seg_agent.imaging.colour import has_colours
 from r2seg_agent.method.presets import LEFT_OUT
-from r2seg_agent.reject.settings import RejectSettings, describe_mode
+from r2seg_agent.reject.calibration import cases_needed
+from r2seg_agent.reject.settings import RejectSettings, describe_mode, threshold_of
+from r2seg_agent.report.levels import later_level
 from r2seg_agent.report.models import RejectInfo, Report, TargetReport
 from r2seg_agent.runs.options import RunOptions
 from r2seg_agent.runs.prepare import Prepared
 from r2seg_agent.segment.protocol import SeesColours
 from r2seg_agent.segment.regions.score import shipped
 from r2seg_agent.tools.context import Context
-from r2seg_agent.tools.lookup import findings_of, rounds_of
+from r2seg_agent.tools.lookup import e_value_of, findings_of, rounds_of
 from r2seg_agent.tools.state import SearchState, TargetState
 from r2seg_agent.version import __version__
 
@@ -40,7 +42,7 @@ def make_report(
 ) -> Report:
     """The report of a search as it stands: every number from the store, none from a model."""
     targets = tuple(_target_report(target, context) for target in search.targets)
-    reject = context.reject_for(search)
+    reject, e_value = context.reject_for(search), e_value_of(context, search)
     planned_by_file = bool(prepared.plans) and len(search.turns) <= 1
     return Report(
         r2seg_version=__version__,
@@ -49,13 +51,13 @@ def make_report(
         request=" / ".join(turn.text for turn in search.turns) or search.request,
         outcome=search.outcome or (overall_outcome(search) if search.targets else "failed"),
         answer=overall_answer(search) if targets or search.question else search.answer,
-        warnings=(*_from_files(prepared), *search.cautions, *_cautions(prepared, reject, targets)),
+        warnings=(*_from_files(prepared), *search.cautions, *_cautions(prepared, reject, targets, options, e_value)),
         image=prepared.image,
         planner="plan file" if planned_by_file else planner.name,
         planner_kind="plan_file" if planned_by_file else planner.kind,
         anchor_source=prepared.source.info if targets else None,
         segmenter=prepared.segmenter.info,
-        reject=_reject_info(prepared, reject, options.seed),
+        reject=_reject_info(prepared, reject, options.seed, search, e_value),
         targets=targets,
         question=search.question,
         choices=search.choices,
@@ -108,7 +110,13 @@ def _from_files(prepared: Prepared) -> tuple[Caution, ...]:
     return tuple(Caution(kind="reading", text=text) for text in prepared.warnings)
 
 
-def _cautions(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetReport, ...]) -> tuple[Caution, ...]:
+def _cautions(
+    prepared: Prepared,
+    reject: RejectSettings,
+    targets: tuple[TargetReport, ...],
+    options: RunOptions,
+    e_value: float | None,
+) -> tuple[Caution, ...]:
     """What a reader must know before believing the answer."""
     segmenter, source = prepared.segmenter.info, prepared.source.info
     found: list[tuple[CautionKind, str]] = []
@@ -125,6 +133,14 @@ def _cautions(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetR
             "Calibrating on lesion-free scans is the cure (`--reject conformal`)."
         )
         found.append(("mode_not_valid", text))
+    if text := _rounds_caution(prepared, reject, prepared.parts.rounds(options.rounds)):
+        found.append(("rounds_not_searched", text))
+    if reject.mode == "conformal" and reject.first_alpha is not None:
+        text = (
+            f"The level alpha was changed after p-values were seen, from {reject.first_alpha:g} to {reject.alpha:g}. "
+            f"The promise speaks of the first; findings by the second have none."
+        )
+        found.append(("level_changed", text if e_value is None else f"{text} {later_level(e_value)}"))
     if prepared.volume.modality == "CT" and prepared.volume.unit != "HU":
         text = (
             "This CT holds grey values for a screen, not Hounsfield units: no HU window was used, and how dense a "
@@ -150,6 +166,20 @@ def _cautions(prepared: Prepared, reject: RejectSettings, targets: tuple[TargetR
     return tuple(Caution(kind=kind, text=text) for kind, text in found)
 
 
+def _rounds_caution(prepared: Prepared, reject: RejectSettings, wanted: int) -> str:
+    """Which rounds were not searched because of the calibration; "" where all were."""
+    calibration, rounds = prepared.calibration, prepared.rounds
+    if reject.mode != "conformal" or calibration is None or rounds >= wanted:
+        return ""
+    searched = f"{rounds} of {wanted} search rounds {'is' if rounds == 1 else 'are'} used:"
+    if rounds == calibration.identity.rounds:
+        return f"{searched} the calibration's cases went through no more."
+    n, level = calibration.n_cases, threshold_of(prepared.reject, calibration)
+    needed = f"; that needs {cases_needed(level, rounds=rounds + 1)}" if reject.confidence is None else ""
+    nothing = f"nothing can have a p of at most {level:.3g} in round {rounds + 1}"
+    return f"{searched} by {n} lesion-free cases {nothing}{needed}."
+
+
 def _reference_caution(reject: RejectSettings) -> str:
     """What reference mode is worth, and on which images that was measured."""
     card = shipped()[0].card
@@ -161,7 +191,9 @@ def _reference_caution(reject: RejectSettings) -> str:
     )
 
 
-def _reject_info(prepared: Prepared, reject: RejectSettings, seed: int) -> RejectInfo:
+def _reject_info(
+    prepared: Prepared, reject: RejectSettings, seed: int, search: SearchState, e_value: float | None
+) -> RejectInfo:
     mode = describe_mode(reject, prepared.calibration)
     paper = reject.mode == "paper"
     return RejectInfo(
@@ -174,6 +206,13 @@ def _reject_info(prepared: Prepared, reject: RejectSettings, seed: int) -> Rejec
         permutations=reject.permutations if paper else None,
         seed=seed,
         calibration_sha256=None if prepared.calibration is None else prepared.calibration.contents_sha256,
+        rounds=reject.rounds,
+        threshold=mode.threshold,
+        level_bound=mode.level_bound,
+        confidence=reject.confidence,
+        first_alpha=reject.first_alpha,
+        levels=search.levels,
+        e_value=e_value,
         settings=_settings_of(reject),
     )
 

@@ -256,7 +256,7 @@ class Session:
             anew=True,
             request=search.request,
             parent=self.id,
-            start=search,
+            start=search.with_levels_of(self.search),
             history=history,
             progress=progress,
         )
@@ -317,7 +317,7 @@ class Session:
             recorder=recorder,
             seed=options.seed,
             budget=Budget(
-                rounds=prepared.parts.rounds(options.rounds),
+                rounds=prepared.rounds,
                 # Where candidates are ranked, the less certain ones are listed; other tissue would only add more.
                 automatic_rounds=1 if prepared.reject.mode == "reference" else None,
                 seconds=options.seconds,
@@ -334,8 +334,8 @@ class Session:
     def _first_state(self) -> SearchState:
         if self._start is not None:
             return self._start
-        plans = tuple(TargetState(plan=plan, original_plan=plan) for plan in self.prepared.plans)
-        return SearchState(request="", image=self.prepared.image, targets=plans, turn_open=False)
+        plans, empty = self.prepared.plans, SearchState(request="", image=self.prepared.image, turn_open=False)
+        return empty.with_targets(plans, self.context.judged(plans))
 
     def _new_turn(self, text: str, by_rules: bool) -> SearchState:
         search = self.search

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.volume import Volume
@@ -17,9 +18,10 @@ from r2seg_agent.method.round import SearchArea
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.reason.roi import widen
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
 from r2seg_agent.reject.gates import GateSettings
-from r2seg_agent.reject.identity import require_calibration, run_identity
+from r2seg_agent.reject.identity import require_calibration, run_identity, set_up_differs
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.reject.vetoes import not_located
 from r2seg_agent.segment.protocol import Segmenter
@@ -78,8 +80,15 @@ class Context:
     _labels: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = field(default_factory=dict)
 
     def reject_for(self, search: SearchState) -> RejectSettings:
-        """The Reject settings, with the level that the user asked for in this conversation."""
-        return self.reject if search.alpha is None else self.reject.model_copy(update={"alpha": search.alpha})
+        """The Reject settings, with the level that the user asked for in this conversation, and that of the promise
+        where it is another one.
+        """
+        alpha, first = self.reject.alpha if search.alpha is None else search.alpha, self.first_alpha(search)
+        return self.reject.model_copy(update={"alpha": alpha, "first_alpha": None if alpha == first else first})
+
+    def first_alpha(self, search: SearchState) -> float:
+        """The level in force when p-values were first seen: the last one that was chosen before, or the run's."""
+        return next((level.alpha for level in reversed(search.levels) if not level.after_p), self.reject.alpha)
 
     def calibration_identity(self, plan: AnatomyPlan) -> CalibrationIdentity:
         """What a calibration must match to judge a search by `plan` (the one of the first round).
@@ -87,16 +96,40 @@ class Context:
         The user's own masks match by kind: they differ from scan to scan by nature.
         """
         source = self.anchor_source.info
+        available = (*plan.anchors, *self.findable_neighbours(plan))
+        steps = (widen(plan, index, available=available) for index in range(1, self.budget.rounds + 1))
         return run_identity(
             self.segmenter.info,
             source.model_copy(update={"settings": {}}) if source.kind == "masks" else source,
             plan,
             self.reject,
             rounds=self.budget.rounds,
+            round_anchors=[step.plan.anchors for step in steps if step is not None],
             preprocessing={"anchor_role": plan.anchor_role},
             gates={} if self.parts.gates == "none" else self.gates.model_dump(mode="json"),
             not_located=not_located(plan, self.anchor_source, self.volume.modality) if plan.not_inside else (),
         )
+
+    def findable_neighbours(self, plan: AnatomyPlan) -> tuple[str, ...]:
+        """The plan's neighbours that the anchor source can give; they serve the last widening only, so one that it
+        cannot give must not stop the search.
+        """
+        found = []
+        for organ in plan.neighbours:
+            try:
+                self.anchor_source.check(self.volume.modality, (organ,))
+            except R2SegError:
+                continue
+            if organ not in plan.anchors:
+                found.append(organ)
+        return tuple(found)
+
+    def judged(self, plans: tuple[AnatomyPlan, ...]) -> tuple[AnatomyPlan, ...]:
+        """Those of several plans that the calibration can judge; all without one, or where it can judge none."""
+        if self.reject.mode != "conformal" or self.calibration is None or len(plans) < 2:
+            return plans
+        own = tuple(p for p in plans if not set_up_differs(self.calibration, self.calibration_identity(p)))
+        return own or plans
 
     def check_calibration(self, plan: AnatomyPlan) -> None:
         """In conformal mode, before long work: raise `InputError` that says how the calibration differs."""

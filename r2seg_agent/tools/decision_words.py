@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.reject.settings import PAPER_LABEL, ModeGuarantee
-from r2seg_agent.report.decisions import GATE_WORDS, brief_reason, full_reason, reason
+from r2seg_agent.report.decisions import GATE_WORDS, alpha_words, brief_reason, full_reason, reason
 from r2seg_agent.report.format import format_equals
+from r2seg_agent.report.numbers import FAMILY_WISE
 
 
 def kept_because(candidate: Candidate, mode: ModeGuarantee, alpha: float, site: str) -> str:
@@ -33,25 +34,18 @@ def rejected_because(candidate: Candidate, round_: SearchRound, mode: ModeGuaran
 
 
 def _against_normal(candidate: Candidate, mode: ModeGuarantee, alpha: float, site: str) -> str:
-    numbers = format_equals("q", candidate.q)
-    if mode.valid and candidate.p is not None:
-        numbers = f"{format_equals('p', candidate.p)}, {numbers}"
+    calibrated = mode.mode == "conformal"
+    numbers = format_equals(FAMILY_WISE, candidate.p) if calibrated else format_equals("q", candidate.q)
     numbers += "" if mode.valid else " (not FDR-valid)"
     survived = candidate.decision == "survived"
-    if mode.mode == "conformal":
+    if calibrated:
         words = "its score is beyond" if survived else "its score is not beyond"
         normal = f"{words} that of lesion-free cases of normal {site}"
     else:
         words = "differ from" if survived else "do not differ from"
         normal = f"its grey values {words} those of normal {site}"
-    return f"{normal}: {numbers}, {'at most' if survived else 'above'} alpha {alpha:g}."
+    return f"{normal}: {numbers}, {'at most' if survived else 'above'} {alpha_words(alpha, mode.threshold)}."
 
 
 def _promise(mode: ModeGuarantee) -> str:
-    return mode.guarantee if mode.valid else f"In {mode.mode} mode the q-values are {_WHY_NOT[mode.mode]}."
-
-
-_WHY_NOT = {
-    "paper": f"{PAPER_LABEL}: they are no error rates",
-    "conformal": "not corrected for several candidates: they are no error rates",
-}
+    return mode.guarantee if mode.valid else f"In {mode.mode} mode the q-values are {PAPER_LABEL}: no error rates."

@@ -58,10 +58,10 @@ def include_organs(
     if not added:
         names = _listed(tuple(wanted))
         raise ToolUseError(f"the {names} {'is' if len(wanted) == 1 else 'are'} searched for {plan.target_name} already")
-    if context.reject.mode == "conformal":
+    if context.reject.compares_cases:
         raise ToolUseError(
-            f"the {_listed(added)} cannot be included in conformal mode: the calibration's cases were not searched "
-            f"there, so its p-values would not hold; plan a search of its own for the {_listed(added)}"
+            f"the {_listed(added)} cannot be included in {context.reject.mode} mode: the calibration's cases were not "
+            f"searched there, so its p-values would not hold; plan a search of its own for the {_listed(added)}"
         )
     try:
         context.anchor_source.check(context.volume.modality, (*plan.anchors, *added))

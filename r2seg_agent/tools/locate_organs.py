@@ -5,11 +5,9 @@ from __future__ import annotations
 from langgraph.types import Command
 
 from r2seg_agent.cautions import Caution
-from r2seg_agent.errors import R2SegError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.reason.anchors.plausible import PLAUSIBLE_ML, implausible
 from r2seg_agent.reason.anchors.protocol import AnchorSet
-from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.vetoes import to_locate, without_mask
 from r2seg_agent.report.format import format_ml
 from r2seg_agent.report.place import organ_name
@@ -63,7 +61,7 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
     plan = state.plan
     context.check_calibration(state.original_plan)
     further = to_locate(plan, context.anchor_source, context.volume.modality)
-    organs = tuple(dict.fromkeys((*plan.anchors, *_findable_neighbours(context, plan), *further)))
+    organs = tuple(dict.fromkeys((*plan.anchors, *context.findable_neighbours(plan), *further)))
     stored = _locate(context, organs)
     in_view = tuple(sorted(name for name, ml in stored.volumes_ml.items() if ml > 0))
     wanted = {name: stored.volumes_ml.get(name, 0.0) for name in plan.anchors}
@@ -109,19 +107,6 @@ def _implausible(organ: str, ml: float, source: str) -> Caution:
         "this image."
     )
     return Caution(kind="implausible_anchors", text=text)
-
-
-def _findable_neighbours(context: Context, plan: AnatomyPlan) -> tuple[str, ...]:
-    """Neighbours serve the last widening only: one that the source cannot give must not stop the search."""
-    found = []
-    for organ in plan.neighbours:
-        try:
-            context.anchor_source.check(context.volume.modality, (organ,))
-        except R2SegError:
-            continue
-        if organ not in plan.anchors:
-            found.append(organ)
-    return tuple(found)
 
 
 def _locate(context: Context, organs: tuple[str, ...]) -> _StoredAnchors:

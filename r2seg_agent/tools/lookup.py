@@ -7,6 +7,7 @@ from functools import lru_cache
 from pydantic import TypeAdapter
 
 from r2seg_agent.method.models import Candidate, Finding, SearchRound
+from r2seg_agent.report.levels import e_of_rounds
 from r2seg_agent.segment.features import rank_of
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.refs import ArtifactRef
@@ -80,6 +81,16 @@ def rejected_in(store: ArtifactStore, search: SearchState) -> tuple[Candidate, .
 def rounds_of(store: ArtifactStore, target: TargetState) -> tuple[SearchRound, ...]:
     """The stored rounds of one target, in order."""
     return tuple(_parsed_round(store, ref) for ref in target.rounds)
+
+
+def e_value_of(context: Context, search: SearchState) -> float | None:
+    """The mean over targets of the e-values of their searches; None where no calibration judged any."""
+    calibration = context.calibration
+    if context.reject.mode != "conformal" or calibration is None:
+        return None
+    searched = [rounds_of(context.store, target) for target in search.targets if target.rounds]
+    values = [e_of_rounds(rounds, calibration, context.reject.rounds) for rounds in searched]
+    return sum(values) / len(values) if values else None
 
 
 # A stored document never changes under its hash, so what was read once is read for good: a conversation looks at the

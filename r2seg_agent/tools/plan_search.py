@@ -82,12 +82,15 @@ def plan_search(
         for phrase in targets
     ]
     merged = _merge(planned)
+    judged = context.judged(merged.plans)
     if merged.question is not None:
         search = search.model_copy(update={"question": merged.question, "choices": merged.choices})
     else:
-        _check(merged.plans, context)
-        for plan in merged.plans:
+        _check(judged, context)
+        search = search.without_targets([plan for plan in merged.plans if plan not in judged])
+        for plan in judged:
             search = _with_plan(search, plan)
+        merged = merged.model_copy(update={"plans": judged})
         excluded = dict.fromkeys((*search.excluded, *merged.excluded))
         search = search.model_copy(update={"excluded": tuple(excluded), "any_modality": False})
         if not context.interactive and (named := _other_modality(targets, context, available)):
@@ -97,12 +100,14 @@ def plan_search(
 
 
 def _check(plans: tuple[AnatomyPlan, ...], context: Context) -> None:
-    """Missing weights, an organ that cannot be located: a single run ends here, before long work; a conversation
-    continues with what was there."""
+    """Missing weights, an organ that cannot be located, another target than the calibration's: a single run ends here,
+    before long work; a conversation continues with what was there.
+    """
     try:
         for plan in plans:
             check_plan(context.segmenter, plan)
             context.anchor_source.check(context.volume.modality, plan.anchors)
+            context.check_calibration(plan)
     except R2SegError as error:
         if not context.converse:
             raise

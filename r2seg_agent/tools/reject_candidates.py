@@ -12,7 +12,7 @@ from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.method.round import judge_round
 from r2seg_agent.reject.decide import Decided, Rejection
 from r2seg_agent.reject.profile import profile_warnings
-from r2seg_agent.reject.settings import RejectSettings, describe_mode
+from r2seg_agent.reject.settings import RejectSettings, describe_mode, threshold_of
 from r2seg_agent.report.decisions import brief_reason
 from r2seg_agent.segment.regions.score import shipped
 from r2seg_agent.tools._runtime import (
@@ -68,6 +68,7 @@ def reject_candidates(target: int, runtime: Runtime) -> Command[str]:
     round_ = _reject(context, state, target, settings)
     ref = context.store.put_json(round_.model_dump(mode="json"))
     search = search.with_target(index, stage="rejected", rounds=(*state.rounds, ref), survivors=round_.survivors)
+    search = search.model_copy(update={"p_seen": search.p_seen or settings.mode in ("paper", "conformal")})
     mode = describe_mode(settings, context.calibration)
     warnings = _unlike_the_calibration(context, round_, settings)
     search = search.with_caution(*warnings)
@@ -125,6 +126,7 @@ def _reject(context: Context, state: TargetState, number: int, settings: RejectS
         site=area.plan.site,
         mode=settings.mode,
         alpha=settings.alpha,
+        threshold=threshold_of(settings, context.calibration),
         n_reference=len(judged.evidence.y),
         evidence=store_evidence(context.store, judged.evidence),
         profile=judged.profile,

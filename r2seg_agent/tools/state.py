@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from langchain_core.messages import AnyMessage
@@ -12,7 +13,7 @@ from typing_extensions import TypedDict
 
 from r2seg_agent.cautions import Caution, with_cautions
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.method.models import ImageInfo
+from r2seg_agent.method.models import ChosenLevel, ImageInfo
 from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.reason.language.choices import chosen
 from r2seg_agent.reason.plan import AnatomyPlan, Choice
@@ -56,7 +57,8 @@ class SearchState(Frozen):
     `answer_sentences` are those of the open turn, written by code; `turn_calls` counts its tools; `comment` is what a
     model added, checked and never a result. `cautions` are for the report. `any_modality`:
     the user confirmed that this image is meant although the request named another modality. `focus` is the finding
-    that was spoken of last ("it"). `alpha` overrides the run's level after the user asked for another.
+    that was spoken of last ("it"). `alpha` overrides the run's level after the user asked for another; `levels` are all
+    that were chosen so, and `p_seen` says that candidates were judged: no undoing takes either back.
     """
 
     request: str
@@ -72,6 +74,8 @@ class SearchState(Frozen):
     any_modality: bool = False
     focus: int | None = None
     alpha: float | None = None
+    levels: tuple[ChosenLevel, ...] = ()
+    p_seen: bool = False
     question: str | None = None
     choices: tuple[Choice, ...] = ()
     outcome: OutcomeKind | None = None
@@ -111,6 +115,31 @@ class SearchState(Frozen):
         """A copy whose report warns of `cautions` too, of each once."""
         return self.model_copy(update={"cautions": with_cautions(self.cautions, *cautions)})
 
+    def with_targets(self, plans: Sequence[AnatomyPlan], judged: Sequence[AnatomyPlan]) -> SearchState:
+        """A copy that begins with those of `plans` that are among `judged`, and says which were left out."""
+        targets = tuple(TargetState(plan=plan, original_plan=plan) for plan in judged)
+        left_out = [plan for plan in plans if plan not in judged]
+        return self.model_copy(update={"targets": targets}).without_targets(left_out)
+
+    def without_targets(self, plans: Sequence[AnatomyPlan]) -> SearchState:
+        """A copy that warns that `plans`, of which the calibration does not speak, are not searched."""
+        if not plans:
+            return self
+        text = (
+            f"Not searched: {', '.join(_named(plan) for plan in plans)}. The calibration was made for another target; "
+            "search in a run of its own, with its own calibration or without one."
+        )
+        return self.with_caution(Caution(kind="target_without_calibration", text=text))
+
+    def with_level(self, alpha: float) -> SearchState:
+        """A copy in which the open turn has set the level `alpha`."""
+        level = ChosenLevel(turn=len(self.turns), alpha=alpha, after_p=self.p_seen)
+        return self.model_copy(update={"alpha": alpha, "levels": (*self.levels, level)})
+
+    def with_levels_of(self, other: SearchState) -> SearchState:
+        """A copy for whoever has seen what `other` holds: its levels and that p-values were seen."""
+        return self.model_copy(update={"levels": other.levels, "p_seen": other.p_seen})
+
     def with_target(self, index: int, **changes: object) -> SearchState:
         """A copy in which target `index` has `changes`."""
         targets = list(self.targets)
@@ -129,6 +158,10 @@ class SearchState(Frozen):
         included = self.targets[index].included
         targets[index] = TargetState(plan=with_organs(chosen, included), original_plan=chosen, included=included)
         return self.model_copy(update={"targets": tuple(targets), "outcome": None})
+
+
+def _named(plan: AnatomyPlan) -> str:
+    return f"{plan.laterality} {plan.target_name}" if plan.laterality else plan.target_name
 
 
 class GraphState(TypedDict):

@@ -59,10 +59,13 @@ def undo_turn(runtime: Runtime) -> Command[str]:
         raise ToolUseError("there is nothing to undo: no earlier turn changed the search")
     undone, before = found
     restored = {name: getattr(before, name) for name in RESTORED}
+    level = context.reject_for(search).alpha
     turns = tuple(
         turn.model_copy(update={"undone": True}) if turn.index == undone.index else turn for turn in search.turns
     )
     search = search.model_copy(update={**restored, "turns": turns}).with_turn(kind="undo")
+    if (now := context.reject_for(search).alpha) != level:
+        search = search.with_level(now)
     n_findings = sum(len(findings_of(context.store, target)) for target in search.targets)
     result = UndoTurnResult(
         turn=undone.index, text=undone.text[:MAX_QUOTED], targets=len(search.targets), findings=n_findings

@@ -56,10 +56,16 @@ def widen_search(
     """Search a target (1-based number) one round further: a larger margin, then the neighbouring organs' borders."""
     search = search_of(runtime)
     index, state = target_at(search, target, ("rejected", "measured"), "widen_search")
-    step = next_round(state, context_of(runtime).budget.rounds)
+    context = context_of(runtime)
+    step = next_round(state, context.budget.rounds)
     if step is None:
         raise ToolUseError(f"target {target} has used all its rounds ({state.round_index})")
     in_view = sorted(name for name, ml in state.anchors_ml.items() if ml > 0 and name not in step.plan.anchors)
+    if include and context.reject.compares_cases:
+        raise ToolUseError(
+            f"nothing can be included in {context.reject.mode} mode: a calibration compares scans that were searched "
+            "in the same places; widen without `include`"
+        )
     unknown = [name for name in include if name not in in_view and name not in step.plan.anchors]
     if unknown:
         raise ToolUseError(f"`{unknown[0]}` cannot be included; located and in view: {', '.join(in_view) or 'none'}")

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from r2seg_agent.errors import RunFailedError
 from r2seg_agent.method.models import SearchRound
 from r2seg_agent.report.decisions import full_reason
-from r2seg_agent.report.format import format_ml, format_p, format_score, plural
+from r2seg_agent.report.format import format_ml, format_score, plural
+from r2seg_agent.report.numbers import level_headings, levels_of
 from r2seg_agent.store.refs import ArtifactRef
 from r2seg_agent.trace.run import TracedRun
 from r2seg_agent.trace.sentences import points, sentence, who
@@ -113,7 +114,7 @@ def candidates_table(round_: SearchRound) -> Table:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("candidate", no_wrap=True)
-    for heading in ("volume", "score", "p", "q"):
+    for heading in ("volume", "score", *level_headings(round_.mode)):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
     for candidate in round_.candidates:
@@ -121,8 +122,7 @@ def candidates_table(round_: SearchRound) -> Table:
             candidate.id,
             format_ml(candidate.features.volume_mm3 / 1000.0),
             format_score(candidate.score),
-            format_p(candidate.p),
-            format_p(candidate.q),
+            *(number.text for number in levels_of(candidate, round_.mode)),
             f"{candidate.decision}: {full_reason(candidate, round_)}",
             style="bold green" if candidate.decision == "survived" else "",
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from r2seg_agent.reject.alpha import within
 from r2seg_agent.reject.calibration import Calibration
 from r2seg_agent.reject.fdr import benjamini_hochberg
 from r2seg_agent.reject.profile import profile_warnings
@@ -153,6 +154,7 @@ def _data_set(
     n_free = min(DATA_SET_SIZE - n_ill, len(free))
     chosen = [ill[k] for k in rng.choice(len(ill), n_ill, replace=False)]
     chosen += [free[k] for k in rng.choice(len(free), n_free, replace=False)]
-    flagged = benjamini_hochberg([item.p for item in conformal_tested(chosen, calibration)]) <= ALPHA
+    q = benjamini_hochberg([item.p for item in conformal_tested(chosen, calibration)])
+    flagged = np.asarray([within(value, ALPHA) for value in q.tolist()])
     false = int(np.count_nonzero(flagged[n_ill:]))
     return false / max(1, int(flagged.sum())), int(np.count_nonzero(flagged[:n_ill])) / n_ill

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from r2seg_agent.reject.alpha import within
 from r2seg_agent.reject.calibration import (
     Calibration,
     CaseScores,
@@ -108,7 +109,7 @@ def conformal_tested(cases: Sequence[ScoredCase], calibration: Calibration, alph
     results = []
     for case in cases:
         p = [case_maximum_p(calibration, score) for score in case.scores]
-        survivors = [k for k, value in enumerate(p) if value <= alpha]
+        survivors = [k for k, value in enumerate(p) if within(value, alpha)]
         results.append(_outcome(case.hits, case.false, survivors, min(p, default=1.0)))
     return results
 

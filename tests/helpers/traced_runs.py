@@ -24,6 +24,7 @@ from r2seg_agent.reject.scores import score_named
 from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.api import FindOptions, FindResult, open_chat, run_find
+from r2seg_agent.runs.loaded import LoadedModels
 from r2seg_agent.tools.context import Budget, Context
 from r2seg_agent.trace.events import chain_sha256
 from r2seg_agent.trace.recorder import read_trace
@@ -89,7 +90,9 @@ class Case:
     ) -> FindResult:
         """The search of `found` in conformal mode, by lesion-free cases made for exactly its set-up."""
         context = SimpleNamespace(
-            anchor_source=SimpleNamespace(info=found.anchor_source),
+            anchor_source=(source := LoadedModels().anchor_source(str(self.organs))),
+            volume=SimpleNamespace(modality="CT"),
+            findable_neighbours=lambda plan: tuple(o for o in plan.neighbours if o in source.organs("CT")),
             segmenter=SimpleNamespace(info=found.segmenter),
             reject=RejectSettings(mode="conformal"),
             budget=Budget(),

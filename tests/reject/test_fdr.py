@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
+from r2seg_agent.reject.alpha import within
 from r2seg_agent.reject.fdr import benjamini_hochberg
 
 p_lists = st.lists(st.floats(0, 1), min_size=1, max_size=60)
@@ -66,3 +67,13 @@ def test_nothing_in_nothing_out() -> None:
 def test_refuses_what_is_no_p_value(p: list[float]) -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         benjamini_hochberg(p)
+
+
+def test_a_q_that_is_the_level_in_exact_arithmetic_is_within_it() -> None:
+    """p = k / 1000 at rank j of K: q = p · K / j, exactly 0.05 in many, above it in floating point in some of them."""
+    ties = [(k, j, K) for K in range(1, 60) for j in range(1, K + 1) for k in range(1, 51) if 20 * k * K == 1000 * j]
+    q = [benjamini_hochberg([k / 1000] * j + [1.0] * (K - j))[0] for k, j, K in ties]
+    assert sum(value > 0.05 for value in q) > 0.02 * len(q)
+    assert all(within(value, 0.05) for value in q)
+    assert not within(0.05 + 1e-9, 0.05)
+    assert not within(float("nan"), 0.05)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from r2seg_agent.reject.rounds import RoundMaxima, weight
+from r2seg_agent.reject.rounds import RoundMaxima, least_count, weight
 
 
 def _by_definition(all_cases: NDArray[np.float64]) -> float:
@@ -92,3 +92,37 @@ def test_not_a_number_is_no_finding() -> None:
 def test_a_round_that_the_calibration_never_searched_is_refused() -> None:
     with pytest.raises(ValueError, match="round 2 of a calibration of 1"):
         RoundMaxima([[1.0]]).p(1.0, 2)
+
+
+@given(cases=maxima)
+def test_the_e_values_of_exchangeable_cases_have_the_mean_1(cases: list[list[float]]) -> None:
+    """Exactly, for every table: whichever case is the scan, so the scan's has the expectation 1."""
+    table = np.array(cases)
+    values = [RoundMaxima(np.delete(table, i, axis=0).T).e(table[i].tolist()) for i in range(len(table))]
+    assert np.mean(values) == pytest.approx(1.0)
+    assert all(
+        RoundMaxima(np.delete(table, i, axis=0).T).e(table[i, :1].tolist()) <= values[i] + 1e-12
+        for i in range(len(table))
+    ), "a round that was not reached counts as nothing"
+
+
+def test_a_round_without_any_candidate_says_nothing() -> None:
+    empty = RoundMaxima([[-math.inf] * 19] * 3)
+    assert empty.e([-math.inf] * 3) == pytest.approx(1.0)
+    assert empty.e([math.nan]) == pytest.approx(0.5)
+
+
+def test_the_largest_of_all_has_the_largest_e() -> None:
+    cases = RoundMaxima([np.arange(99.0)] * 3)
+    ranks = np.arange(1, 101.0)
+    largest = 100 / (1 / ranks**2).sum()
+    assert cases.e([1000.0]) == pytest.approx(largest / 2)
+    assert cases.e([-1.0, 1000.0]) == pytest.approx(largest / 4 + 1e-4 * largest / 2)
+    assert RoundMaxima([np.arange(99.0)]).e([1000.0]) == pytest.approx(largest)
+    with pytest.raises(ValueError, match="2 rounds reached of a calibration of 1"):
+        RoundMaxima([[1.0]]).e([1.0, 2.0])
+
+
+def test_the_least_p_of_a_round_is_reached_where_no_case_is_large_twice() -> None:
+    cases = RoundMaxima([np.arange(79.0), np.roll(np.arange(79.0), 5), np.roll(np.arange(79.0), 9)])
+    assert [round(80 * cases.p(1e9, r)) for r in (1, 2, 3)] == [least_count(r) for r in (1, 2, 3)] == [1, 3, 4]

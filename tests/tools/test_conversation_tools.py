@@ -146,14 +146,18 @@ def test_all_rejected_ones_are_explained_by_their_reasons(rejected: Session) -> 
     assert _said(command).startswith(f"{n} candidates were rejected: {n} because: long, like a vessel.")
 
 
-def test_p_is_called_p_only_where_the_mode_is_valid(rejected: Session) -> None:
+def test_a_p_is_family_wise_where_a_calibration_judged_and_is_not_told_elsewhere(rejected: Session) -> None:
     one = rounds_of(rejected.context.store, rejected.search.targets[0])[-1]
     candidate = one.candidates[0].model_copy(
         update={"gates": (), "cause": "test", "failed_gate": None, "p": 0.1, "q": 0.2, "decision": "rejected"}
     )
     valid = ModeGuarantee(mode="conformal", guarantee="The chance of any false finding is at most 0.05.", valid=True)
     unsure = ModeGuarantee(mode="paper", guarantee="", valid=False)
-    assert "p = 0.100, q = 0.200, above alpha 0.05" in rejected_because(candidate, one, valid, 0.05, "liver")
+    by_calibration = candidate.model_copy(update={"q": None})
+    assert ": family-wise p = 0.100, above alpha 0.05" in rejected_because(by_calibration, one, valid, 0.05, "liver")
+    stricter = valid.model_copy(update={"threshold": 0.02})
+    words = rejected_because(by_calibration, one, stricter, 0.05, "liver")
+    assert "above 0.02 (which holds alpha 0.05)" in words
     assert "q = 0.200 (not FDR-valid), above alpha 0.05" in rejected_because(candidate, one, unsure, 0.05, "liver")
     kept = candidate.model_copy(update={"p": 0.01, "q": 0.01, "decision": "survived"})
     assert kept_because(kept, valid, 0.05, "liver").endswith("The chance of any false finding is at most 0.05.")
@@ -220,7 +224,8 @@ def test_a_level_that_a_calibration_cannot_serve_is_said_to_be_one(found: Sessio
         said = _said(change_alpha.func(alpha=0.01, runtime=_runtime(found)))
     finally:
         context.reject, context.calibration = old
-    assert "the chance of any false finding is at most 0.01 per target" in said
+    assert "the promise speaks of the first" in said
+    assert "the chance of any finding with p at most 0.05 is at most 0.05 per target" in said
     assert "it needs 99 lesion-free cases, the calibration has 19" in said
 
 

@@ -42,7 +42,7 @@ def test_a_result_without_a_line_cannot_be_made() -> None:
         (
             RejectCandidatesResult(mode="paper", valid=False, survivors=("t1r1c1",), rejected=REJECTED),
             "1 survived (t1r1c1), 3 rejected (paper mode, not FDR-valid)",
-            ("2 × looks like normal tissue (q above α)", "1 × flat, like a rim"),
+            ("2 × looks like normal tissue (above α)", "1 × flat, like a rim"),
         ),
         (
             RejectCandidatesResult(mode="conformal", valid=True, survivors=(), rejected={}),
@@ -65,7 +65,15 @@ def test_a_result_without_a_line_cannot_be_made() -> None:
             (),
         ),
         (
-            ChangeAlphaResult(before=0.05, alpha=0.01, valid=False, guarantee="", judged_again=(1,)),
+            ChangeAlphaResult(
+                before=0.05,
+                alpha=0.01,
+                first_alpha=0.05,
+                after_p=True,
+                valid=False,
+                guarantee="",
+                judged_again=(1,),
+            ),
             "from 0.05 to 0.01 (a threshold, no error rate in this mode); 1 target judged again",
             (),
         ),

@@ -99,7 +99,7 @@ def _rejected(chat: OpenChat, arguments: tuple[str, ...]) -> None:
 
     candidates = chat.session.rejected()
     if candidates:
-        chat.view.console.print(rejected_rows(candidates))
+        chat.view.console.print(rejected_rows(candidates, chat.session.prepared.reject.mode))
     else:
         chat.view.line("Nothing was rejected." if chat.session.search.targets else "Nothing was searched yet.")
 

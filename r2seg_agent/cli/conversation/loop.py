@@ -194,7 +194,7 @@ class Chat:
                 if warning.kind == "stand_in_anchors" and self._anchors_named:
                     continue
                 self.view.line(f"! {warning.text}", "yellow")
-        shown = tuple((f.number, f.target, f.measurements, f.candidate.q) for f in report.findings)
+        shown = tuple((f.number, f.target, f.measurements, f.candidate.p, f.candidate.q) for f in report.findings)
         if shown != self._shown:
             self._shown = shown
             if shown:

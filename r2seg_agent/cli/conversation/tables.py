@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from r2seg_agent.cli._text import printable
 from r2seg_agent.cli.conversation.commands import COMMANDS
 from r2seg_agent.report.decisions import reason
-from r2seg_agent.report.format import format_ml, format_p, format_score, format_window, plural
+from r2seg_agent.report.format import format_ml, format_score, format_window, plural
+from r2seg_agent.report.numbers import level_headings, levels_of
 from r2seg_agent.report.place import organ_name
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from r2seg_agent.method.models import Candidate
+    from r2seg_agent.reject.settings import Mode
     from r2seg_agent.tools.state import SearchState
 
 MAX_ROWS = 12
@@ -57,12 +59,12 @@ def plan_table(search: SearchState) -> Table:
     return table
 
 
-def rejected_rows(candidates: Sequence[Candidate]) -> Table:
+def rejected_rows(candidates: Sequence[Candidate], mode: Mode) -> Table:
     """One row a candidate, in the order in which the person counts them: "the second one" is row 2."""
     table = _table("Rejected")
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("candidate", no_wrap=True)
-    for heading in ("volume", "score", "p", "q"):
+    for heading in ("volume", "score", *level_headings(mode)):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why", ratio=1, min_width=20)
     for number, candidate in enumerate(candidates[:MAX_ROWS], start=1):
@@ -72,8 +74,7 @@ def rejected_rows(candidates: Sequence[Candidate]) -> Table:
                 candidate.id,
                 format_ml(candidate.features.volume_mm3 / 1000.0),
                 format_score(candidate.score),
-                format_p(candidate.p),
-                format_p(candidate.q),
+                *(number.text for number in levels_of(candidate, mode)),
                 reason(candidate),
             )
         )

@@ -11,14 +11,13 @@ from r2seg_agent.report.format import (
     format_diameters,
     format_intensity,
     format_ml,
-    format_p,
     format_score,
     format_share,
     format_size,
     plural,
 )
 from r2seg_agent.report.models import Report
-from r2seg_agent.report.numbers import headings_of_findings, numbers_of_finding
+from r2seg_agent.report.numbers import headings_of_findings, level_headings, levels_of, numbers_of_finding
 from r2seg_agent.report.place import organ_name
 from r2seg_agent.trace.html.text import esc, pairs, picture, pill, table, words
 from r2seg_agent.trace.html.timeline import timeline
@@ -192,14 +191,13 @@ def _candidates(candidates: list[Candidate], round_: SearchRound) -> str:
                 esc(format_share(c.features.mean_probability)),
                 f"{c.features.contrast:.1f}",
                 esc(format_score(c.score)),
-                esc(format_p(c.p)),
-                esc(format_p(c.q)),
+                *(esc(number.text) for number in levels_of(c, round_.mode)),
                 pill(c.decision, "good" if c.decision == "survived" else ""),
                 esc(full_reason(c, round_)),
             ],
         )
         for c in candidates
     ]
-    headings = [("candidate", False), ("volume", True), ("prob.", True), ("contrast", True), ("score", True),
-                ("p", True), ("q", True), ("verdict", False), ("why", False)]  # fmt: skip
+    numbers = ("volume", "prob.", "contrast", "score", *level_headings(round_.mode))
+    headings = [("candidate", False), *((name, True) for name in numbers), ("verdict", False), ("why", False)]
     return table(headings, rows)
