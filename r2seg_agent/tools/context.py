@@ -15,7 +15,7 @@ from r2seg_agent.method.models import ImageInfo
 from r2seg_agent.method.presets import WHOLE_METHOD, Parts
 from r2seg_agent.method.round import SearchArea
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
+from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource, Settles
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
 from r2seg_agent.reject.gates import GateSettings
@@ -80,6 +80,11 @@ class Context:
     def reject_for(self, search: SearchState) -> RejectSettings:
         """The Reject settings, with the level that the user asked for in this conversation."""
         return self.reject if search.alpha is None else self.reject.model_copy(update={"alpha": search.alpha})
+
+    def with_anchor_source(self, search: SearchState) -> SearchState:
+        """`search`, with the source that `--anchors auto` has settled on."""
+        source = self.anchor_source
+        return search.model_copy(update={"anchor_source": source.settled}) if isinstance(source, Settles) else search
 
     def calibration_identity(self, plan: AnatomyPlan) -> CalibrationIdentity:
         """What a calibration must match to judge a search by `plan` (the one of the first round).

@@ -86,6 +86,7 @@ def plan_search(
         search = search.model_copy(update={"question": merged.question, "choices": merged.choices})
     else:
         _check(merged.plans, context)
+        search = context.with_anchor_source(search)
         for plan in merged.plans:
             search = _with_plan(search, plan)
         excluded = dict.fromkeys((*search.excluded, *merged.excluded))

@@ -56,7 +56,8 @@ class SearchState(Frozen):
     `answer_sentences` are those of the open turn, written by code; `turn_calls` counts its tools; `comment` is what a
     model added, checked and never a result. `cautions` are for the report. `any_modality`:
     the user confirmed that this image is meant although the request named another modality. `focus` is the finding
-    that was spoken of last ("it"). `alpha` overrides the run's level after the user asked for another.
+    that was spoken of last ("it"). `alpha` overrides the run's level after the user asked for another. `anchor_source`
+    is what `--anchors auto` has settled on, "" before: a run that continues, and a fork, keep it.
     """
 
     request: str
@@ -72,6 +73,7 @@ class SearchState(Frozen):
     any_modality: bool = False
     focus: int | None = None
     alpha: float | None = None
+    anchor_source: str = ""
     question: str | None = None
     choices: tuple[Choice, ...] = ()
     outcome: OutcomeKind | None = None
