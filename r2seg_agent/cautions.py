@@ -21,6 +21,7 @@ CautionKind = Literal[
     "stand_in_anchors",
     "synthetic",
     "other_modality",
+    "other_class",
     "budget",
     "no_valid_call",
 ]
@@ -29,8 +30,9 @@ CautionKind = Literal[
 `reference`, whose cut was measured on other images. `unlike_calibration`: the scan differs from the
 calibration's. `colour_as_grey`: a colour picture was searched by its grey values. `not_hounsfield`: a CT whose grey
 values are those of a display, so that nothing that needs HU was used. `other_modality`: the request named another
-modality and nobody could be asked. `veto_not_applied`: the plan names organs that the target does not lie in, and the
-anchors do not hold them. `implausible_anchors`: a model gave an organ a volume that hardly any adult has. `budget`: the
+modality and nobody could be asked. `other_class`: the segmenter has no class for exactly the target.
+`veto_not_applied`: the plan names organs that the target does not lie in, and the anchors do not hold them.
+`implausible_anchors`: a model gave an organ a volume that hardly any adult has. `budget`: the
 model's budget was used up. `no_valid_call`: the referee took a step because the model made no valid call."""
 
 

@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
 from pydantic import ValidationError
 
+from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
 from r2seg_agent.graphs.graph import RECURSION_LIMIT, build_search_graph
 from r2seg_agent.graphs.messages import mark_of, request_message
@@ -236,7 +237,7 @@ class Session:
 
         Raises `InputError` for a step before the first checkpoint, and for a plan that does not fit the run's models.
         """
-        check_plans(plans, self.prepared.volume, Models(self.prepared.source, self.prepared.segmenter))
+        remarks = check_plans(plans, self.prepared.volume, Models(self.prepared.source, self.prepared.segmenter))
         states = untraced_steps(lambda: self._graph.get_state_history(self._config()))  # newest first
         reached = (s.values for s in states if s.values.get("search") and int(s.values["events"]) <= step)
         chosen = next(reached, None)
@@ -246,6 +247,7 @@ class Session:
         if plans:
             targets = tuple(TargetState(plan=plan, original_plan=plan) for plan in plans)
             search = search.model_copy(update={"targets": targets, "question": None, "choices": ()})
+            search = search.with_caution(*(Caution(kind="other_class", text=text) for text in remarks))
         search = search.model_copy(update={"turn_open": True, "outcome": None, "answer_sentences": (), "comment": ""})
         return self._branch(run_id, search, cast(list[AnyMessage], chosen["messages"]), progress)
 

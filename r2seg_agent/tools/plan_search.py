@@ -85,7 +85,8 @@ def plan_search(
     if merged.question is not None:
         search = search.model_copy(update={"question": merged.question, "choices": merged.choices})
     else:
-        _check(merged.plans, context)
+        for text in _check(merged.plans, context):
+            search = search.with_caution(Caution(kind="other_class", text=text))
         search = context.with_anchor_source(search)
         for plan in merged.plans:
             search = _with_plan(search, plan)
@@ -97,17 +98,19 @@ def plan_search(
     return answer(runtime, search, merged, "plan_search", say=_understood(merged) if context.converse else "")
 
 
-def _check(plans: tuple[AnatomyPlan, ...], context: Context) -> None:
-    """Missing weights, an organ that cannot be located: a single run ends here, before long work; a conversation
-    continues with what was there."""
+def _check(plans: tuple[AnatomyPlan, ...], context: Context) -> tuple[str, ...]:
+    """Remarks on what is searched in place of the targets. Missing weights, an organ that cannot be located: a single
+    run ends here, before long work; a conversation continues with what was there."""
+    remarks: list[str] = []
     try:
         for plan in plans:
-            check_plan(context.segmenter, plan)
+            remarks.extend(check_plan(context.segmenter, plan))
             context.anchor_source.check(context.volume.modality, plan.anchors)
     except R2SegError as error:
         if not context.converse:
             raise
         raise ToolUseError(f"{error.message} {error.hint}".strip()) from error
+    return tuple(remarks)
 
 
 def _understood(planned: PlanSearchResult) -> str:
