@@ -67,7 +67,7 @@ def compose_plan(
         window=window,
         expected_volume_ml=c.volume_ml,
         expected_contrast=c.contrast.get(modality, "either"),
-        rationale=" ".join((_rationale(c, found, modality, window), *notes)),
+        rationale=" ".join((_rationale(c, modality, window), *notes)),
     )
 
 
@@ -101,17 +101,13 @@ def _findable(
     return tuple(found), swaps
 
 
-def _rationale(c: Concept, anchors: Sequence[str], modality: Modality, window: Window | None) -> str:
-    shown = ", ".join(anatomy.organ(a).display for a in anchors)
+def _rationale(c: Concept, modality: Modality, window: Window | None) -> str:
+    """What the concept table says. No number of the plan stands here too: a user may change them in the plan."""
     look = c.contrast.get(modality, "either")
-    grey = "the 0.5–99.5 percentile window"
-    if window is not None:
-        grey = f"the {c.window} window {window[0]:g} to {window[1]:g} HU"
-    return (
-        f"{c.name[0].upper()}{c.name[1:]} is searched in and around the {shown} with a margin of {c.padding_mm:g} mm; "
-        f"{grey} shows it, typically {'darker or brighter' if look == 'either' else look} than its organ, "
-        f"{c.volume_ml[0]:g} to {c.volume_ml[1]:g} ml."
-    )
+    shade = "darker or brighter" if look == "either" else look
+    shown = "" if window is None else f", and is shown by the {c.window} window"
+    place = anatomy.organ(c.organ).display
+    return f"By the concept table, {c.name} lies in the {place}, is typically {shade} than it{shown}."
 
 
 def _notes(c: Concept, wish: Wish, asked: Request, modality: Modality, narrowed: str) -> list[str]:

@@ -1,7 +1,6 @@
 """The offline planner's claims: what it maps, what it asks back, and that it never breaks."""
 
-from __future__ import annotations
-
+import re
 from pathlib import Path
 
 import pytest
@@ -129,7 +128,8 @@ def test_plan_says_where_how_and_why():
     assert plan.prompt == "tumor in pancreas CT"
     assert plan.window == (-100.0, 200.0)
     assert plan.snomed_ct
-    for part in ("pancreas", "10 mm", "-100 to 200 HU", "Read “pancreatc” as “pancreatic”"):
+    assert plan.padding_mm == 10.0
+    for part in ("pancreas", "darker", "Read “pancreatc” as “pancreatic”"):
         assert part in plan.rationale
     mr = plan_request("T2 MRI: prostate lesion", "MR").plans[0]
     assert mr.prompt == "tumor in prostate MRI-T2"
@@ -212,3 +212,10 @@ def test_arbitrary_text_never_raises(text):
 def test_the_longest_legal_request_is_answered():
     assert plan_request(("liver lesion " * 200)[:MAX_REQUEST_CHARS], "CT").plans
     assert plan_request("qzx " * (MAX_REQUEST_CHARS // 4), "CT").clarification
+
+
+def test_the_words_of_a_plan_repeat_none_of_its_numbers() -> None:
+    """A margin that a user sets in plan.json would else stand beside another one."""
+    for request in ("find the lung nodule", "find a liver cyst", "find the brain tumour"):
+        for plan in plan_request(request, "CT").plans:
+            assert not re.search(r"\d", plan.rationale)
