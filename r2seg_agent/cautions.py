@@ -22,6 +22,7 @@ CautionKind = Literal[
     "synthetic",
     "other_modality",
     "other_class",
+    "not_used",
     "budget",
     "no_valid_call",
 ]
@@ -31,6 +32,7 @@ CautionKind = Literal[
 calibration's. `colour_as_grey`: a colour picture was searched by its grey values. `not_hounsfield`: a CT whose grey
 values are those of a display, so that nothing that needs HU was used. `other_modality`: the request named another
 modality and nobody could be asked. `other_class`: the segmenter has no class for exactly the target.
+`not_used`: words of the request, or what they ask for, that the search does not follow.
 `veto_not_applied`: the plan names organs that the target does not lie in, and the anchors do not hold them.
 `implausible_anchors`: a model gave an organ a volume that hardly any adult has. `budget`: the
 model's budget was used up. `no_valid_call`: the referee took a step because the model made no valid call."""

@@ -11,6 +11,7 @@ from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.reason.language.grounding import not_said
 from r2seg_agent.reason.language.plan_request import plan_request
+from r2seg_agent.reason.language.unused import unused_sentence
 from r2seg_agent.reason.plan import AnatomyPlan, Choice, PlanSet
 from r2seg_agent.report.format import plural
 from r2seg_agent.report.plans import plan_line
@@ -87,6 +88,8 @@ def plan_search(
     else:
         for text in _check(merged.plans, context):
             search = search.with_caution(Caution(kind="other_class", text=text))
+        unused = (unused_sentence(search.message), *(text for plan in merged.plans for text in plan.not_used))
+        search = search.with_caution(*(Caution(kind="not_used", text=text) for text in unused if text))
         search = context.with_anchor_source(search)
         for plan in merged.plans:
             search = _with_plan(search, plan)

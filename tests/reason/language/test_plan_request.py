@@ -99,7 +99,7 @@ def test_missing_part_falls_back_to_what_contains_it_and_says_so():
     lungs = frozenset({"lung_left", "lung_right", "bone", "body"})
     plan = plan_request("nodule in the right upper lobe", "CT", anchors_available=lungs).plans[0]
     assert (plan.anchors, plan.laterality) == (("lung_right",), "right")
-    assert "right upper lobe of lung → right lung" in plan.rationale
+    assert "right upper lobe of lung → right lung" in " ".join(plan.not_used)
 
 
 def test_missing_organ_is_planned_all_the_same():
@@ -116,7 +116,7 @@ def test_region_keeps_to_reachable_organs():
 def test_sides_of_breasts_need_a_mask_that_knows_them():
     plain = plan_request("left breast mass", "CT").plans[0]
     assert plain.laterality is None
-    assert "cannot be applied" in plain.rationale
+    assert "cannot be applied" in " ".join(plain.not_used)
     sided = plan_request("left breast mass", "MR", anchors_available=frozenset({"breast_left", "breast_right"})).plans[
         0
     ]
@@ -156,7 +156,7 @@ def test_one_side_keeps_neighbours_of_that_side():
 
 def test_an_exclusion_that_is_not_understood_is_reported():
     plan = plan_request("lesions in the liver but not in the left flurb", "CT").plans[0]
-    assert "not understood" in plan.rationale
+    assert "not understood" in " ".join(plan.not_used)
 
 
 def test_too_many_targets_are_asked_back():
