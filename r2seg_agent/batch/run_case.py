@@ -42,6 +42,7 @@ def run_case(job: Job, finished: Finished | None = None) -> CaseRow:
             finished(sessions[0], result)
     except R2SegError as error:
         row = failed_row(job, "failed", error.message, time.perf_counter() - started)
+        row = row.model_copy(update={"hint": error.hint, "error_status": error.exit_status})
     except MemoryError:
         row = failed_row(job, "failed", "out of memory", time.perf_counter() - started)
     except Exception as error:
