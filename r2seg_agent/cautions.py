@@ -24,6 +24,8 @@ CautionKind = Literal[
     "stand_in_anchors",
     "synthetic",
     "other_modality",
+    "other_class",
+    "not_used",
     "budget",
     "no_valid_call",
 ]
@@ -34,10 +36,11 @@ calibration's. `target_without_calibration`: the request has targets that the ca
 were left out. `rounds_not_searched`: rounds in which nothing could have been found. `level_changed`: alpha was chosen
 after p-values were seen. `colour_as_grey`: a colour picture was searched by its grey values. `not_hounsfield`: a CT
 whose grey values are those of a display, so that nothing that needs HU was used. `other_modality`: the request named
-another modality and nobody could be asked. `veto_not_applied`: the plan names organs that the target does not lie in,
-and the anchors do not hold them. `implausible_anchors`: a model gave an organ a volume that hardly any adult has.
-`budget`: the model's budget was used up. `no_valid_call`: the referee took a step because the model made no valid
-call."""
+another modality and nobody could be asked. `other_class`: the segmenter has no class for exactly the target.
+`not_used`: words of the request, or what they ask for, that the search does not follow.
+`veto_not_applied`: the plan names organs that the target does not lie in, and the anchors do not hold them.
+`implausible_anchors`: a model gave an organ a volume that hardly any adult has. `budget`: the model's budget was used
+up. `no_valid_call`: the referee took a step because the model made no valid call."""
 
 
 class Caution(Frozen):

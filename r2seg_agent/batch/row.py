@@ -37,6 +37,9 @@ class CaseRow(Frozen):
     `command` runs the case alone, from the folder that the batch was started in, and gives the same bytes. The paths in
     a row are the user's own: a table is theirs, traces and reports hold none.
 
+    `hint` says what to do about `error`, and `error_status` is the exit status of `r2seg find` for it; both are empty
+    where the error is none of ours.
+
     Volumes are in ml; `seconds` is the time that the case took in its worker, `peak_mb` the worker's peak so far,
     `node` the machine of a cluster that it ran on. `further` are the other columns of the user's own table.
     """
@@ -49,6 +52,8 @@ class CaseRow(Frozen):
     status: CaseStatus
     outcome: OutcomeKind | None = None
     error: str = ""
+    hint: str = ""
+    error_status: int = 0
     run_id: str = ""
     findings: int = 0
     candidates: int = 0

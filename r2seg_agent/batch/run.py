@@ -14,6 +14,7 @@ from r2seg_agent.batch.engine import Engine, Work
 from r2seg_agent.batch.gallery import gallery_html
 from r2seg_agent.batch.journal import Journal, read_rows
 from r2seg_agent.batch.local import run_local
+from r2seg_agent.batch.one_reason import OneReason
 from r2seg_agent.batch.row import CaseRow, Job
 from r2seg_agent.batch.run_case import run_job
 from r2seg_agent.batch.summary import BatchSummary, summarise, summary_markdown
@@ -98,7 +99,8 @@ def run_batch(
     """Run the jobs that no journal in `out` holds as done, then write table, summary and picture page.
 
     A job that failed, timed out or crashed before is tried again. Raises `BudgetError` (resumable) once more than
-    `max_failures` cases of this call have failed, or after `stop` was set; cases under way are finished first.
+    `max_failures` cases of this call have failed, or after `stop` was set; cases under way are finished first. Without
+    `max_failures` a batch whose first cases all fail for one reason (`OneReason`) stops, and raises that error.
 
     One process at a time holds `out`; with `part` (`i/n`) one for each part, which takes those jobs alone and has a
     journal and tables of its own (`journal-3-of-16.jsonl`). A later call without `part` finds all of them. `about` says
@@ -114,6 +116,7 @@ def run_batch(
         due = [job for job in own if job.key not in finished]
         stop = stop or threading.Event()
         journal, failures, done = Journal(out / f"journal{suffix}.jsonl"), 0, len(own) - len(due)
+        one_reason, hopeless = OneReason(), False
         rows = engine(
             (_placed(job, out) for job in due),
             workers=min(workers, max(1, len(due))),
@@ -130,7 +133,9 @@ def run_batch(
                     failures += row.status != "done"
                     if on_row is not None:
                         on_row(row, done, len(own))
-                    if max_failures is not None and failures > max_failures:
+                    one_reason.add(row)
+                    hopeless = hopeless or (max_failures is None and one_reason.enough)
+                    if hopeless or (max_failures is not None and failures > max_failures):
                         stop.set()
         except BaseException:
             with contextlib.suppress(R2SegError):  # a full disk would hide what happened first
@@ -138,6 +143,8 @@ def run_batch(
             raise
         last = _last_rows(out, own)
         summary, files = _write(out, last, alpha, suffix, len(own), about)
+    if hopeless or one_reason.of_the_set_up:
+        one_reason.give_up(len(own) - done)
     if stop.is_set() and done < len(own):
         why = "stopped by you"
         if max_failures is not None and failures > max_failures:

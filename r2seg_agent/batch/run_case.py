@@ -56,6 +56,7 @@ def run_case(
         if broke_off is not None:
             broke_off(error)
         row = failed_row(job, "failed", error.message, time.perf_counter() - started)
+        row = row.model_copy(update={"hint": error.hint, "error_status": error.exit_status})
     except MemoryError:
         row = failed_row(job, "failed", "out of memory", time.perf_counter() - started)
     except Exception as error:

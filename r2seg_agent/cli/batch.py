@@ -12,6 +12,7 @@ import typer
 from r2seg_agent.cli import _options as options
 from r2seg_agent.cli._cases import batch_progress
 from r2seg_agent.cli._run_command import run_options
+from r2seg_agent.errors import RunFailedError
 
 if TYPE_CHECKING:
     from r2seg_agent.batch.run import BatchResult
@@ -69,7 +70,7 @@ def batch_command(
             min=0,
             help="Stop when more cases than this have failed.",
             metavar="N",
-            show_default="no limit",
+            show_default="no limit while some succeed",
             rich_help_panel=options.WORKERS_PANEL,
         ),
     ] = None,
@@ -77,8 +78,9 @@ def batch_command(
 ) -> None:
     """Run a request over a data set; every case is isolated, finished cases are never repeated.
 
-    Stop it or kill it at any time and give the same command again. Exit status 0 when every case was finished,
-    whatever its outcome: the table has it for each.
+    Stop it or kill it at any time and give the same command again. Exit status 0 when cases were finished, whatever
+    their outcome: the table has it for each; 5 when every one failed. Where the first ones all fail for one reason,
+    such as missing weights, the others are not tried unless --max-failures says so.
 
     Example: r2seg batch cases.csv --request "find the lung nodule" --out results --workers 4
     """
@@ -111,6 +113,8 @@ def batch_command(
             stop=stop,
         )
     _print_result(result, out)
+    if result.rows and all(row.status != "done" for row in result.rows):
+        raise typer.Exit(RunFailedError.exit_status)
 
 
 def _print_result(result: BatchResult, out: Path) -> None:

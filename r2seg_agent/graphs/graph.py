@@ -139,8 +139,10 @@ def _planner_node(given: Planner, tools: Mapping[str, BaseTool]) -> _Node:
         reply = _looking_at(planner, search, context, state["messages"]).ask(
             with_pictures(messages, load_pictures(shown, context.store)), offered, optional=ruling.optional
         )
-        # The trace keeps a model's words redacted; the run continues with the same words, so that it can be replayed.
-        reply = replace(reply, text=redact(reply.text))
+        if planner.kind == "model":
+            # The trace keeps a model's words redacted; the run continues with the same words, so that it can be
+            # replayed. The rules' own sentences hold the user's words as they came in, and names of our own files.
+            reply = replace(reply, text=redact(reply.text))
         context.recorder.record(
             "model_call",
             planner.name,

@@ -40,7 +40,7 @@ def model_call_event(
         else [_spoken(message) for message in messages if message.type != "system"],
         "offered": list[JsonValue](sorted(offered)),
         "call": call,
-        "text": redact(reply.text),
+        "text": reply.text,
         "problem": reply.problem,
         "tokens_in": reply.tokens_in,
         "tokens_out": reply.tokens_out,

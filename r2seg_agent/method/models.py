@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
@@ -231,3 +232,11 @@ class Finding(Frozen):
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p><p><strong>{escape(DISCLAIMER)}</strong></p>"
+
+
+def unique(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Each number once: targets that share a finding ("lung nodule", "lesion of lung") have it under one number."""
+    first: dict[int, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.number, finding)
+    return tuple(first.values())

@@ -33,7 +33,8 @@ class Concept(Frozen):
     `anchor_role` whether the lesion lies inside the stand-in or near it. `kinds` are the lesion words that mean this
     concept together with the organ ("liver" + "cyst"). `target` and `site` are the words of the segmenter's
     prompt. `mimics` are organs that look like it and do not hold it. `window` is a key of `windows_hu` (CT only).
-    `volume_ml` is the typical range.
+    `volume_ml` is the typical range. `part`: it is a part of its parent, no kind of it: what outlines the parent
+    cannot answer for it, and all parts together make the parent.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -42,6 +43,7 @@ class Concept(Frozen):
     organ: str
     kinds: tuple[str, ...] = ()
     parent: str | None = None
+    part: bool = False
     snomed_ct: Annotated[str, Field(pattern=r"^\d{6,18}$|^$")] = ""
     snomed_note: str = ""
     synonyms: tuple[str, ...] = ()

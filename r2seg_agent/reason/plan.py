@@ -34,6 +34,7 @@ class AnatomyPlan(Frozen):
     `expected_volume_ml` and `expected_contrast` describe the typical lesion; gates may use them and must say so.
     `not_inside` are organs that the target does not lie in: a candidate mostly inside one is rejected, and the anchor
     source is asked for them. `mimics` look like the target and are treated alike where the anchors hold them anyway.
+    `not_used` says in sentences what the request asks for and this plan does not do.
     """
 
     target: str
@@ -55,6 +56,7 @@ class AnatomyPlan(Frozen):
     expected_volume_ml: tuple[float, float] = (0.02, 2000.0)
     expected_contrast: Contrast = "either"
     rationale: str = ""
+    not_used: tuple[str, ...] = ()
 
 
 ChoiceKind = Literal["concept", "keep_image", "finding", "rejected"]

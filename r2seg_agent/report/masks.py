@@ -18,12 +18,23 @@ def candidate_mask(store: ArtifactStore, candidate: Candidate) -> Mask:
     return candidate.mask(store)
 
 
+def candidate_dice(store: ArtifactStore, one: Candidate, other: Candidate) -> float:
+    """Dice of two candidates' voxels: 1.0 for the same region, 0.0 for none in common."""
+    common = one.box.intersection(other.box)
+    if common is None:
+        return 0.0
+    first, second = (
+        candidate_mask(store, candidate)[common.within(candidate.box).slices] for candidate in (one, other)
+    )
+    return 2.0 * int((first & second).sum()) / (one.features.n_voxels + other.features.n_voxels)
+
+
 def lesion_labels(
     store: ArtifactStore, findings: Sequence[Finding], shape: Index3
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Label map (z, y, x) of a whole grid, each finding under its number; an earlier number wins an overlap."""
+    """Label map (z, y, x) of a whole grid, each finding under its number; the smaller one wins an overlap."""
     number_type = np.uint8 if len(findings) < 256 else np.uint16
     labels = np.zeros(shape, dtype=number_type)
-    for finding in sorted(findings, key=lambda f: f.number, reverse=True):
+    for finding in sorted(findings, key=lambda f: (f.candidate.features.n_voxels, f.number), reverse=True):
         labels[finding.candidate.box.slices][candidate_mask(store, finding.candidate)] = finding.number
     return labels

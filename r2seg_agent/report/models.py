@@ -13,7 +13,7 @@ from pydantic import PrivateAttr, ValidationError
 from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.method.models import ChosenLevel, Finding, FindingSource, ImageInfo, SearchRound
+from r2seg_agent.method.models import ChosenLevel, Finding, FindingSource, ImageInfo, SearchRound, unique
 from r2seg_agent.method.presets import Preset
 from r2seg_agent.outcomes import DISCLAIMER, OutcomeKind
 from r2seg_agent.reason.anchors.protocol import AnchorSourceInfo
@@ -157,13 +157,17 @@ class Report(Frozen):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All findings over the targets, numbered as in `lesions.*`."""
+        """All findings over the targets, numbered as in `lesions.*`; one that several share is that of the first."""
         source = FindingSource(
             store=self._source.store,
             shape=None if self.image is None else self.image.geometry.shape,
             p_valid=self.reject is not None and self.reject.valid,
         )
-        return tuple(f.of_run(source) for t in self.targets for f in t.findings)
+        return tuple(f.of_run(source) for f in unique(f for t in self.targets for f in t.findings))
+
+    def targets_of(self, number: int) -> tuple[str, ...]:
+        """Names of the targets that finding `number` was found for."""
+        return tuple(t.plan.target_name for t in self.targets if any(f.number == number for f in t.findings))
 
     def lesions(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Labels (z, y, x) on the scan's grid, each finding under its number, as in `lesions.*`; 0 elsewhere.

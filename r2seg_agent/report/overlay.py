@@ -66,7 +66,7 @@ def draw_overlay(
     shadows of the best rejected candidates dashed. Only slices are copied, never the volume.
     """
     rows = _rows(volume, report, anchors, labels, truth, rejected or {})
-    wanted = sum(max(1, len(target.findings)) for target in report.targets)
+    wanted = len(report.findings) + sum(not target.findings for target in report.targets)
     entries = captions.legend_entries(
         report,
         anchors=anchors is not None,
@@ -113,11 +113,14 @@ def _rows(
     rejected: Mapping[str, Mask],
 ) -> list[_Row]:
     rows: list[_Row] = []
+    drawn: set[int] = set()
     for target in report.targets:
         window = display_window(volume, target.plan.window)
         organs = target.plan.anchors
         if target.findings:
-            for finding in target.findings[: MAX_ROWS - len(rows)]:
+            own = [f for f in target.findings if f.number not in drawn and _has_voxels(labels, f)]
+            for finding in own[: MAX_ROWS - len(rows)]:
+                drawn.add(finding.number)
                 rois = _rois_of(target, finding)
                 scene = Scene(volume, window, anchors, organs, labels, truth, rois)
                 rows.append(_Row(*captions.caption_of_finding(finding, window, report), finding_panels(scene, finding)))
@@ -128,6 +131,12 @@ def _rows(
             title, detail = captions.caption_of_nothing(target, len(shown), window, volume.unit)
             rows.append(_Row(title, detail, nothing_panels(scene, shown)))
     return rows
+
+
+def _has_voxels(labels: NDArray[np.integer] | None, finding: Finding) -> bool:
+    """False for a finding that smaller ones of other targets cover wholly."""
+    assert labels is not None  # findings come with their label map
+    return bool((labels[finding.candidate.box.slices] == finding.number).any())
 
 
 def _rois_of(target: TargetReport, finding: Finding) -> tuple[Box, ...]:

@@ -54,21 +54,17 @@ def display_window(volume: Volume, window: tuple[float, float] | None) -> tuple[
 def finding_panels(scene: Scene, finding: Finding) -> tuple[Panel, ...]:
     """The wide planes through `finding`, then its enlargement in the measuring plane with both diameters.
 
-    The measuring plane shows the slice of the longest diameter, the others the slice with most of the finding.
+    Each shows `slice_of_finding`.
     """
     assert scene.labels is not None  # findings come with their label map
     m = finding.measurements
     mask: Mask = np.asarray(scene.labels[m.box.slices] == finding.number)
     volume = scene.volume
     axis = axial_axis(volume.geometry)
-    panels: list[Panel] = []
-    for plane in planes(volume):
-        if plane.slice_axis == axis:
-            index = m.diameter_slice
-        else:
-            areas = mask.sum(axis=tuple(a for a in range(3) if a != plane.slice_axis))
-            index = m.box.start[plane.slice_axis] + int(areas.argmax())
-        panels.append(slice_panel(scene, plane, index, strong=finding.number))
+    panels = [
+        slice_panel(scene, plane, slice_of_finding(scene, finding, plane), strong=finding.number)
+        for plane in planes(volume)
+    ]
     measuring = next(plane for plane in planes(volume) if plane.slice_axis == axis)
     d = in_plane_diameters(mask, volume.geometry.spacing_mm, axis)
     rows, cols = sorted({0, 1, 2} - {axis})
@@ -80,6 +76,19 @@ def finding_panels(scene: Scene, finding: Finding) -> tuple[Panel, ...]:
     if measuring.row_axis > measuring.col_axis:
         lines = tuple(((a[1], a[0]), (b[1], b[0])) for a, b in lines)
     return (*panels, zoom_panel(scene, measuring, m.diameter_slice, m.box, lines))
+
+
+def slice_of_finding(scene: Scene, finding: Finding, plane: Plane) -> int:
+    """The one slice of a plane that stands for `finding` (0-based): that of the longest diameter in the measuring
+    plane, the one with most of the finding in others.
+    """
+    assert scene.labels is not None  # findings come with their label map
+    m = finding.measurements
+    if plane.slice_axis == axial_axis(scene.volume.geometry):
+        return m.diameter_slice
+    mask = scene.labels[m.box.slices] == finding.number
+    areas = mask.sum(axis=tuple(a for a in range(3) if a != plane.slice_axis))
+    return m.box.start[plane.slice_axis] + int(areas.argmax())
 
 
 def nothing_panels(scene: Scene, rejected: Sequence[tuple[Candidate, Mask]]) -> tuple[Panel, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
+from r2seg_agent.method.models import Finding
 from r2seg_agent.report.format import (
     MISSING,
     format_diameters,
@@ -30,17 +33,22 @@ if TYPE_CHECKING:
 RIGHT: Final = "right"
 
 
-def findings_table(report: Report, limit: int | None = None) -> Table:
-    """One row per finding (the first `limit`), the Reject mode in the title.
+def findings_table(
+    report: Report, limit: int | None = None, only: Collection[int] | None = None, rest: str = "in report.md"
+) -> Table:
+    """One row per finding, the Reject mode in the title; at most `limit` rows, of every target its first ones, and
+    `only` the findings of these numbers.
 
-    Where the mode guarantees nothing, p and q lead to a line that says so; another line says how many are not shown.
+    Where the mode guarantees nothing, p and q lead to a line that says so; another line says how many are not shown,
+    and where they are (`rest`).
     """
     mode = report.reject
     table = _table(f"Findings, reject mode {mode.mode}" if mode else "Findings")
     table.add_column("#", justify=RIGHT, no_wrap=True)
-    if len(report.targets) > 1:
+    several = len(report.targets) > 1
+    if several:
         table.add_column("target")
-    table.add_column("place", ratio=1, min_width=14)
+    table.add_column("place", ratio=1, min_width=8 if several else 14)
     for heading in ("size", "long × perp.", "mean"):
         table.add_column(heading, justify=RIGHT, no_wrap=True)
     named = mode.mode if mode is not None else None
@@ -51,16 +59,16 @@ def findings_table(report: Report, limit: int | None = None) -> Table:
     remarks = [f"* not FDR-valid in {named} mode"] if invalid and named != "reference" else []
     if named == "reference":
         remarks.append(REFERENCE_NOTE)
-    shown = report.findings[:limit]
+    shown = _first([f for f in report.findings if only is None or f.number in only], limit)
     if len(shown) < len(report.findings):
-        remarks.append(f"{len(report.findings) - len(shown)} more findings in report.md")
+        remarks.append(f"{plural(len(report.findings) - len(shown), 'more finding')} {rest}")
     table.caption = "\n".join(remarks) or None
     for finding in shown:
         m, c = finding.measurements, finding.candidate
         table.add_row(
             *_texts(
                 str(finding.number),
-                *((finding.target_name,) if len(report.targets) > 1 else ()),
+                *((", ".join(report.targets_of(finding.number)),) if several else ()),
                 m.place,
                 format_size(m),
                 format_diameters(m),
@@ -69,6 +77,17 @@ def findings_table(report: Report, limit: int | None = None) -> Table:
             )
         )
     return table
+
+
+def _first(findings: Sequence[Finding], limit: int | None) -> list[Finding]:
+    """The first `limit` of them, taken from each target in turn: no target's are all left out."""
+    if limit is None or len(findings) <= limit:
+        return list(findings)
+    of_target: dict[str, list[Finding]] = {}
+    for finding in findings:
+        of_target.setdefault(finding.target, []).append(finding)
+    in_turn = [f for row in zip_longest(*of_target.values()) for f in row if f is not None]
+    return sorted(in_turn[:limit], key=lambda finding: finding.number)
 
 
 def rejected_table(report: Report) -> Table:

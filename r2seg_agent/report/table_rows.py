@@ -23,9 +23,10 @@ class FindingRow(Frozen):
 
     `case` is the scan's pseudonym, never a path. `patient` is as the table's data set names it: empty for a single
     run, a hash in an evaluation. `volume_ml` is empty where the image states no spacing; the diameters are then in px.
-    `slice` is the z index in which they were measured. `probability` is the segmenter's mean. `score` ranks and is no
-    p-value; `p` and `q` are filled only where the Reject mode makes them valid. `reference_share` of `reference_n`
-    findings of such a score were lesions in the reference set (reference mode only).
+    `slice` is the axial one in which they were measured, counted from 1 as viewers and the report do. `probability` is
+    the segmenter's mean. `score` ranks and is no p-value; `p` and `q` are filled only where the Reject mode makes them
+    valid. `reference_share` of `reference_n` findings of such a score were lesions in the reference set (reference mode
+    only).
     """
 
     run: str
@@ -65,7 +66,7 @@ def finding_rows(findings: Iterable[Finding], *, run: str, case: str, patient: s
             longest_diameter=finding.longest_diameter,
             perpendicular_diameter=finding.perpendicular_diameter,
             diameter_unit=finding.measurements.length_unit,
-            slice=finding.measurements.diameter_slice,
+            slice=finding.measurements.diameter_slice + 1,
             probability=finding.probability,
             score=finding.score,
             p=finding.p,

@@ -169,11 +169,12 @@ def run_resume(
 ) -> FindResult:
     """Continue a single run that was killed, stopped or ended by a budget; finished steps are not repeated."""
     given = {**(changes or {}), "interactive": ask is not None}
-    _check_out(_out_of(name, workspace))
-    session = reopen(name, workspace, progress, image=image, planner=planner, changes=given)
+    folder = run_folder(workspace, name)
+    if folder.inputs().kind == "chat":
+        raise InputError(f"`{folder.id}` is a conversation", f"r2seg chat IMAGE --resume {folder.id}")
+    _check_out(_out_of(folder))
+    session = reopen(folder.id, workspace, progress, image=image, planner=planner, changes=given)
     with session:
-        if session.kind == "chat":
-            raise InputError(f"`{session.id}` is a conversation", f"r2seg chat IMAGE --resume {session.id}")
         written = _finish(session, session.folder.inputs().request, ask, opened)
     return _handed_over(session, written)
 
@@ -189,8 +190,10 @@ def run_fork(
     image: str | ScanInMemory | None = None,
     changes: Mapping[str, object] | None = None,
 ) -> FindResult:
-    """A new run that begins as `name` stood after trace event `step`, by other `plans` where some are given."""
-    _check_out(_out_of(name, workspace))
+    """A new run that begins as `name` stood after trace event `step`, by other `plans` where some are given.
+
+    Its results stay in its own folder in the workspace: the parent's `--out` holds those of the parent.
+    """
     with reopen(name, workspace, progress, image=image, look=True, changes=changes) as session:
         dumped = [plan.model_dump(mode="json") for plan in plans]
         run_id = recipe_sha256({"fork": session.id, "step": step, "plans": dumped})[:12]
@@ -226,11 +229,11 @@ def _finish(session: Session, request: str, ask: AskUser | None, opened: Callabl
         raise RunFailedError("the machine ran out of memory", "Crop the scan or use a machine with more.") from error
 
 
-def _out_of(name: str, workspace: Path) -> Path | None:
+def _out_of(folder: RunFolder) -> Path | None:
     """The `--out` that a run was started with."""
     from r2seg_agent.runs.record import options_of
 
-    return options_of(run_folder(workspace, name).inputs()).out
+    return options_of(folder.inputs()).out
 
 
 def _check_out(out: Path | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -197,15 +197,7 @@ def read_scan(image: str | ScanInMemory, options: RunOptions, models: Models, pl
     volume = with_channels(volume, str(image), options.channels, notes.append)
     notes.extend(check_channels(models.segmenter, volume))
     notes.extend(check_anchors(models.source, volume))
-    for plan in plans:
-        check_plan(models.segmenter, plan)
-        if plan.window is not None and volume.modality == "CT" and volume.unit != "HU":
-            raise InputError(
-                f"the plan has a window of {plan.window[0]:g} to {plan.window[1]:g} HU, and this CT holds grey values "
-                "for a screen, not HU",
-                "Set `window` to null in the plan, or give the original scan in HU.",
-            )
-        models.source.check(volume.modality, plan.anchors)
+    notes.extend(check_plans(plans, volume, models))
     truth = _read_truth(options.truth, volume, notes.append) if options.truth is not None else None
     info = ImageInfo(
         name=volume.name,
@@ -216,6 +208,23 @@ def read_scan(image: str | ScanInMemory, options: RunOptions, models: Models, pl
         synthetic=options.synthetic,
     )
     return Scan(volume, info, truth, tuple(notes))
+
+
+def check_plans(plans: Sequence[AnatomyPlan], volume: Volume, models: Models) -> tuple[str, ...]:
+    """Remarks on what is searched in place of the plans' targets; `InputError` where a plan does not fit the scan or
+    its models.
+    """
+    remarks: list[str] = []
+    for plan in plans:
+        remarks.extend(check_plan(models.segmenter, plan))
+        if plan.window is not None and volume.modality == "CT" and volume.unit != "HU":
+            raise InputError(
+                f"the plan has a window of {plan.window[0]:g} to {plan.window[1]:g} HU, and this CT holds grey values "
+                "for a screen, not HU",
+                "Set `window` to null in the plan, or give the original scan in HU.",
+            )
+        models.source.check(volume.modality, plan.anchors)
+    return tuple(remarks)
 
 
 def _read_volume(image: str | ScanInMemory, options: RunOptions, note: Callable[[str], None]) -> Volume:

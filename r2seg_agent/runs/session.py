@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, cast
@@ -12,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
 from pydantic import ValidationError
 
+from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import BudgetError, InputError, R2SegError, RunFailedError
 from r2seg_agent.graphs.graph import RECURSION_LIMIT, build_search_graph
 from r2seg_agent.graphs.messages import mark_of, request_message
@@ -20,17 +20,18 @@ from r2seg_agent.graphs.planners.telemetry import untraced, untraced_steps
 from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.progress import Progress, silent
+from r2seg_agent.reason.anchors.protocol import Settles
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.checkpoints import checkpoints, storage_error
+from r2seg_agent.runs.context import make_context
 from r2seg_agent.runs.options import RunOptions
-from r2seg_agent.runs.prepare import Prepared, without_paths
+from r2seg_agent.runs.prepare import Models, Prepared, check_plans, without_paths
 from r2seg_agent.runs.record import begin_record, inputs_of, new_chat_id, note, started
 from r2seg_agent.runs.results import Written, make_report, write_run
 from r2seg_agent.runs.session_events import ModelComment, QuestionAsked, SessionEvent, TurnEnded, events_of, question_of
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.runs import RunFolder, RunKind
-from r2seg_agent.tools.context import Budget, Context
 from r2seg_agent.tools.lookup import all_findings, rejected_candidates
 from r2seg_agent.tools.state import GraphState, SearchState, TargetState, Turn, dump_search, load_search
 from r2seg_agent.trace.recorder import Recorder, read_trace
@@ -62,14 +63,14 @@ class Session:
     ) -> None:
         """Open the run in `folder`: `anew` forgets what an earlier run of the same id did, else it is resumed.
 
-        `look`: only to read or to fork from it; the run's record and trace stay untouched. `start` and `history` are
-        what a fork begins with. Raises `InputError` when another process holds the run.
+        `look`: only to read or to fork from it; nothing of the run is written, whatever fails. `start` and `history`
+        are what a fork begins with. Raises `InputError` when another process holds the run.
         """
         self.folder, self.kind, self.image, self.options = folder, kind, image, options
         self.prepared, self.planner = prepared, planner
         self._start, self._history, self._parent = start, tuple(history), parent
         self._closing = ExitStack()
-        self._ended = look
+        self._look = self._ended = look
         lock = folder.acquire()
         self._closing.callback(lock.release)
         try:
@@ -79,14 +80,16 @@ class Session:
                 saver.delete_thread(folder.id)
                 folder.write_inputs(inputs_of(kind, request, str(image), options, parent))
             store = ArtifactStore(options.workspace / "artifacts")
-            recorder = Recorder(folder.trace, keep=self._kept(anew))
+            recorder = Recorder(folder.trace, keep=self._kept(anew), read_only=look)
             self._closing.callback(recorder.close)
-            self.context = self._context(store, recorder, progress)
+            self.context = make_context(kind, options, prepared, store, recorder, progress)
+            if isinstance(prepared.source, Settles) and (settled := self.search.anchor_source):
+                prepared.source.settle_on(settled)
             if isinstance(planner, Waits):
                 planner.stop_by(self.context.stop)
             if not look:
                 begin_record(folder, kind, prepared.image.name, request, parent, anew=anew)
-            if recorder.count == 0:
+            if recorder.count == 0 and not look:
                 recorder.record("run_started", kind, started(self.report(), planner, prepared, folder, parent))
         except BaseException as error:
             self._closing.close()
@@ -232,25 +235,31 @@ class Session:
     def fork_at(self, step: int, plans: Sequence[AnatomyPlan], run_id: str, progress: Progress = silent) -> Session:
         """A new run that begins as this one stood after trace event `step`; `plans` replace its targets' plans.
 
-        Raises `InputError` for a step before the first checkpoint.
+        Raises `InputError` for a step before the first checkpoint, and for a plan that does not fit the run's models.
         """
+        remarks = check_plans(plans, self.prepared.volume, Models(self.prepared.source, self.prepared.segmenter))
         states = untraced_steps(lambda: self._graph.get_state_history(self._config()))  # newest first
-        chosen = next((s.values for s in states if s.values and int(s.values.get("events", 0)) <= step), None)
+        reached = (s.values for s in states if s.values.get("search") and int(s.values["events"]) <= step)
+        chosen = next(reached, None)
         if chosen is None:
             raise InputError(f"run `{self.id}` has no checkpoint at step {step}", "`r2seg trace show` lists its steps.")
         search = load_search(cast(GraphState, chosen))
         if plans:
             targets = tuple(TargetState(plan=plan, original_plan=plan) for plan in plans)
             search = search.model_copy(update={"targets": targets, "question": None, "choices": ()})
+            search = search.with_caution(*(Caution(kind="other_class", text=text) for text in remarks))
         search = search.model_copy(update={"turn_open": True, "outcome": None, "answer_sentences": (), "comment": ""})
         return self._branch(run_id, search, cast(list[AnyMessage], chosen["messages"]), progress)
 
     def _branch(self, run_id: str, search: SearchState, history: Sequence[AnyMessage], progress: Progress) -> Session:
+        source = self.prepared.source
+        if isinstance(source, Settles):
+            search = search.model_copy(update={"anchor_source": source.settled})
         return Session(
             RunFolder(self.options.workspace, run_id),
             self.kind,
             self.image,
-            self.options,
+            self.options.model_copy(update={"out": None}),  # that folder holds the results of this run
             self.prepared,
             self.planner,
             anew=True,
@@ -263,6 +272,8 @@ class Session:
 
     def fail(self, error: BaseException) -> None:
         """Note why the run broke off: what is resumable as stopped, the rest as failed (the trace says why)."""
+        if self._look:
+            return
         self._ended = True
         words = type(error).__name__  # The text of an unforeseen error may hold anything.
         if isinstance(error, R2SegError):
@@ -302,35 +313,6 @@ class Session:
     def _snapshot(self) -> StateSnapshot:
         return untraced(lambda: self._graph.get_state(self._config()))
 
-    def _context(self, store: ArtifactStore, recorder: Recorder, progress: Progress) -> Context:
-        options, prepared = self.options, self.prepared
-        return Context(
-            volume=prepared.volume,
-            image=prepared.image,
-            anchor_source=prepared.source,
-            segmenter=prepared.segmenter,
-            reject=prepared.reject,
-            gates=prepared.gates,
-            parts=prepared.parts,
-            calibration=prepared.calibration,
-            store=store,
-            recorder=recorder,
-            seed=options.seed,
-            budget=Budget(
-                rounds=prepared.rounds,
-                # Where candidates are ranked, the less certain ones are listed; other tissue would only add more.
-                automatic_rounds=1 if prepared.reject.mode == "reference" else None,
-                seconds=options.seconds,
-                tokens=options.tokens,
-                model_calls=options.model_calls,
-            ),
-            deadline=None if options.seconds is None else time.monotonic() + options.seconds,
-            progress=progress,
-            converse=self.kind == "chat",
-            interactive=options.interactive,
-            share_images=options.share_images,
-        )
-
     def _first_state(self) -> SearchState:
         if self._start is not None:
             return self._start
@@ -361,6 +343,7 @@ class Session:
 
     def _drive(self, given: GraphState | Command[Any] | None) -> Iterator[SessionEvent]:
         """Run the graph to the turn's end or to a question."""
+        assert not self._look, "a session that only looks takes no step"
         self._ended = False
         n_shown = 0 if isinstance(given, dict) else len(self.search.answer_sentences)
         try:

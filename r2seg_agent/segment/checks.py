@@ -11,10 +11,11 @@ from r2seg_agent.segment.folders.channels import pick_channels
 from r2seg_agent.segment.protocol import KnowsTargets, NeedsChannels, Segmenter
 
 
-def check_plan(segmenter: Segmenter, plan: AnatomyPlan) -> None:
-    """Raise `InputError` when `segmenter` has named classes and none of them is the plan's target."""
-    if isinstance(segmenter, KnowsTargets):
-        segmenter.check_plan(plan)
+def check_plan(segmenter: Segmenter, plan: AnatomyPlan) -> tuple[str, ...]:
+    """Remarks where `segmenter` has named classes and none of them is exactly the plan's target; `InputError` where
+    none answers for it.
+    """
+    return segmenter.check_plan(plan) if isinstance(segmenter, KnowsTargets) else ()
 
 
 def check_channels(segmenter: Segmenter, volume: Volume) -> tuple[str, ...]:

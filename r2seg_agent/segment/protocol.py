@@ -106,8 +106,9 @@ class Segmenter(Protocol):
 class KnowsTargets(Protocol):
     """What a segmenter offers besides `Segmenter` when it knows certain targets only (`checks.check_plan` asks it)."""
 
-    def check_plan(self, plan: AnatomyPlan) -> None:
-        """Raise `InputError` that lists the targets it knows when the plan's is none of them; loads no weights."""
+    def check_plan(self, plan: AnatomyPlan) -> tuple[str, ...]:
+        """Remarks for the reader on what is searched in the target's place; `InputError` that lists the targets it
+        knows when the plan's is none of them. Loads no weights."""
         ...
 
 

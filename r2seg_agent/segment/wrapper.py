@@ -22,10 +22,9 @@ class SegmenterWrapper:
         """As the inner segmenter's."""
         self.segmenter.check(modality)
 
-    def check_plan(self, plan: AnatomyPlan) -> None:
+    def check_plan(self, plan: AnatomyPlan) -> tuple[str, ...]:
         """As the inner segmenter's, where it knows certain targets only."""
-        if isinstance(self.segmenter, KnowsTargets):
-            self.segmenter.check_plan(plan)
+        return self.segmenter.check_plan(plan) if isinstance(self.segmenter, KnowsTargets) else ()
 
     @property
     def channels(self) -> tuple[str, ...]:

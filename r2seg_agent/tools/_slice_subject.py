@@ -8,7 +8,7 @@ from r2seg_agent.method.models import Candidate, Finding
 from r2seg_agent.report.decisions import reason
 from r2seg_agent.report.masks import candidate_mask, lesion_labels
 from r2seg_agent.report.planes import Plane
-from r2seg_agent.report.scene import Scene, display_window, middle_of
+from r2seg_agent.report.scene import Scene, display_window, middle_of, slice_of_finding
 from r2seg_agent.tools._runtime import ToolUseError
 from r2seg_agent.tools.context import Context
 from r2seg_agent.tools.lookup import all_findings, finding_by_number, rejected_candidates
@@ -68,10 +68,10 @@ def scene_of(context: Context, search: SearchState, target: TargetState, *, whol
 
 
 def slice_of(context: Context, subject: Subject, scene: Scene, plane: Plane) -> int:
-    """The slice that shows the subject best: through a finding's centroid, or with most of a rejected candidate."""
+    """The slice that shows the subject best: a finding's own, or the one with most of a rejected candidate."""
     axis = plane.slice_axis
     if subject.finding is not None:
-        return round(subject.finding.measurements.centroid_zyx[axis])
+        return slice_of_finding(scene, subject.finding, plane)
     if subject.rejected is not None:
         mask = candidate_mask(context.store, subject.rejected)
         areas = mask.sum(axis=tuple(a for a in range(3) if a != axis))

@@ -16,7 +16,7 @@ from r2seg_agent.method.models import ImageInfo
 from r2seg_agent.method.presets import WHOLE_METHOD, Parts
 from r2seg_agent.method.round import SearchArea
 from r2seg_agent.progress import Progress, silent
-from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource
+from r2seg_agent.reason.anchors.protocol import AnchorSet, AnchorSource, Settles
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.reason.roi import widen
 from r2seg_agent.reject.calibration import Calibration, CalibrationIdentity
@@ -89,6 +89,11 @@ class Context:
     def first_alpha(self, search: SearchState) -> float:
         """The level in force when p-values were first seen: the last one that was chosen before, or the run's."""
         return next((level.alpha for level in reversed(search.levels) if not level.after_p), self.reject.alpha)
+
+    def with_anchor_source(self, search: SearchState) -> SearchState:
+        """`search`, with the source that `--anchors auto` has settled on."""
+        source = self.anchor_source
+        return search.model_copy(update={"anchor_source": source.settled}) if isinstance(source, Settles) else search
 
     def calibration_identity(self, plan: AnatomyPlan) -> CalibrationIdentity:
         """What a calibration must match to judge a search by `plan` (the one of the first round).

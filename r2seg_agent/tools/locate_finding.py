@@ -21,7 +21,9 @@ from r2seg_agent.tools.lookup import finding_by_number
 
 
 class LocateFindingResult(ToolResult):
-    """Position of a finding. LPS: +x to the patient's left, +y to the back, +z to the head, in mm."""
+    """Position of a finding. LPS: +x to the patient's left, +y to the back, +z to the head, in mm; `slice` is the axial
+    one in which it is widest, counted from 1.
+    """
 
     finding: int
     place: str
@@ -49,7 +51,7 @@ def locate_finding(finding: int, runtime: Runtime) -> Command[str]:
         finding=finding,
         place=found.measurements.place,
         centroid_lps_mm=(round(x, 1), round(y, 1), round(z, 1)),
-        slice=found.measurements.diameter_slice,
+        slice=found.measurements.diameter_slice + 1,
     )
     search = search.model_copy(update={"focus": finding})
     return answer(runtime, search, result, "locate_finding", say=_sentence(found, context))

@@ -59,6 +59,8 @@ def locate_organs(target: int, runtime: Runtime) -> Command[str]:
     index, state = target_at(search, target, ("planned",), "locate_organs")
     context = context_of(runtime)
     plan = state.plan
+    context.anchor_source.check(context.volume.modality, plan.anchors)  # `auto` settles by these before any others
+    search = context.with_anchor_source(search)
     context.check_calibration(state.original_plan)
     further = to_locate(plan, context.anchor_source, context.volume.modality)
     organs = tuple(dict.fromkeys((*plan.anchors, *context.findable_neighbours(plan), *further)))

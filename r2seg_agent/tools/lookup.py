@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from pydantic import TypeAdapter
 
-from r2seg_agent.method.models import Candidate, Finding, SearchRound
+from r2seg_agent.method.models import Candidate, Finding, SearchRound, unique
 from r2seg_agent.report.levels import e_of_rounds
 from r2seg_agent.segment.features import rank_of
 from r2seg_agent.store.artifacts import ArtifactStore
@@ -24,8 +24,8 @@ def all_findings(context: Context, search: SearchState) -> tuple[Finding, ...]:
 
 
 def findings_in(store: ArtifactStore, search: SearchState) -> tuple[Finding, ...]:
-    """Findings of all targets, by number."""
-    found = (finding for target in search.targets for finding in findings_of(store, target))
+    """Findings of all targets, by number; one that several targets share is that of the first."""
+    found = unique(finding for target in search.targets for finding in findings_of(store, target))
     return tuple(sorted(found, key=lambda finding: finding.number))
 
 
@@ -74,8 +74,10 @@ def rejected_candidates(context: Context, search: SearchState) -> tuple[Candidat
 def rejected_in(store: ArtifactStore, search: SearchState) -> tuple[Candidate, ...]:
     """`rejected_candidates` of what `store` holds."""
     last = [rounds_of(store, target)[-1] for target in search.targets if target.rounds]
-    rejected = (c for round_ in last for c in round_.candidates if c.decision == "rejected")
-    return tuple(sorted(rejected, key=lambda c: (-rank_of(c.features), c.id)))
+    rejected = [c for round_ in last for c in round_.candidates if c.decision == "rejected"]
+    # Two targets in one organ reject the same regions: each counts once.
+    once = {(c.ref.sha256, c.label, c.ref_box): c for c in reversed(rejected)}
+    return tuple(sorted(once.values(), key=lambda c: (-rank_of(c.features), c.id)))
 
 
 def rounds_of(store: ArtifactStore, target: TargetState) -> tuple[SearchRound, ...]:

@@ -11,6 +11,7 @@ from r2seg_agent.cautions import Caution
 from r2seg_agent.errors import R2SegError
 from r2seg_agent.reason.language.grounding import not_said
 from r2seg_agent.reason.language.plan_request import plan_request
+from r2seg_agent.reason.language.unused import unused_sentence
 from r2seg_agent.reason.plan import AnatomyPlan, Choice, PlanSet
 from r2seg_agent.report.format import plural
 from r2seg_agent.report.plans import plan_line
@@ -86,7 +87,11 @@ def plan_search(
     if merged.question is not None:
         search = search.model_copy(update={"question": merged.question, "choices": merged.choices})
     else:
-        _check(judged, context)
+        for text in _check(judged, context):
+            search = search.with_caution(Caution(kind="other_class", text=text))
+        unused = (unused_sentence(search.message), *(text for plan in judged for text in plan.not_used))
+        search = search.with_caution(*(Caution(kind="not_used", text=text) for text in unused if text))
+        search = context.with_anchor_source(search)
         search = search.without_targets([plan for plan in merged.plans if plan not in judged])
         for plan in judged:
             search = _with_plan(search, plan)
@@ -99,19 +104,22 @@ def plan_search(
     return answer(runtime, search, merged, "plan_search", say=_understood(merged) if context.converse else "")
 
 
-def _check(plans: tuple[AnatomyPlan, ...], context: Context) -> None:
-    """Missing weights, an organ that cannot be located, another target than the calibration's: a single run ends here,
-    before long work; a conversation continues with what was there.
+def _check(plans: tuple[AnatomyPlan, ...], context: Context) -> tuple[str, ...]:
+    """Remarks on what is searched in place of the targets. Missing weights, an organ that cannot be located, another
+    target than the calibration's: a single run ends here, before long work; a conversation continues with what was
+    there.
     """
+    remarks: list[str] = []
     try:
         for plan in plans:
-            check_plan(context.segmenter, plan)
+            remarks.extend(check_plan(context.segmenter, plan))
             context.anchor_source.check(context.volume.modality, plan.anchors)
             context.check_calibration(plan)
     except R2SegError as error:
         if not context.converse:
             raise
         raise ToolUseError(f"{error.message} {error.hint}".strip()) from error
+    return tuple(remarks)
 
 
 def _understood(planned: PlanSearchResult) -> str:

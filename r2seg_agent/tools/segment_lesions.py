@@ -78,7 +78,7 @@ def _segment(context: Context, state: TargetState) -> tuple[StoredProposals, Art
         "image": context.image.sha256,
         "anchors": None if state.anchors is None else state.anchors.sha256,
         "rois": [roi.model_dump(mode="json") for roi in state.rois],
-        "plan": state.plan.model_dump(mode="json", exclude={"rationale", "mimics", "not_inside"}),
+        "plan": state.plan.model_dump(mode="json", exclude={"rationale", "not_used", "mimics", "not_inside"}),
         "own": state.original_plan.anchors,
         "segmenter": context.segmenter.info.model_dump(mode="json"),
         "presence": context.gates.model_dump(mode="json", include=PRESENCE_THRESHOLDS),

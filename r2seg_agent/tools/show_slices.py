@@ -101,7 +101,7 @@ def draw(
         finding=finding,
         rejected=rejected,
         plane=chosen.name,
-        slice=index,
+        slice=index + 1,
         caption=f"{subject.name}, {where}",
     )
     say = f"The picture shows {subject.name} in the {where}{f': {subject.place}' if subject.place else ''}."

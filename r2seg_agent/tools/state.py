@@ -58,7 +58,8 @@ class SearchState(Frozen):
     model added, checked and never a result. `cautions` are for the report. `any_modality`:
     the user confirmed that this image is meant although the request named another modality. `focus` is the finding
     that was spoken of last ("it"). `alpha` overrides the run's level after the user asked for another; `levels` are all
-    that were chosen so, and `p_seen` says that candidates were judged: no undoing takes either back.
+    that were chosen so, and `p_seen` says that candidates were judged: no undoing takes either back. `anchor_source`
+    is what `--anchors auto` has settled on, "" before: a run that continues, and a fork, keep it.
     """
 
     request: str
@@ -76,6 +77,7 @@ class SearchState(Frozen):
     alpha: float | None = None
     levels: tuple[ChosenLevel, ...] = ()
     p_seen: bool = False
+    anchor_source: str = ""
     question: str | None = None
     choices: tuple[Choice, ...] = ()
     outcome: OutcomeKind | None = None

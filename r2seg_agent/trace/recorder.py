@@ -17,10 +17,11 @@ class Recorder:
     """Writes one run's trace. A killed run keeps every event that was recorded.
 
     A resumed run gives `keep`, the number of events that belong to its checkpoint: what was traced after it is cut
-    off, since it will happen again, and `seq` and `seconds` go on from the last kept event.
+    off, since it will happen again, and `seq` and `seconds` go on from the last kept event. `read_only` leaves the file
+    as it is, and records nothing.
     """
 
-    def __init__(self, path: Path, keep: int = 0) -> None:
+    def __init__(self, path: Path, keep: int = 0, *, read_only: bool = False) -> None:
         """Raises `RunFailedError` where the file cannot be written, or holds fewer than `keep` readable events."""
         self._path = path
         self._seq = keep
@@ -28,8 +29,9 @@ class Recorder:
             path.parent.mkdir(parents=True, exist_ok=True)
             size, seconds = _kept(path, keep) if keep else (0, 0.0)
             # Unbuffered: a write that the disk refuses must not be tried again when the file is closed.
-            self._file = path.open("ab", buffering=0)
-            self._file.truncate(size)
+            self._file = path.open("rb" if read_only else "ab", buffering=0)
+            if not read_only:
+                self._file.truncate(size)
         except OSError as error:
             raise RunFailedError(
                 f"cannot write the trace: {error.strerror}", "Choose another folder with --workspace or --out."
@@ -66,7 +68,8 @@ class Recorder:
     def close(self) -> None:
         """Make sure that every event is on disk."""
         if not self._file.closed:
-            os.fsync(self._file.fileno())
+            if self._file.writable():
+                os.fsync(self._file.fileno())
             self._file.close()
 
 

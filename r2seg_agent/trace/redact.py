@@ -2,7 +2,8 @@
 
 Masked: dates, long digit strings and labelled identifiers, telephone numbers, e-mail addresses, links, paths and file
 names, DICOM person names (A^B), names after a title or after "patient:", "name:" and the like. Kept: organs, findings,
-sizes ("12 mm", "150000 mm3"), levels ("alpha 0.01"), vertebrae ("L4/L5"), series numbers, times of day.
+sizes ("12 mm", "150000 mm3"), levels ("alpha 0.01"), vertebrae ("L4/L5"), series numbers, times of day, the commands of
+a conversation ("/export").
 
 It is a filter by patterns, not an anonymiser: a bare name in running text ("Smith has a nodule"), or one in lower case
 without a label, passes. docs/guide/privacy.md says so to the user.
@@ -23,6 +24,21 @@ _FILE_ENDINGS = (
     "nii|nrrd|nhdr|mha|mhd|hdr|img|dcm|dicom|ima|png|jpe?g|tiff?|bmp|gif|json|jsonl|csv|tsv|txt|md|pdf|docx?|xlsx?|rtf"
     "|zip|tar|gz|tgz|7z|npy|npz|pth?|sqlite|html?|xml|py|sh"
 )
+COMMAND_NAMES = (
+    "alpha",
+    "continue",
+    "export",
+    "findings",
+    "fork",
+    "help",
+    "plan",
+    "quit",
+    "rejected",
+    "show",
+    "undo",
+    "wider",
+)
+"""What stands behind the slash of a conversation's commands: no paths."""
 _UNITS = "mm|cm|ml|cc|µl|hu|vox|px|pixel|micron|µm|%|permutation|iteration"
 _LETTER = r"[^\W\d_]"
 _NAME_WORD = rf"(?:(?!(?:{_MONTHS})\b)[^\W\d_a-zß-öø-ÿ](?:[\w'’.-]*\w)?\.?)"
@@ -47,7 +63,11 @@ _RULES = (
     _rule(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)*", "[e-mail]"),
     # Paths: drive letters and shares, from a slash, `~/` or `./`, and whatever ends like a file.
     _rule(r"(?<!\w)(?:[a-z]:[\\/]|\\\\)[^\s\[\]\"'`,;]*", "[path]"),
-    _rule(r"(?<![\w\])/.~])(?:~[\w.-]*|\.{1,2})?/(?=[^\s/])[^\s\[\]\"'`,;]+", "[path]"),
+    _rule(
+        rf"(?<![\w\])/.~])(?!/(?:{'|'.join(COMMAND_NAMES)})(?![\w/\\~-]|\.\w))"
+        r"(?:~[\w.-]*|\.{1,2})?/(?=[^\s/])[^\s\[\]\"'`,;]+",
+        "[path]",
+    ),
     _rule(rf"(?<![\w\]/\\.-])[\w.%+~-]+(?:[/\\][\w.%+~-]+)*\.(?:{_FILE_ENDINGS})\b", "[file]"),
     # DICOM person names: Doe^Jane^^Dr, also with ideographic and phonetic groups.
     _rule(rf"{_LETTER}[\w'’.-]*\^(?!\d)[\w'’.^=-]*", "[name]"),

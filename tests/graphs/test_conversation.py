@@ -68,6 +68,13 @@ def test_a_refusal_is_traced_once(chat: Session) -> None:
     assert len(refused) == 1
 
 
+def test_our_own_commands_and_files_are_no_paths_to_mask(chat: Session) -> None:
+    said = _said(_events(chat, "export as DICOM"))
+    assert said.startswith("`/export` writes the report, the masks and the pictures; `--mask-format same`")
+    assert "[" not in said
+    assert "[path]" not in chat.folder.trace.read_text(encoding="utf-8")
+
+
 def test_the_conversation_that_the_documentation_shows(empty_handed: Session) -> None:
     expected = {
         "find the liver lesion": "No lesion of liver survived",

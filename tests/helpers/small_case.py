@@ -64,3 +64,19 @@ def keywords(case: Path, workspace: Path) -> dict[str, Any]:
         "modality": "CT",
         "overlays": False,
     }
+
+
+def write_chest(folder: Path) -> Path:
+    """A CT of a trunk with two lungs and a nodule of 7 ml in the right one: HU tell its organs apart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    geometry = Geometry(shape=(24, 40, 48), spacing_mm=(6.0, 6.0, 6.0))
+    z, y, x = (axis * 6.0 for axis in np.indices(geometry.shape))
+    hu = np.full(geometry.shape, -1000.0)
+    hu[((y - 117) / 105) ** 2 + ((x - 141) / 130) ** 2 < 1] = 40.0
+    for middle in (81.0, 201.0):
+        hu[((z - 69) / 55) ** 2 + ((y - 117) / 68) ** 2 + ((x - middle) / 42) ** 2 < 1] = -850.0
+    hu[(z - 69) ** 2 + (y - 111) ** 2 + (x - 81) ** 2 < 12.5**2] = 30.0
+    hu += np.random.default_rng(4).normal(0.0, 9.0, geometry.shape)
+    volume = Volume(array=np.rint(hu).astype(np.int16), geometry=geometry, modality="CT", unit="HU")
+    write_volume(folder / "chest.nii.gz", volume)
+    return folder / "chest.nii.gz"

@@ -59,8 +59,28 @@ def test_truth(make_report, labels, volume):
 
 def test_a_long_table_is_cut_and_says_so(make_report, labels):
     report = make_report(labels)
-    target = report.targets[0].model_copy(update={"findings": report.targets[0].findings * 5})
+    again = [f.model_copy(update={"number": 2 * i + f.number}) for i in range(5) for f in report.targets[0].findings]
+    target = report.targets[0].model_copy(update={"findings": tuple(again)})
     report = report.model_copy(update={"targets": (target,)})
     n = len(report.findings)
     assert f"{n - 2} more findings in report.md" in printed(findings_table(report, limit=2))
     assert "more findings" not in printed(findings_table(report, limit=n))
+
+
+def test_no_target_is_cut_from_a_long_table_and_new_findings_can_be_shown_alone(make_report, labels):
+    report = make_report(labels)
+    first = report.targets[0]
+    many = [f.model_copy(update={"number": 2 * i + f.number}) for i in range(9) for f in first.findings]
+    other = {"target": "rib_lesion", "target_name": "lesion of rib"}
+    later = [f.model_copy(update={"number": 18 + f.number, **other}) for f in first.findings]
+    plan = first.plan.model_copy(update=other)
+    second = first.model_copy(update={"findings": (*later, many[0].model_copy(update=other)), "plan": plan})
+    report = report.model_copy(update={"targets": (first.model_copy(update={"findings": tuple(many)}), second)})
+    assert len(report.findings) == 20  # the one that both targets have counts once
+    text = printed(findings_table(report, limit=4), 200)
+    assert [n for n in range(1, 21) if f" {n}  " in text] == [1, 2, 19, 20]
+    assert "16 more findings in report.md" in text
+    assert "lung nodule, lesion of rib" in text
+    new = printed(findings_table(report, 12, {19, 20}, rest="with /findings"), 200)
+    assert [n for n in range(1, 21) if f" {n}  " in new] == [19, 20]
+    assert "18 more findings with /findings" in new

@@ -46,7 +46,7 @@ def test_the_rows_are_the_findings(report: Report) -> None:
     assert [row.finding for row in rows] == [finding.number for finding in report.findings]
     for row, finding in zip(rows, report.findings, strict=True):
         assert (row.run, row.case, row.patient) == (report.run_id, report.image.name, "p1")
-        assert (row.volume_ml, row.slice) == (finding.measurements.volume_ml, finding.measurements.diameter_slice)
+        assert (row.volume_ml, row.slice) == (finding.measurements.volume_ml, finding.measurements.diameter_slice + 1)
         assert row.score == finding.candidate.score
 
 

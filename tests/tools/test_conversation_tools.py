@@ -111,6 +111,19 @@ def test_a_place_is_told_in_patient_terms_and_millimetres(found: Session) -> Non
     assert "axial slice 13 of 24" in said
 
 
+def test_a_slice_has_one_number_wherever_it_is_told(found: Session) -> None:
+    """Sentence, tool result, picture, table and mask: 1-based, and that of the longest diameter."""
+    for finding in all_findings(found.context, found.search):
+        index = finding.measurements.diameter_slice
+        where = locate_finding.func(finding=finding.number, runtime=_runtime(found))
+        shown = show_slices.func(finding=finding.number, runtime=_runtime(found))
+        assert f"axial slice {index + 1} of 24" in _said(where)
+        assert f"axial slice {index + 1} of 24" in _said(shown)
+        assert f'"slice":{index + 1},' in _content(shown).replace(" ", "")
+        assert f'"slice":{index + 1}}}' in _content(where).replace(" ", "")
+        assert [row.slice for row in found.report().rows() if row.finding == finding.number] == [index + 1]
+
+
 def test_a_kept_candidate_is_explained_without_calling_q_an_error_rate(found: Session) -> None:
     for name in ("finding 1", all_findings(found.context, found.search)[0].candidate.id):
         command = explain_candidate.func(candidate=name, runtime=_runtime(found))

@@ -31,6 +31,7 @@ MASKED = [
     ("Yamada^Tarou=山田^太郎=やまだ^たろう", "[name]"),
     ("write a.b@c.example or https://h.example/a?b=c", "write [e-mail] or [link]"),
     ("read /etc/passwd and ~/x and ../up/y.txt", "read [path] and [path] and [path]"),
+    ("see /export/smith and /shows/x, /planets, ~/export, /undo.txt", "see [path] and [path], [path], [path], [path]"),
     (r"C:\Users\smith\ct.nii.gz and \\host\share", "[path] and [path]"),
     ("in scans/smith_j.nrrd or smith.dcm", "in [file] or [file]"),
     ("call +49 170 1234567, (030) 123456, 555-123-4567", "call [number], [number], [number]"),
@@ -51,6 +52,7 @@ KEPT = [
     "what about the liver? look wider. undo that. what did you do so far?",
     "Find the Pancreatic Lesion in May or march on",
     "suche den Tumor in der Leber; Läsion 8 mm",
+    "what do /export, /fork and `/show` do? /quit",
 ]
 
 

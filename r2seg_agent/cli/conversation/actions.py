@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -44,11 +44,12 @@ def carry_out(command: Command, chat: OpenChat) -> None:
     _ACTIONS[command.name](chat, command.arguments)
 
 
-def print_findings(chat: OpenChat, report: Report) -> None:
-    """The table of findings, as the report has it."""
+def print_findings(chat: OpenChat, report: Report, new: Collection[int] | None = None) -> None:
+    """The table of all findings, as the report has it; or the first of the `new` ones."""
     from r2seg_agent.report.table import findings_table
 
-    chat.view.console.print(findings_table(report, FINDINGS_SHOWN))
+    limit = None if new is None else FINDINGS_SHOWN
+    chat.view.console.print(findings_table(report, limit, new, rest="with /findings"))
 
 
 def _plan(chat: OpenChat, arguments: tuple[str, ...]) -> None:

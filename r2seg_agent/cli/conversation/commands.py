@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from r2seg_agent.errors import InputError
+from r2seg_agent.trace.redact import COMMAND_NAMES
 
 PLANES = ("axial", "coronal", "sagittal")
 
@@ -41,6 +42,7 @@ COMMANDS: Mapping[str, About] = MappingProxyType(
         "quit": About("/quit", "leave; the session is kept"),
     }
 )
+assert sorted(COMMANDS) == sorted(COMMAND_NAMES)
 _ALIASES: Mapping[str, str] = MappingProxyType({"exit": "quit", "q": "quit", "?": "help", "resume": "continue"})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,7 +149,7 @@ class Chat:
 
     def _begin(self) -> None:
         """What is known at the start need not be shown again."""
-        self._shown: tuple[object, ...] = ()
+        self._shown: Mapping[int, object] = {}
         self._warned = set(self.session.report().warnings)
         self._anchors_named = self.session.prepared.source.info.stand_in
 
@@ -194,11 +194,14 @@ class Chat:
                 if warning.kind == "stand_in_anchors" and self._anchors_named:
                     continue
                 self.view.line(f"! {warning.text}", "yellow")
-        shown = tuple((f.number, f.target, f.measurements, f.candidate.p, f.candidate.q) for f in report.findings)
-        if shown != self._shown:
-            self._shown = shown
-            if shown:
-                print_findings(self, report)
+        shown = {
+            f.number: (report.targets_of(f.number), f.measurements, f.candidate.p, f.candidate.q)
+            for f in report.findings
+        }
+        new = {number for number, facts in shown.items() if self._shown.get(number) != facts}
+        if shown and (new or len(shown) != len(self._shown)):
+            print_findings(self, report, new or shown)
+        self._shown = shown
 
     def _safely(self, step: Callable[..., object], *given: str) -> None:
         try:

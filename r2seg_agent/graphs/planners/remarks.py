@@ -27,7 +27,10 @@ _FIXED = {
         "I do not take anything out of a search that was done: what is kept is decided by the test. Start a search "
         "that leaves it out, for example “find lesions in the kidneys but not on the left”, or say “undo that”."
     ),
-    "export": "`/export` writes the report, the masks and the pictures.",
+    "export": (
+        "`/export` writes the report, the masks and the pictures; `--mask-format same`, given at the start, writes "
+        "the masks in the format of the scan, as DICOM SEG for DICOM."
+    ),
 }
 MAX_QUOTED = 60
 

@@ -69,12 +69,17 @@ def _checked(name: str, found: object) -> AnchorSource:
 class AutoSource:
     """TotalSegmentator where its weights are present, else HU anchors where they can give the wanted organs.
 
-    Decides at the first `check`, by the plan's organs; from then on it is that source.
+    Decides at the first `check` of organs that one of them can give; from then on it is that source.
     """
 
     def __init__(self, kept: KeptSources | None = None) -> None:
         self._chosen: AnchorSource | None = None
         self._kept: KeptSources = {} if kept is None else kept
+        self.settled = ""
+
+    def settle_on(self, spec: str) -> None:
+        """Be the source that an earlier process settled on (`settled`)."""
+        self._chosen, self.settled = anchor_source(spec, self._kept), spec
 
     @property
     def info(self) -> AnchorSourceInfo:
@@ -83,7 +88,7 @@ class AutoSource:
 
     def info_for(self, modality: Modality, organs: Sequence[str]) -> AnchorSourceInfo:
         """The chosen source's info for these organs."""
-        return self._settled(modality, organs).info_for(modality, organs)
+        return self._source(modality, organs).info_for(modality, organs)
 
     def organs(self, modality: Modality) -> frozenset[str]:
         """What any of the sources can find."""
@@ -94,27 +99,24 @@ class AutoSource:
 
     def check(self, modality: Modality, organs: Sequence[str]) -> None:
         """Choose a source that can find `organs`; raise the best source's error when none can."""
-        self._settled(modality, organs).check(modality, organs)
+        self._source(modality, organs).check(modality, organs)
 
     def locate(self, volume: Volume, organs: Sequence[str], progress: Progress = silent) -> AnchorSet:
         """Locate with the chosen source."""
-        return self._settled(volume.modality, organs).locate(volume, organs, progress)
+        return self._source(volume.modality, organs).locate(volume, organs, progress)
 
-    def _settled(self, modality: Modality, organs: Sequence[str]) -> AnchorSource:
-        if self._chosen is None:
-            self._chosen = self._choose(modality, organs)
-        return self._chosen
-
-    def _choose(self, modality: Modality, organs: Sequence[str]) -> AnchorSource:
-        for quality in PREFERRED:
-            model = _totalsegmentator(quality, self._kept)
+    def _source(self, modality: Modality, organs: Sequence[str]) -> AnchorSource:
+        if self._chosen is not None:
+            return self._chosen
+        for spec in (*(f"totalsegmentator:{quality}" for quality in PREFERRED), "hounsfield"):
+            source = anchor_source(spec, self._kept)
             try:
-                model.check(modality, organs)
+                source.check(modality, organs)
             except R2SegError:
                 continue
-            return model
-        simple = anchor_source("hounsfield")
-        return simple if set(organs) <= simple.organs(modality) else _totalsegmentator(PREFERRED[0], self._kept)
+            self._chosen, self.settled = source, spec
+            return source
+        return _totalsegmentator(PREFERRED[0], self._kept)
 
 
 def _totalsegmentator(quality: str, kept: KeptSources | None) -> AnchorSource:

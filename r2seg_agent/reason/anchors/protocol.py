@@ -76,6 +76,18 @@ class AnchorSet:
 
 
 @runtime_checkable
+class Settles(Protocol):
+    """A source that becomes one of several, by the first organs that it is asked for."""
+
+    settled: str
+    """The `--anchors` that it has become; "" before."""
+
+    def settle_on(self, spec: str) -> None:
+        """Become the source `spec`, which it settled on in another process."""
+        ...
+
+
+@runtime_checkable
 class AnchorSource(Protocol):
     """Where organs are. Canonical organ names (`reason/anatomy.py`) in and out."""
 

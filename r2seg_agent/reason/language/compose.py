@@ -8,6 +8,7 @@ from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.reason import anatomy, concepts
 from r2seg_agent.reason.concepts import GENERIC_KIND, Concept
 from r2seg_agent.reason.language.parse import Request
+from r2seg_agent.reason.language.questions import article
 from r2seg_agent.reason.language.targets import anchors_of, excluded_organs, narrowing_organ
 from r2seg_agent.reason.language.wishes import Wish
 from r2seg_agent.reason.plan import AnatomyPlan, Side, Window
@@ -31,24 +32,24 @@ def compose_plan(
     """The plan for one target of a request; its anchors must not all be excluded (`anchors_of`). A CT that is not in
     Hounsfield units (`hounsfield` False) gets no window.
     """
-    notes: list[str] = []
+    unmet: list[str] = []
     narrowed = narrowing_organ(c, wish)
     anchors = anchors_of(c, wish, asked, available)
     side = _common_side(anchors)
     if wish.side and side != wish.side:
         place = anatomy.organ(narrowed or c.organ).display
-        notes.append(f"“{wish.side}” cannot be applied: the {place} has no sides of its own.")
+        unmet.append(f"“{wish.side}” cannot be applied: the {place} has no sides of its own.")
     found, swaps = _findable(anchors, modality, available)
     if swaps:
-        notes.append(f"No anchor of its own, so the organ around it is used: {', '.join(swaps)}.")
+        unmet.append(f"No anchor of its own, so the organ around it is used: {', '.join(swaps)}.")
         if side and _common_side(found) != side:
-            notes.append(f"The side “{side}” cannot be applied.")
+            unmet.append(f"The side “{side}” cannot be applied.")
             side = None
     banned = excluded_organs(asked)
     beside = (m for n in c.neighbours for m in anatomy.expand(n) if m not in banned and m not in found)
     neighbours = tuple(dict.fromkeys(n for n in beside if side is None or anatomy.organ(n).side in (side, None)))
     window = concepts.windows_hu()[c.window] if modality == "CT" and hounsfield else None
-    notes += _notes(c, wish, asked, modality, narrowed)
+    notes = _notes(c, modality, narrowed)
     notes += [f"Read “{typed}” as “{meant}”." for typed, meant in corrections]
     return AnatomyPlan(
         target=c.id,
@@ -67,7 +68,8 @@ def compose_plan(
         window=window,
         expected_volume_ml=c.volume_ml,
         expected_contrast=c.contrast.get(modality, "either"),
-        rationale=" ".join((_rationale(c, found, modality, window), *notes)),
+        rationale=" ".join((_rationale(c, modality, window), *notes)),
+        not_used=(*unmet, *_unmet(c, wish, asked)),
     )
 
 
@@ -101,31 +103,36 @@ def _findable(
     return tuple(found), swaps
 
 
-def _rationale(c: Concept, anchors: Sequence[str], modality: Modality, window: Window | None) -> str:
-    shown = ", ".join(anatomy.organ(a).display for a in anchors)
+def _rationale(c: Concept, modality: Modality, window: Window | None) -> str:
+    """What the concept table says. No number of the plan stands here too: a user may change them in the plan."""
     look = c.contrast.get(modality, "either")
-    grey = "the 0.5–99.5 percentile window"
-    if window is not None:
-        grey = f"the {c.window} window {window[0]:g} to {window[1]:g} HU"
-    return (
-        f"{c.name[0].upper()}{c.name[1:]} is searched in and around the {shown} with a margin of {c.padding_mm:g} mm; "
-        f"{grey} shows it, typically {'darker or brighter' if look == 'either' else look} than its organ, "
-        f"{c.volume_ml[0]:g} to {c.volume_ml[1]:g} ml."
-    )
+    shade = "darker or brighter" if look == "either" else look
+    shown = "" if window is None else f", and is shown by the {c.window} window"
+    place = anatomy.organ(c.organ).display
+    return f"By the concept table, {c.name} lies in the {place}, is typically {shade} than it{shown}."
 
 
-def _notes(c: Concept, wish: Wish, asked: Request, modality: Modality, narrowed: str) -> list[str]:
+def _notes(c: Concept, modality: Modality, narrowed: str) -> list[str]:
     """What the reader of the plan must know besides."""
     notes: list[str] = []
     if c.no_anchor_reason and not narrowed:
         notes.append(c.no_anchor_reason)
     if modality not in c.modalities and modality != "unknown":
         notes.append(f"{MODALITY_WORDS[modality]} is not a usual modality for it.")
+    return notes
+
+
+def _unmet(c: Concept, wish: Wish, asked: Request) -> list[str]:
+    """What the request says of the target and the plan does not do."""
+    notes: list[str] = []
     if wish.kind and wish.kind != GENERIC_KIND and wish.kind not in c.kinds:
-        notes.append(f"There is no entry for a {wish.kind} of this organ; any lesion of it is searched.")
+        notes.append(f"There is no entry for {article(wish.kind)} of this organ; any lesion of it is searched.")
     if asked.excluded_kinds:
         kinds = ", ".join(asked.excluded_kinds)
         notes.append(f"Wanted without: {kinds}; shape and grey values alone cannot tell these apart.")
+    beside = [anatomy.organ(w.organ).display for w in asked.beside if w.organ]
+    if beside and wish.side is None:
+        notes.append(f"That it lies beside the {', '.join(dict.fromkeys(beside))} is not used.")
     if asked.lost_exclusion or (asked.excluded_sides and not c.paired):
         notes.append("Something in the request was to be left out; it was not understood and is not applied.")
     return notes

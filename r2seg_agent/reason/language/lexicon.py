@@ -68,6 +68,8 @@ class Lexicon(Frozen):
     ambiguous: Mapping[str, Ambiguous]
     never_corrected_to: tuple[str, ...]
     """Short or foreign words that ordinary words come too near to."""
+    qualifiers: tuple[str, ...]
+    """Words that narrow a request down and that no plan uses."""
     filler: str
     ordinary: str
 
@@ -101,7 +103,7 @@ def _phrases() -> Mapping[tuple[str, ...], tuple[tuple[Role, str], ...]]:
     lex = lexicon()
     for text in ("everything but", "anything but", "all but", "everything but not"):
         table[words(text)] = (("everything", ""), ("not", ""))
-    add("filler", "", *lex.cancelled_negations, *lex.neutral)
+    add("filler", "", *lex.cancelled_negations, *lex.neutral, *(text for text in lex.qualifiers if " " in text))
     for name, meaning in lex.ambiguous.items():
         add("ambiguous", name, name)
         for cid in meaning.concepts:
@@ -175,7 +177,7 @@ def understand(text: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]
     The longest known phrase wins. An ordinary English word that means nothing here is "plain"; a word that is neither
     known nor ordinary nor near a known one is "unknown".
     """
-    plain = _HEADER.sub(_said_by_header, _QUERY.sub(" query ", _MEASURE.sub(" ", text)))
+    plain = _HEADER.sub(_said_by_header, _QUERY.sub(" query ", MEASURE.sub(" ", text)))
     typed = _key(tokens(_SLASHED.sub(lambda m: _SLASHED_WORDS[m[0].casefold()], plain)))
     spelled = [_meant(t) for t in typed]
     items: list[Item] = []
@@ -213,7 +215,7 @@ def _said_by_header(heading: re.Match[str]) -> str:
     return " history of " if heading["past"] else " . "
 
 
-_MEASURE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:mm|cm|ml|cc|hu|mg)\b", re.IGNORECASE)
+MEASURE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:mm|cm|ml|cc|hu|mg)\b", re.IGNORECASE)
 """Sizes: "8 mm" is no multiple myeloma."""
 _SLASHED_WORDS = {"r/o": "rule out", "s/p": "status post", "h/o": "history of", "w/o": "without", "w/": "with"}
 _SLASHED = re.compile(r"\b(?:r/o|s/p|h/o|w/o?)(?!\w)", re.IGNORECASE)

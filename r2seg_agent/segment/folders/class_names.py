@@ -16,14 +16,25 @@ from r2seg_agent.reason.normal_words import words
 from r2seg_agent.reason.plan import Side
 
 PART_WORDS: Final = frozenset(
-    ("whole", "core", "enhancing", "non", "nonenhancing", "necrotic", "solid", "primary", "gross", "all", "total")
+    ("whole", "core", "enhancing", "non", "nonenhancing", "necrotic", "solid", "primary", "gross", "all", "total", "gd")
 )
-"""Words for a part of a tumour, or for all of it: "enhancing tumor" is tumour, "Tumour core" too."""
+"""Words for a part of a tumour, or for all of it: an "enhancing tumor" of the liver is tumour, a "Tumour core" too."""
 SHORT_FORMS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("gtv", "gtvp", "wt", "tc", "et", "netc", "tumorcore"), "tumor"),
+    **dict.fromkeys(("gtv", "gtvp", "wt", "tc", "et", "ncr", "netc", "tumorcore"), "tumor"),
     "metastases": "metastasis",
 }
 """Class names of public data sets that are no words: radiotherapy's gross tumour volume, BraTS's regions."""
+EDEMA: Final = "edema"
+"""The kind of what lies around a tumour."""
+TUMOR_PARTS: Final[Sequence[tuple[str, frozenset[str]]]] = (
+    (EDEMA, frozenset(("edema", "oedema", "ed", "snfh"))),
+    ("non enhancing tumor", frozenset(("non", "nonenhancing", "necrotic", "necrosis", "ncr", "netc"))),
+    ("enhancing tumor", frozenset(("enhancing", "et"))),
+    ("tumor core", frozenset(("core", "tc", "tumorcore"))),
+)
+"""Kinds for the parts of a tumour, with the words of class names that mean them; the first that fits."""
+WHOLE_WORDS: Final = frozenset(("whole", "wt", "all", "total", "and", "with", "plus"))
+"""A class with one of these is no part: "whole tumor", "tumor and edema"."""
 TUMOR_WORDS: Final = frozenset(("tumor", "neoplasm", "cancer", "carcinoma", "malignancy"))
 """A class named by one of these is no class of cysts and abscesses; "lesion" and "mass" are."""
 DATASET_SITES: Final[Mapping[str, str]] = {"brats": "brain", "kits": "kidneys", "lits": "liver", "hecktor": "pharynx"}
@@ -34,11 +45,13 @@ ANY: Final = "any"
 
 class Meaning(Frozen):
     """What one class name says. `concept`: a lesion in its place. `kind`: a lesion word without a place. `organs`:
-    places without a lesion word. All empty: nothing that the tables know.
+    places without a lesion word. All empty: nothing that the tables know. `part`: the kind for a part of a tumour,
+    beside what the name says when it is taken for the whole of one.
     """
 
     concept: str | None = None
     kind: str | None = None
+    part: str | None = None
     organs: tuple[str, ...] = ()
     side: Side | None = None
     tumors_only: bool = False
@@ -48,7 +61,24 @@ def meaning_of(name: str) -> Meaning:
     """ "Liver tumour" → the concept liver_lesion; "cancer" → the kind; "kidney_left" → the organ. Exact words only: a
     name that would have to be corrected or has a word that no table knows means nothing.
     """
+    whole = _meaning_as_whole(name)
+    return whole.model_copy(update={"part": _part(words(name, camel=True), whole)})
+
+
+def _part(said: Sequence[str], whole: Meaning) -> str | None:
+    """ "Non-enhancing tumor", "ET", "edema": the kind for a part of a tumour that the name says."""
+    spoken = frozenset(said)
+    if spoken & WHOLE_WORDS and "non" not in spoken and not {"ncr", "necrotic"} & spoken:
+        return None
+    kind = next((kind for kind, meant in TUMOR_PARTS if spoken & meant), None)
+    known = whole.kind is not None or whole.concept is not None
+    return kind if kind == EDEMA or known or spoken <= dict(TUMOR_PARTS).get(kind or "", frozenset()) else None
+
+
+def _meaning_as_whole(name: str) -> Meaning:
     said = [word for word in words(name, camel=True) if word not in PART_WORDS]
+    if TUMOR_WORDS & set(said):  # "tumor and edema" is the whole tumour
+        said = [word for word in said if word not in dict(TUMOR_PARTS)[EDEMA] | WHOLE_WORDS]
     said = [SHORT_FORMS.get(word, word) for word in said]
     items, corrected = understand(" ".join(said))
     if corrected or any(item.role in ("unknown", "not", "ambiguous") for item in items):

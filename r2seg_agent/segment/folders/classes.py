@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from r2seg_agent.reason import anatomy, concepts
 from r2seg_agent.reason.plan import AnatomyPlan, Side
 from r2seg_agent.segment.folders.class_names import (
     ANY,
+    EDEMA,
+    Meaning,
     meaning_of,
     organ_meant,
     site_in,
@@ -20,7 +23,9 @@ from r2seg_agent.segment.folders.class_names import (
     stated_organ,
 )
 
-NO_TUMORS = ("cyst", "abscess")
+Breadth = Literal["exact", "narrower", "broader"]
+
+NO_TUMORS = ("cyst", "abscess", "hemorrhage")
 """Target words of concepts that a class of tumours does not hold, although the table keeps them under the lesions."""
 
 
@@ -71,23 +76,44 @@ class ClassTable(Frozen):
 
     def answering(self, concept: str, side: Side | None = None) -> tuple[ModelClass, ...]:
         """The classes to look at for a target: those of exactly this concept; else those of narrower ones (a model of
-        liver metastases, asked for liver lesions, finds some); else those of broader ones (a model of liver tumours,
-        asked for hepatocellular carcinoma, cannot tell the kinds apart). A class of the other side never answers.
+        liver metastases, asked for liver lesions, finds some; the parts of a tumour together are the tumour); else
+        those of broader ones (a model of liver tumours, asked for hepatocellular carcinoma, cannot tell the kinds
+        apart). A class of the whole never answers for a part of it, nor one of the other side.
 
         Raises `InputError` that lists the classes when there is none.
         """
+        return self._answering(concept, side)[1]
+
+    def _answering(self, concept: str, side: Side | None) -> tuple[Breadth, tuple[ModelClass, ...]]:
         usable = [c for c in self.wanted if side is None or c.side in (None, side)]
         exact = [c for c in usable if concept in c.concepts]
         narrower = [c for c in usable if any(concept in _ancestors(own) for own in c.concepts)]
         broader = [c for c in usable if _covers(c, concept)]
-        found = exact or narrower or broader
-        if not found:
-            raise self._unknown(concept, side)
-        return tuple(found)
+        broader = [c for c in broader if any(_whole(own) == own for own in c.concepts)] or broader
+        ways: tuple[tuple[Breadth, list[ModelClass]], ...] = (
+            ("exact", exact),
+            ("narrower", narrower),
+            ("broader", broader),
+        )
+        for breadth, found in ways:
+            if found:
+                return breadth, tuple(found)
+        raise self._unknown(concept, side)
 
-    def check_plan(self, plan: AnatomyPlan) -> None:
-        """`answering` for the plan's target, for its error alone."""
-        self.answering(plan.target, plan.laterality)
+    def check_plan(self, plan: AnatomyPlan) -> tuple[str, ...]:
+        """Remarks on classes that answer for the plan's target and are not exactly it; raises as `answering`."""
+        breadth, found = self._answering(plan.target, plan.laterality)
+        asked, names = plan.target_name, ", ".join(f"`{c.name}`" for c in found)
+        if breadth == "exact" or any(ANY in c.concepts for c in found):
+            return ()
+        which = f"{names} {'is' if len(found) == 1 else 'are'}"
+        if breadth == "broader":
+            return (f"The model {self.model} has no class for {asked} alone: {which} searched, and other kinds too.",)
+        parts = {kind for c in found for own in c.concepts if concepts.concept(own).part for kind in _kinds(own)}
+        lacks_edema = parts and EDEMA not in parts and not concepts.concept(plan.target).part
+        without = ", so that edema around it counts to no volume" if lacks_edema else ""
+        together = ", taken together" if len(found) > 1 else ""
+        return (f"The model {self.model} has no class for {asked} as a whole: {which} searched{together}{without}.",)
 
     def combined(self, probabilities: Mapping[str, FloatArray], concept: str, side: Side | None) -> FloatArray:
         """One probability (z, y, x) out of those of the answering classes."""
@@ -148,6 +174,11 @@ def class_table(
         sites = tuple(dict.fromkeys(others))
         if not sites and (found := site_in(about)) is not None:
             sites = (found,)
+    parts = {said.part for said in meanings.values()} - {None}
+    # Edema beside a part of a tumour: the labels of brain tumours, whose names seldom say so.
+    part_sites = sites or (("brain",) if EDEMA in parts and len(parts) > 1 else ())
+    if part_sites == ("brain",) and parts:  # "NET" beside them is BraTS's non-enhancing tumour
+        meanings |= {name: Meaning(part="non enhancing tumor") for name in names if name.casefold() == "net"}
     classes: list[ModelClass] = []
     for name, said in meanings.items():
         if name in given and (organ := stated_organ(given[name])) is not None:
@@ -155,6 +186,10 @@ def class_table(
         elif name in given:
             targets, side = stated_meaning(name, given[name])
             classes.append(ModelClass(name=name, concepts=targets, side=side))
+        elif (part := _part_of_tumor(said, part_sites)) is not None:
+            classes.append(ModelClass(name=name, concepts=(part,), side=said.side, tumors_only=True))
+        elif said.part == EDEMA:
+            classes.append(ModelClass(name=name, side=said.side, needs_site=not sites))
         elif said.concept is not None:
             classes.append(
                 ModelClass(name=name, concepts=(said.concept,), side=said.side, tumors_only=said.tumors_only)
@@ -176,6 +211,19 @@ def class_table(
     return ClassTable(model=model, classes=tuple(classes), exclusive=exclusive)
 
 
+def _part_of_tumor(said: Meaning, sites: Sequence[str]) -> str | None:
+    """The concept of a part of a tumour in the organ that the name or the model says; None where the table has none."""
+    if said.part is None:
+        return None
+    named = (concepts.concept(said.concept).organ,) if said.concept is not None else ()
+    found = (concepts.find_concept(organ, said.part) for organ in named or said.organs or sites)
+    return next((c.id for c in found if c is not None and c.part), None)
+
+
+def _kinds(concept: str) -> tuple[str, ...]:
+    return concepts.concept(concept).kinds
+
+
 def _ancestors(concept: str) -> tuple[str, ...]:
     """Parents of a concept, nearest first."""
     chain: list[str] = []
@@ -190,6 +238,16 @@ def _covers(own: ModelClass, concept: str) -> bool:
     """True when the class stands for something broader that holds `concept`."""
     if ANY in own.concepts:
         return True
-    if not set(own.concepts) & set(_ancestors(concept)):
+    if concept in concepts.concepts() and concepts.concept(concept).part:
+        return False
+    if not {_whole(c) for c in own.concepts} & set(_ancestors(concept)):
         return False
     return not (own.tumors_only and concepts.concept(concept).target in NO_TUMORS)
+
+
+def _whole(concept: str) -> str:
+    """What a part is a part of; other concepts as they are."""
+    at = concepts.concepts().get(concept)
+    while at is not None and at.part and at.parent is not None:
+        at = concepts.concept(at.parent)
+    return concept if at is None else at.id

@@ -84,9 +84,9 @@ class ClassSegmenter:
             )
         self.network.check()
 
-    def check_plan(self, plan: AnatomyPlan) -> None:
-        """Raise `InputError` that lists the classes when none answers for the plan's target."""
-        self.network.table.check_plan(plan)
+    def check_plan(self, plan: AnatomyPlan) -> tuple[str, ...]:
+        """Remarks on the classes that answer for the plan's target; `InputError` that lists them when none does."""
+        return self.network.table.check_plan(plan)
 
     def encode(self, volume: Volume, roi: Box) -> EncodedClasses:
         """Run the network where the ROI lies; keeps the probabilities of the classes that stand for targets."""

@@ -76,7 +76,7 @@ def test_every_unsided_organ_can_be_asked_for_and_no_side_is_claimed():
     assert skin.anchors == ("skin",)
     (kidney,) = plan_request("find the tumour of the left kidney", "US", anchors_available=available).plans
     assert (kidney.anchors, kidney.laterality) == (("kidneys",), None)
-    assert "cannot be applied" in kidney.rationale
+    assert "cannot be applied" in " ".join(kidney.not_used)
 
 
 def test_hu_anchors_refuse_a_ct_that_is_a_picture():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -19,10 +21,27 @@ DATA_SETS = [
     (["colon cancer primaries"], [], {"colon cancer primaries": "colorectal_cancer"}),
     (["cancer"], ["Dataset006_Lung"], {"cancer": "lung_cancer"}),
     (["edema", "non-enhancing tumor", "enhancing tumour"], ["Task001_BrainTumour"],
-     {"non-enhancing tumor": "brain_lesion", "enhancing tumour": "brain_lesion"}),
+     {"edema": "brain_tumor_edema", "non-enhancing tumor": "brain_tumor_non_enhancing",
+      "enhancing tumour": "brain_tumor_enhancing"}),
     (["whole tumor", "tumor core", "enhancing tumor"], ["BraTS2021"],
-     dict.fromkeys(("whole tumor", "tumor core", "enhancing tumor"), "brain_lesion")),
-    (["ET", "NETC", "SNFH"], ["Dataset200_BRATS"], {"ET": "brain_lesion", "NETC": "brain_lesion"}),
+     {"whole tumor": "brain_lesion", "tumor core": "brain_tumor_core", "enhancing tumor": "brain_tumor_enhancing"}),
+    (["WT", "TC", "ET"], ["brats_mri_segmentation"],
+     {"WT": "brain_lesion", "TC": "brain_tumor_core", "ET": "brain_tumor_enhancing"}),
+    (["ET", "NETC", "SNFH", "RC"], ["Dataset200_BRATS"],
+     {"ET": "brain_tumor_enhancing", "NETC": "brain_tumor_non_enhancing", "SNFH": "brain_tumor_edema"}),
+    (["NCR", "ED", "ET"], [],
+     {"NCR": "brain_tumor_non_enhancing", "ED": "brain_tumor_edema", "ET": "brain_tumor_enhancing"}),
+    (["NCR/NET", "ED", "ET"], ["BraTS2018"],
+     {"NCR/NET": "brain_tumor_non_enhancing", "ED": "brain_tumor_edema", "ET": "brain_tumor_enhancing"}),
+    (["NET", "ED", "ET"], ["BraTS2015"],
+     {"NET": "brain_tumor_non_enhancing", "ED": "brain_tumor_edema", "ET": "brain_tumor_enhancing"}),
+    (["necrotic_tumor_core", "peritumoral_edema", "GD-enhancing tumor"], ["brain"],
+     {"necrotic_tumor_core": "brain_tumor_non_enhancing", "peritumoral_edema": "brain_tumor_edema",
+      "GD-enhancing tumor": "brain_tumor_enhancing"}),
+    (["tumor and edema", "enhancing tumor"], ["brain"],
+     {"tumor and edema": "brain_lesion", "enhancing tumor": "brain_tumor_enhancing"}),
+    (["liver", "enhancing tumor", "edema"], [], {"enhancing tumor": "liver_lesion"}),
+    (["ET", "tumor core"], [], {}),
     (["kidney_cyst_left", "kidney_cyst_right"], [],
      {"kidney_cyst_left": "kidney_cyst", "kidney_cyst_right": "kidney_cyst"}),
     (["lung", "lung_nodules"], [], {"lung_nodules": "lung_nodule"}),
@@ -58,6 +77,68 @@ def test_requests_reach_their_classes() -> None:
     assert _answering(sided, "find the cyst in the kidneys") == ["kidney_cyst_left", "kidney_cyst_right"]
     cancer = class_table("m", ["pancreas", "cancer"], exclusive=True)
     assert _answering(cancer, "find the pancreatic lesion") == ["cancer"]  # some of what was asked for
+
+
+def _sum_of(table: ClassTable, target: str, **voxels: float) -> float:
+    return float(table.combined({name: np.float32([[[p]]]) for name, p in voxels.items()}, target, None)[0, 0, 0])
+
+
+def test_a_brain_tumour_is_all_of_its_parts_edema_too_and_a_part_is_that_part() -> None:
+    labels = class_table("m", ["NCR", "ED", "ET"], exclusive=True, about=["BraTS2021"])
+    probabilities = {"NCR": 0.1, "ED": 0.5, "ET": 0.25}
+    assert _sum_of(labels, "brain_lesion", **probabilities) == pytest.approx(0.85)
+    assert _sum_of(labels, "glioblastoma", **probabilities) == pytest.approx(0.85)
+    assert _sum_of(labels, "brain_tumor_core", **probabilities) == pytest.approx(0.35)
+    assert _sum_of(labels, "brain_tumor_edema", **probabilities) == pytest.approx(0.5)
+    regions = class_table("m", ["WT", "TC", "ET"], exclusive=False, about=["BraTS2021"])
+    probabilities = {"WT": 0.9, "TC": 0.6, "ET": 0.3}
+    assert _sum_of(regions, "brain_lesion", **probabilities) == pytest.approx(0.9)
+    assert _sum_of(regions, "glioblastoma", **probabilities) == pytest.approx(0.9)
+    assert _sum_of(regions, "brain_tumor_core", **probabilities) == pytest.approx(0.6)
+    assert _sum_of(regions, "brain_tumor_enhancing", **probabilities) == pytest.approx(0.3)
+    with pytest.raises(InputError, match="no class for `brain_tumor_edema`"):  # the whole tumour is not its edema
+        regions.answering("brain_tumor_edema")
+    with pytest.raises(InputError, match="no class for `intracranial_hemorrhage`"):
+        labels.answering("intracranial_hemorrhage")
+
+
+@pytest.mark.parametrize(
+    ("names", "request_", "remark"),
+    [
+        (["WT", "TC", "ET"], "find the brain tumour", None),
+        (["NCR", "ED", "ET"], "find the brain tumour",
+         r"no class for lesion of brain as a whole: `NCR`, `ED`, `ET` are searched, taken together\.$"),
+        (["TC", "ET"], "find the brain tumour", "`TC`, `ET` are searched, .*edema around it counts to no volume"),
+        (["WT", "TC", "ET"], "find a glioblastoma", r"no class for glioblastoma alone: `WT`.* is searched, and other"),
+        (["metastasis"], "find brain lesions", r"`metastasis` is searched\.$"),
+    ],
+)  # fmt: skip
+def test_what_is_searched_in_place_of_the_target_is_said(names: list[str], request_: str, remark: str | None) -> None:
+    table = class_table("m", names, exclusive=True, about=["BraTS"])
+    said = table.check_plan(plan_request(request_, "MR").plans[0])
+    assert len(said) == (remark is not None)
+    assert remark is None or re.search(remark, said[0])
+
+
+@pytest.mark.parametrize(
+    ("request_", "target"),
+    [
+        ("find the edema in the brain", "brain_tumor_edema"),
+        ("NCR", "brain_tumor_non_enhancing"),
+        ("find the peritumoral edema", "brain_tumor_edema"),
+        ("enhancing tumour in the brain", "brain_tumor_enhancing"),
+        ("find the enhancing brain tumour", "brain_lesion"),
+        ("tumour core in the brain", "brain_tumor_core"),
+        ("find the enhancing tumour in the liver", "liver_lesion"),
+        ("whole tumour in the brain", "brain_lesion"),
+    ],
+)
+def test_requests_for_parts_of_a_tumour(request_: str, target: str) -> None:
+    assert [plan.target for plan in plan_request(request_, "MR").plans] == [target]
+
+
+def test_edema_of_an_organ_is_no_lesion_of_it() -> None:
+    assert plan_request("find the edema in the liver", "CT").plans == ()
 
 
 def test_a_tumour_class_is_no_class_of_cysts_but_a_lesion_class_is() -> None:

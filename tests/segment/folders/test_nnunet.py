@@ -77,7 +77,7 @@ def test_chosen_folds_and_no_mirroring(tmp_path: Path) -> None:
     assert mirrored.info.weights_sha256 == file_sha256(folder / "fold_1" / "checkpoint_final.pth")
 
 
-def test_region_classes_overlap_and_join_by_the_largest(tmp_path: Path) -> None:
+def test_region_classes_overlap_the_whole_answers_for_a_kind_and_a_part_for_itself(tmp_path: Path) -> None:
     labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
     folder = _folder(
         tmp_path / "m",
@@ -100,12 +100,13 @@ def test_region_classes_overlap_and_join_by_the_largest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="made for MR"):
         model.check("CT")
     roi = Box(start=(4, 5, 6), stop=(12, 20, 18))
-    prompt = Prompt(text="", target="glioma", site="brain", modality="MR", concept="glioma")
-    answer = model.segment(model.encode(case, roi), [prompt])
+    targets = ("glioma", "brain_tumor_core", "brain_tumor_enhancing")
+    prompts = [Prompt(text="", target=name, site="brain", modality="MR", concept=name) for name in targets]
+    answer = model.segment(model.encode(case, roi), prompts)
     image = np.stack([scan.float32(), second.float32()])
     theirs = _nnunet_says(folder, image, scan.geometry.spacing_mm)
     # z-scores depend on the whole scan: the ROI must be answered as part of it
-    np.testing.assert_allclose(answer[0], theirs.max(axis=0)[roi.slices], atol=1e-6)
+    np.testing.assert_allclose(answer, theirs[(slice(None), *roi.slices)], atol=1e-6)
 
 
 def test_softmax_classes_of_one_target_are_added(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_softmax_classes_of_one_target_are_added(tmp_path: Path) -> None:
     prompt = Prompt(text="", target="lesion of brain", site="brain", modality="CT", concept="brain_lesion")
     answer = model.segment(model.encode(scan, scan.geometry.full_box), [prompt])
     theirs = _nnunet_says(folder, scan.float32()[None], scan.geometry.spacing_mm)
-    np.testing.assert_allclose(answer[0], theirs[2] + theirs[3], atol=1e-6)
+    np.testing.assert_allclose(answer[0], theirs[1] + theirs[2] + theirs[3], atol=1e-6)
 
 
 def test_an_roi_is_answered_as_part_of_the_scan(tmp_path: Path) -> None:
