@@ -8,13 +8,19 @@ from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.segment.folders.anchors import FolderAnchors
 from r2seg_agent.segment.folders.channels import pick_channels
-from r2seg_agent.segment.protocol import KnowsTargets, NeedsChannels, Segmenter
+from r2seg_agent.segment.protocol import ChecksScan, KnowsTargets, NeedsChannels, Segmenter
 
 
 def check_plan(segmenter: Segmenter, plan: AnatomyPlan) -> None:
     """Raise `InputError` when `segmenter` has named classes and none of them is the plan's target."""
     if isinstance(segmenter, KnowsTargets):
         segmenter.check_plan(plan)
+
+
+def check_scan(segmenter: Segmenter, volume: Volume) -> None:
+    """Raise `InputError` for a scan that `segmenter` cannot look at, although its modality is right."""
+    if isinstance(segmenter, ChecksScan):
+        segmenter.check_scan(volume)
 
 
 def check_channels(segmenter: Segmenter, volume: Volume) -> tuple[str, ...]:

@@ -95,6 +95,11 @@ class Entry(Frozen):
         return self.kind in ("nnunet", "bundle", "totalseg")
 
     @property
+    def by_class(self) -> bool:
+        """True for a segmenter that answers by named classes, without a prompt."""
+        return self.is_segmenter
+
+    @property
     def must_accept(self) -> bool:
         """True where the licence has conditions that the user must accept by name."""
         return self.licence not in FREE_LICENCES

@@ -12,7 +12,7 @@ from r2seg_agent.segment.catalogue.units import models_root
 from r2seg_agent.segment.folders.classes import ClassTable
 from r2seg_agent.segment.folders.segmenter import ClassNetwork, ClassSegmenter
 from r2seg_agent.segment.folders.spec import parse_spec
-from r2seg_agent.segment.protocol import SegmenterInfo
+from r2seg_agent.segment.protocol import ChecksScan, SegmenterInfo
 
 
 class PinnedNetwork:
@@ -40,6 +40,11 @@ class PinnedNetwork:
         """Raise `MissingDependencyError` for changed files, and what the network's own check raises."""
         verify_entry(self._entry)
         self._network.check()
+
+    def check_scan(self, volume: Volume) -> None:
+        """What the network's own `check_scan` raises, where it has one."""
+        if isinstance(self._network, ChecksScan):
+            self._network.check_scan(volume)
 
     def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         """The network's own."""

@@ -128,6 +128,26 @@ class Bundle:
             )
         _ = self.table
 
+    def check_scan(self, volume: Volume) -> None:
+        """Raise `InputError` for a channel that is missing, a CT without HU where a window is in HU, or a scan without
+        the spacing that the manifest asks for.
+        """
+        said = self.manifest
+        pick_channels(volume, self.channels, self.name)
+        uses_hu = any(c.normalisation.kind == "window" for c in said.channels)
+        if volume.modality == "CT" and volume.unit != "HU" and uses_hu:
+            raise InputError(
+                f"the model `{self.name}` needs Hounsfield units, this CT has arbitrary grey values",
+                "Read the original DICOM or a NIfTI in HU.",
+            )
+        needs = "zyx" if said.ndim == 3 else "yx"
+        if said.spacing_mm is not None and not volume.geometry.known_spacing.endswith(needs):
+            raise InputError(
+                f"the model `{self.name}` needs a spacing in mm, this image has known spacing "
+                f"`{volume.geometry.known_spacing}`",
+                "Use an image whose file states its spacing (NIfTI, NRRD, DICOM).",
+            )
+
     def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         """What the network says, on the ROI grid."""
         if self._runner is None:
@@ -136,13 +156,8 @@ class Bundle:
 
             self.check()
             self._runner = BundleRunner(self.manifest, self.name, load_network(self.manifest, self._file, self.name))
+        self.check_scan(volume)
         picked = pick_channels(volume, self.channels, self.name)
-        uses_hu = any(c.normalisation.kind == "window" for c in self.manifest.channels)
-        if volume.modality == "CT" and volume.unit != "HU" and uses_hu:
-            raise InputError(
-                f"the model `{self.name}` needs Hounsfield units, this CT has arbitrary grey values",
-                "Read the original DICOM or a NIfTI in HU.",
-            )
         names = [c.name for c in self.manifest.classes]
         chosen = [c.name for c in self.table.wanted] if classes is None else classes
         wanted = {name: names.index(name) for name in chosen}

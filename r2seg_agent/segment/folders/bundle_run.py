@@ -35,17 +35,9 @@ class BundleRunner:
     ) -> dict[str, FloatArray]:
         """(z, y, x) on the ROI grid for each `wanted` output. `channels` are whole scans (z, y, x) on `geometry`.
 
-        Raises `InputError` for a scan without the spacing that the manifest asks for, or a network whose answer has
-        another shape than the manifest says.
+        Raises `InputError` for a network whose answer has another shape than the manifest says.
         """
         said = self._manifest
-        needs = "zyx" if said.ndim == 3 else "yx"
-        if said.spacing_mm is not None and not geometry.known_spacing.endswith(needs):
-            raise InputError(
-                f"the model `{self._name}` needs a spacing in mm, this image has known spacing "
-                f"`{geometry.known_spacing}`",
-                "Use an image whose file states its spacing (NIfTI, NRRD, DICOM).",
-            )
         turn = turn_to(said.orientation, geometry)
         region = self._region(roi, turn, geometry)
         image = np.stack(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from r2seg_agent.segment.folders.class_names import (
     stated_meaning,
     stated_organ,
 )
+
+Fit = Literal["exact", "narrower", "broader", "any"]
+"""How classes stand to a target: exactly it; a part of it (cysts among kidney lesions); more than it; every lesion."""
 
 NO_TUMORS = ("cyst", "abscess")
 """Target words of concepts that a class of tumours does not hold, although the table keeps them under the lesions."""
@@ -76,14 +80,26 @@ class ClassTable(Frozen):
 
         Raises `InputError` that lists the classes when there is none.
         """
-        usable = [c for c in self.wanted if side is None or c.side in (None, side)]
-        exact = [c for c in usable if concept in c.concepts]
-        narrower = [c for c in usable if any(concept in _ancestors(own) for own in c.concepts)]
-        broader = [c for c in usable if _covers(c, concept)]
-        found = exact or narrower or broader
-        if not found:
+        found = self._answering(concept, side)
+        if found is None:
             raise self._unknown(concept, side)
-        return tuple(found)
+        return found[1]
+
+    def fit(self, plan: AnatomyPlan) -> Fit | None:
+        """How the classes that answer for the plan's target stand to it; None where none answers."""
+        found = self._answering(plan.target, plan.laterality)
+        return None if found is None else found[0]
+
+    def _answering(self, concept: str, side: Side | None) -> tuple[Fit, tuple[ModelClass, ...]] | None:
+        usable = [c for c in self.wanted if side is None or c.side in (None, side)]
+        if exact := [c for c in usable if concept in c.concepts]:
+            return "exact", tuple(exact)
+        if narrower := [c for c in usable if any(concept in ancestors(own) for own in c.concepts)]:
+            return "narrower", tuple(narrower)
+        broader = [c for c in usable if _covers(c, concept)]
+        if not broader:
+            return None
+        return "any" if all(ANY in c.concepts for c in broader) else "broader", tuple(broader)
 
     def check_plan(self, plan: AnatomyPlan) -> None:
         """`answering` for the plan's target, for its error alone."""
@@ -176,7 +192,18 @@ def class_table(
     return ClassTable(model=model, classes=tuple(classes), exclusive=exclusive)
 
 
-def _ancestors(concept: str) -> tuple[str, ...]:
+def fit_of(own: Sequence[str], concept: str) -> Fit | None:
+    """How targets (concept ids, or "any") that a model is said to have stand to `concept`."""
+    if concept in own:
+        return "exact"
+    if any(concept in ancestors(id_) for id_ in own):
+        return "narrower"
+    if set(own) & set(ancestors(concept)):
+        return "broader"
+    return "any" if ANY in own else None
+
+
+def ancestors(concept: str) -> tuple[str, ...]:
     """Parents of a concept, nearest first."""
     chain: list[str] = []
     at = concepts.concepts()[concept].parent if concept in concepts.concepts() else None
@@ -190,6 +217,6 @@ def _covers(own: ModelClass, concept: str) -> bool:
     """True when the class stands for something broader that holds `concept`."""
     if ANY in own.concepts:
         return True
-    if not set(own.concepts) & set(_ancestors(concept)):
+    if not set(own.concepts) & set(ancestors(concept)):
         return False
     return not (own.tumors_only and concepts.concept(concept).target in NO_TUMORS)
