@@ -28,12 +28,15 @@ Why = Literal["calibration", "class", "any_lesion", "outlines", "stand_in"]
 """`calibration`: the calibration was made with it. `class`, `any_lesion`: a released model with a class for the
 targets, or for every lesion. `outlines`: none of these, so the model that outlines whatever is proposed. `stand_in`:
 not even its weights are here."""
-PassedCause = Literal["not_here", "incomplete", "unfit_scan", "part_of_target", "no_class", "cannot_outline"]
+PassedCause = Literal[
+    "not_here", "incomplete", "lacks_package", "unfit_scan", "part_of_target", "no_class", "cannot_outline"
+]
 """`cannot_outline`: the run's options need a model that outlines regions, has feature maps or looks at slices."""
 _RANK: dict[Fit, int] = {"exact": 0, "broader": 1, "any": 2}
 _CAUSE_WORDS: dict[PassedCause, str] = {
     "not_here": "not on this machine",
     "incomplete": "incomplete",
+    "lacks_package": "its package is not installed",
     "unfit_scan": "not made for this scan",
     "part_of_target": "finds a part of the target alone",
     "no_class": "has no class for the target",
@@ -128,7 +131,8 @@ def choose_segmenter(
 
 def models_here() -> tuple[str, ...]:
     """Names of all that `auto` may choose on this machine today."""
-    ready = [entry.name for entry in catalogue().entries if entry.by_class and state_of(entry) == "ready"]
+    usable = [entry for entry in catalogue().entries if entry.by_class and entry.module_here]
+    ready = [entry.name for entry in usable if state_of(entry) == "ready"]
     return (*ready, *(["lite-medsam"] if weights_path("lite-medsam") is not None else []), "contrast")
 
 
@@ -149,6 +153,8 @@ def _judged(
     state = state_of(entry)
     if state != "ready":
         return "not_here" if state == "absent" else "incomplete"
+    if not entry.module_here:
+        return "lacks_package"
     try:
         model = segmenter_of(entry.name)
         check_channels(model, volume)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal, Self
 
@@ -62,7 +63,8 @@ class Entry(Frozen):
 
     `targets` are concept ids, or "any". `address` is the folder that holds the `files`; `hosts` are the only ones that
     are asked, with their subdomains. `task` and `quality` name TotalSegmentator's own task, whose files its installed
-    package lists. `side_file` and `manifest` (without its hash) are written beside the weights. `unproven` says what
+    package lists. `module` is what must be importable to run it besides r2seg's own dependencies, `install` the command
+    that brings it. `side_file` and `manifest` (without its hash) are written beside the weights. `unproven` says what
     nobody has tried here with the real weights.
     """
 
@@ -82,6 +84,8 @@ class Entry(Frozen):
     quality: Quality = "full"
     side_file: SideFile | None = None
     manifest: Mapping[str, JsonValue] | None = None
+    module: str | None = None
+    install: str = ""
     unproven: str
 
     @property
@@ -98,6 +102,11 @@ class Entry(Frozen):
     def by_class(self) -> bool:
         """True for a segmenter that answers by named classes, without a prompt."""
         return self.is_segmenter
+
+    @property
+    def module_here(self) -> bool:
+        """False where the package that it needs besides r2seg's own dependencies is not installed."""
+        return self.module is None or find_spec(self.module) is not None
 
     @property
     def must_accept(self) -> bool:
@@ -120,6 +129,8 @@ class Entry(Frozen):
             raise ValueError(f"{self.name}: nnunet and bundle have files, other kinds none")
         if (self.kind in ("totalseg", "anchors")) != (self.task is not None):
             raise ValueError(f"{self.name}: totalseg and anchors name a task, other kinds none")
+        if (self.module is None) != (not self.install):
+            raise ValueError(f"{self.name}: a module comes with the command that installs it")
         if self.kind == "bundle":
             self.manifest_for(UNKNOWN_SHA256)
         places = [file.place for file in self.files]

@@ -134,7 +134,10 @@ def _check_usable(entry: Entry, unit: Unit, folder: Path) -> None:
             if not network.table.wanted:
                 raise MissingDependencyError(f"none of its classes stands for a lesion ({network.table.label})")
         else:
-            Bundle(ModelSpec(place=str(folder), trust=True)).check()
+            bundle = Bundle(ModelSpec(place=str(folder), trust=True))
+            bundle.check()
+            if bundle.manifest.format == "vista3d":  # no hash is published: a login page has one too
+                bundle.load()
     except R2SegError as error:
         raise MissingDependencyError(
             f"what arrived for `{entry.name}` cannot be used: {error.message.replace(str(folder), entry.name)}",

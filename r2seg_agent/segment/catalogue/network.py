@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.segment.catalogue.entries import Entry
-from r2seg_agent.segment.catalogue.store import require_entry, verify_entry
+from r2seg_agent.segment.catalogue.store import require_entry, require_module, verify_entry
 from r2seg_agent.segment.catalogue.units import models_root
 from r2seg_agent.segment.folders.classes import ClassTable
 from r2seg_agent.segment.folders.segmenter import ClassNetwork, ClassSegmenter
@@ -57,6 +57,7 @@ def fetched_segmenter(entry: Entry, parts: str) -> ClassSegmenter:
     Raises `MissingDependencyError`, with the command that gets it, when the model is not on this machine; `InputError`
     for parts that are not understood.
     """
+    require_module(entry)
     require_entry(entry)
     return ClassSegmenter(PinnedNetwork(entry, _network(entry, parts)))
 
