@@ -95,7 +95,7 @@ def segmenter(spec: str) -> Segmenter:
     `InputError` that lists what there is, `MissingDependencyError` for a model of the catalogue that is not on this
     machine, and what the folder or plug-in itself raises.
     """
-    from r2seg_agent.segment.catalogue.entries import catalogue, find_entry
+    from r2seg_agent.segment.catalogue.entries import PROMPTED_KINDS, catalogue, find_entry
 
     if spec == AUTO:
         raise InputError("what `auto` means depends on the scan and on what is searched for", "Name a segmenter.")
@@ -106,6 +106,10 @@ def segmenter(spec: str) -> Segmenter:
         return FOLDERS[name](what)
     listed, hash_mark, parts = spec.partition("#")
     entry = find_entry(listed)
+    if entry is not None and entry.kind in PROMPTED_KINDS:
+        from r2seg_agent.segment.catalogue.prompted import prompted_segmenter
+
+        return prompted_segmenter(entry, hash_mark + parts)
     if entry is not None and entry.is_segmenter:
         from r2seg_agent.segment.catalogue.network import fetched_segmenter
 
