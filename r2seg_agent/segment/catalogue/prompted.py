@@ -11,6 +11,7 @@ from r2seg_agent.segment.catalogue.store import require_entry, require_module, v
 from r2seg_agent.segment.catalogue.units import models_root
 from r2seg_agent.segment.nninteractive.segmenter import NnInteractiveSegmenter
 from r2seg_agent.segment.protocol import Segmenter
+from r2seg_agent.segment.voxtell.segmenter import VoxTellSegmenter
 
 
 def prompted_segmenter(entry: Entry, parts: str) -> Segmenter:
@@ -31,5 +32,6 @@ def check_prompted(entry: Entry, folder: Path) -> None:
     _made(entry, folder, lambda: None).load()
 
 
-def _made(entry: Entry, folder: Path, check_files: Callable[[], None]) -> NnInteractiveSegmenter:
-    return NnInteractiveSegmenter(folder, entry.licence, check_files)
+def _made(entry: Entry, folder: Path, check_files: Callable[[], None]) -> NnInteractiveSegmenter | VoxTellSegmenter:
+    made = VoxTellSegmenter if entry.kind == "voxtell" else NnInteractiveSegmenter
+    return made(folder, entry.licence, check_files)

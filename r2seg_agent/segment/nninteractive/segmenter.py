@@ -158,8 +158,8 @@ class NnInteractiveSegmenter:
         turn, image = self._turned(volume)
         session.show(image)
         shape = volume.geometry.shape
-        flat = None if box is None else _turned_box(_in_one_slice(box), turn, shape)
-        seen = tuple((_turned_place(place, turn, shape), positive) for place, positive in points)
+        flat = None if box is None else turn.box(_in_one_slice(box), shape)
+        seen = tuple((turn.place(place, shape), positive) for place, positive in points)
         mask: Mask = np.ascontiguousarray(turn.undo(session.draw(flat, seen)))
         return mask
 
@@ -201,22 +201,6 @@ def _in_one_slice(box: Box) -> Box:
 
 def _moved(place: Index3, start: Index3) -> Index3:
     return (place[0] + start[0], place[1] + start[1], place[2] + start[2])
-
-
-def _turned_place(place: Index3, turn: Turn, shape: Index3) -> Index3:
-    """A voxel of the scan in the network's order of axes."""
-    a, b, c = (
-        shape[axis] - 1 - place[axis] if flipped else place[axis]
-        for axis, flipped in zip(turn.axes, turn.flipped, strict=True)
-    )
-    return a, b, c
-
-
-def _turned_box(box: Box, turn: Turn, shape: Index3) -> Box:
-    first = _turned_place(box.start, turn, shape)
-    last = _turned_place((box.stop[0] - 1, box.stop[1] - 1, box.stop[2] - 1), turn, shape)
-    low, high = np.minimum(first, last), np.maximum(first, last) + 1
-    return Box(start=(int(low[0]), int(low[1]), int(low[2])), stop=(int(high[0]), int(high[1]), int(high[2])))
 
 
 def _version() -> str:
