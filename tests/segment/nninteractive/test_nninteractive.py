@@ -33,6 +33,7 @@ LICENCE = "CC-BY-NC-SA-4.0"
 INPUTS = 8
 """The image and seven channels of prompts."""
 BOX_CHANNEL, POINT_CHANNEL = 2, 4
+INFORMATION = {"inference_class": "nnInteractiveInferenceSession", "point_radius": 4, "interaction_decay": 0.9}
 HERE = find_spec("nnInteractive") is not None
 NEEDS_PACKAGE = pytest.mark.skipif(not HERE, reason="nnInteractive is not installed")
 BOTH = ["stand-in", pytest.param("package", marks=NEEDS_PACKAGE)]
@@ -60,10 +61,13 @@ def write_model(
 ) -> Path:
     """A folder as version 1.0 has it, whose network marks where `channel` is above `threshold`."""
     plan = plans((1.0, 1.0, 1.0), (32, 32, 32), ["ZScoreNormalization"], name="Dataset225_nnInteractiveV2")
+    for kind in ("data", "seg", "probabilities"):  # it works in voxels, so its plans resample nothing
+        plan["configurations"]["3d_fullres"][f"resampling_fn_{kind}"] = "no_resampling_hack"
+        plan["configurations"]["3d_fullres"][f"resampling_fn_{kind}_kwargs"] = {}
     network = build(plan, INPUTS, 2)
     bright_detector(network, channel=channel, output=1, threshold=threshold)
     write_nnunet(folder, {"fold_0": network}, plan, labels={"background": 0, "object": 1}, channels=("image",))
-    (folder / "inference_session_class.json").write_text(json.dumps("nnInteractiveInferenceSession"))
+    (folder / "inference_session_class.json").write_text(json.dumps(INFORMATION))
     return folder
 
 

@@ -55,7 +55,9 @@ _CHOSEN: Final[Mapping[str, frozenset[str]]] = {
     "UNet_class_name": frozenset(("PlainConvUNet", "ResidualEncoderUNet")),
     **dict.fromkeys(
         ("resampling_fn_data", "resampling_fn_seg", "resampling_fn_probabilities"),
-        frozenset(("resample_data_or_seg_to_shape", "resample_torch_simple", "resample_torch_fornnunet")),
+        frozenset(
+            ("resample_data_or_seg_to_shape", "resample_torch_simple", "resample_torch_fornnunet", "no_resampling_hack")
+        ),
     ),
 }
 _ARGUMENT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
