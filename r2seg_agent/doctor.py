@@ -106,13 +106,15 @@ def _catalogue() -> Iterator[Part]:
     from r2seg_agent.segment.registry import segmenter
 
     for entry in catalogue().entries:
-        if entry.kind not in ("nnunet", "bundle"):
+        if not entry.is_segmenter or entry.kind == "totalseg":
             continue
-        if state_of(entry) == "ready":
+        if state_of(entry) == "ready" and entry.module_here:
             yield _checked(entry.name, "segmenter", segmenter(entry.name), entry.about)
         else:
             detail = f"{entry.about}; {entry.size}, licence {entry.licence}; not on this machine"
             fix = f"r2seg models fetch {entry.name}"
+            if not entry.module_here:
+                detail, fix = f"{detail}; needs the package `{entry.module}`", f"{entry.install}; then {fix}"
             yield Part(name=entry.name, kind="segmenter", ready=False, detail=detail, fix=fix)
 
 

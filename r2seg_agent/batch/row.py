@@ -12,6 +12,8 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.frozen import Frozen
 from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.runs.options import PROCESS_OPTIONS, RunOptions
+from r2seg_agent.segment.auto import models_here
+from r2seg_agent.segment.registry import AUTO
 from r2seg_agent.store.artifacts import recipe_sha256
 
 CaseStatus = Literal["done", "failed", "timed_out", "crashed"]
@@ -77,6 +79,8 @@ class CaseRow(Frozen):
 def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions) -> tuple[Job, ...]:
     """One job per case; a case's own request, anchors, truth, modality, series and channels come before the general."""
     jobs = []
+    # A model that is fetched between two calls makes `auto` mean another one: what was done is then another job.
+    here = {"auto": list(models_here())} if options.segmenter == AUTO else {}
     for number, case in enumerate(cases, start=1):
         own = {
             name: value
@@ -89,7 +93,7 @@ def make_jobs(cases: tuple[Case, ...], request: str | None, options: RunOptions)
         asked = case.request or request or ""
         saved: dict[str, JsonValue] = chosen.model_dump(mode="json", exclude=set(PROCESS_OPTIONS))
         key = recipe_sha256(
-            {"case": case.model_dump(mode="json", exclude={"further"}), "request": asked, "options": saved}
+            {"case": case.model_dump(mode="json", exclude={"further"}), "request": asked, "options": saved, **here}
         )[:16]
         jobs.append(Job(number=number, key=key, case=case, request=asked, options=chosen))
     return tuple(jobs)

@@ -34,6 +34,8 @@ def print_answer(result: FindResult, *, quiet: bool) -> None:
         console.print(rejected_table(report))
     if report.truth is not None:
         console.print(truth_table(report))
+    if report.segmenter_choice is not None:
+        console.print(Text(report.segmenter_choice.line, style="dim"))
     if report.reject is not None:
         console.print(Text(f"Reject mode {report.reject.mode}: {report.reject.guarantee}", style="dim"))
     for warning in report.warnings:

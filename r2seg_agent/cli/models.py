@@ -187,6 +187,7 @@ def _print_entry(entry: Entry) -> None:
         ("licence", f"{entry.licence}. {entry.terms}" if entry.terms else entry.licence),
         ("size", entry.size),
         ("page", entry.page),
+        ("needs", f"`{entry.module}`: {entry.install}" if entry.module else "nothing more"),
         ("use", _use(entry)),
         ("unproven", entry.unproven),
     ]

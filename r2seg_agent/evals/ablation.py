@@ -17,7 +17,7 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.evals.ablation_models import Ablation, Forgetting, Step, WeightsState
 from r2seg_agent.evals.compare import compare
 from r2seg_agent.evals.evaluate import evaluate_runs
-from r2seg_agent.evals.forgetting import weights_state
+from r2seg_agent.evals.forgetting import segmenter_of_all, weights_state
 from r2seg_agent.evals.models import Evaluation, EvaluationSettings
 from r2seg_agent.evals.write import write_evaluation
 from r2seg_agent.files import write_text_atomic
@@ -25,6 +25,7 @@ from r2seg_agent.method.presets import PARTS, Preset
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reject.calibration import Calibration
 from r2seg_agent.runs.options import RunOptions
+from r2seg_agent.segment.registry import AUTO
 from r2seg_agent.version import __version__
 
 Batch = Callable[[Preset, Sequence[Job], Path], BatchResult]
@@ -84,6 +85,9 @@ def run_ablation(
     """
     plain = options.model_copy(update={"preset": "full", "reject": "auto", "calibration": None, "overlays": False})
     jobs = jobs_with_requests(tuple(cases), request, plain)
+    if plain.segmenter == AUTO:  # one model in all presets and cases, or they could not be compared
+        plain = plain.model_copy(update={"segmenter": segmenter_of_all(jobs)})
+        jobs = jobs_with_requests(tuple(cases), request, plain)
     loaded = _calibration(calibration) if "conformal" in presets else None
     before = _before(out / BEFORE, jobs)
     evaluations: list[Evaluation] = []

@@ -13,9 +13,12 @@ from r2seg_agent.evals.ablation_models import OrganState, WeightsState
 from r2seg_agent.files import cached_file_sha256, file_sha256
 from r2seg_agent.imaging.identity import array_sha256, volume_sha256
 from r2seg_agent.imaging.read import read_image
+from r2seg_agent.method.presets import WHOLE_METHOD
 from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reason.language.plan_request import plan_request
-from r2seg_agent.runs.prepare import modality_named
+from r2seg_agent.runs.loaded import LoadedModels
+from r2seg_agent.runs.prepare import modality_named, read_volume
+from r2seg_agent.runs.settle_segmenter import plans_read_by_rules, settle_segmenter
 from r2seg_agent.segment.anchor_sources import anchor_source
 from r2seg_agent.segment.registry import segmenter
 from r2seg_agent.segment.weights import list_weights, weights_path
@@ -44,6 +47,16 @@ def weights_state(jobs: Sequence[Job], scans: int = SCANS) -> WeightsState:
         anchors_sha256=source.info.weights_sha256,
         organs=organs,
     )
+
+
+def segmenter_of_all(jobs: Sequence[Job]) -> str:
+    """What `--segmenter auto` means for all `jobs` together: the best for the first scan and all their targets."""
+    first = jobs[0]
+    read = read_volume(first.case.image, first.options)
+    source, loaded = anchor_source(first.options.anchors), LoadedModels()
+    requests = dict.fromkeys(job.request for job in jobs)
+    plans = tuple(plan for request in requests for plan in plans_read_by_rules(request, read.volume, source))
+    return settle_segmenter(read.volume, first.options, WHOLE_METHOD, loaded, plans).spec
 
 
 def _organs(source: AnchorSource, jobs: Sequence[Job]) -> Iterator[OrganState]:

@@ -221,6 +221,8 @@ def _provenance(report: Report) -> str:
         if part is not None:
             weights = f", weights sha256 `{part.weights_sha256[:12]}`" if part.weights_sha256 else ", no weights"
             rows.append([label, f"{part.name} {part.version}{weights}, licence {part.licence}"])
+    if report.segmenter_choice is not None:
+        rows.append(["choice of the segmenter", report.segmenter_choice.line])
     if report.lesions_sha256:
         rows.append(["lesion mask", f"sha256 `{report.lesions_sha256[:12]}`"])
     rows += [[name, version] for name, version in sorted(report.versions.items())]

@@ -23,6 +23,7 @@ from r2seg_agent.reject.settings import Mode
 from r2seg_agent.report.masks import lesion_labels
 from r2seg_agent.report.notebook import findings_text, report_html
 from r2seg_agent.report.table_rows import FindingRow, finding_rows, to_dataframe
+from r2seg_agent.segment.auto import SegmenterChoice
 from r2seg_agent.segment.protocol import SegmenterInfo
 from r2seg_agent.store.artifacts import ArtifactStore
 
@@ -123,6 +124,8 @@ class Report(Frozen):
     """Who planned; `plan_file`: the plans were given."""
     anchor_source: AnchorSourceInfo | None = None
     segmenter: SegmenterInfo | None = None
+    segmenter_choice: SegmenterChoice | None = None
+    """What `auto` chose and why; None where the segmenter was named."""
     reject: RejectInfo | None = None
     targets: tuple[TargetReport, ...] = ()
     question: str | None = None

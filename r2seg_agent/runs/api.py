@@ -78,7 +78,7 @@ def run_find(
     options = options.model_copy(update={"interactive": ask is not None})
     _check_out(options.out)
     used = planner or planner_of(options)
-    prepared = prepare(image, options, progress, models)
+    prepared = prepare(image, options, progress, models, request=request)
     folder = RunFolder(options.workspace, prepared.run_id(redact(" ".join(request.split()))))
     session = Session(folder, "find", image, options, prepared, used, anew=True, request=request, progress=progress)
     with session:
@@ -124,7 +124,7 @@ def reopen(
     `image` names the scan where it has moved; `changes` are options of this process: budgets, `store`, `interactive`.
     `look`: only to read it, or to fork from it. Raises `InputError` when the scan is another one than the run's.
     """
-    from r2seg_agent.runs.record import file_of_run, options_of
+    from r2seg_agent.runs.record import choice_of, file_of_run, options_of
     from r2seg_agent.runs.session import Session
 
     folder = run_folder(workspace, name)
@@ -133,7 +133,7 @@ def reopen(
     options = options_of(inputs).changed({"workspace": workspace, **given})
     used = planner or planner_of(options)
     path = file_of_run(inputs, folder.id) if image is None else _scan_in_utf8(image)
-    prepared = prepare(path, options, progress, models)
+    prepared = prepare(path, options, progress, models, choice=choice_of(inputs))
     original = _traced_image(folder)
     if original is not None and original != prepared.image.sha256:
         raise InputError(

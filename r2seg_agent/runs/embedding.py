@@ -231,7 +231,7 @@ class _Searcher:
         options = self.options.model_copy(update={"interactive": True})
         with self.lock:
             planner = self.planner or api.planner_of(options)
-            prepared = prepare(self.scan, options, self.progress, self.models)
+            prepared = prepare(self.scan, options, self.progress, self.models, request=request)
             run_id = prepared.run_id(request)
             if thread:
                 run_id = recipe_sha256({"run": run_id, "thread": thread})[:12]

@@ -17,7 +17,7 @@ class SearchFields(TypedDict, total=False):
     picture is the organ), a path to a label map with names, a folder of masks, or MASK=ORGAN, or a model of your
     own whose classes are organs: `nnunet:PATH`, `bundle:PATH`. Presets without organs ignore it."""
     segmenter: str
-    """Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), a name from `r2seg models
+    """Segmenter by name (`auto`: the best that is here for the target and the scan), a name from `r2seg models
     list`, or a model of your own: `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`."""
     orientations: int
     """1, or 3: a model of slices also segments coronal and sagittal slices; slower, fused."""

@@ -47,7 +47,7 @@ class RunOptions(Frozen):
     segmenter: Annotated[
         str,
         Field(
-            description="Segmenter by name (`auto`: lite-medsam where its weights are, else contrast), a name from "
+            description="Segmenter by name (`auto`: the best that is here for the target and the scan), a name from "
             "`r2seg models list`, or a model of your own: `nnunet:PATH`, `bundle:PATH`, `totalseg:TASK`.",
             validate_default=True,
         ),
@@ -232,8 +232,8 @@ class RunOptions(Frozen):
 
     @field_validator("segmenter")
     @classmethod
-    def _resolve_auto(cls, name: str) -> str:
-        """`auto` is resolved once, here: a run that is resumed elsewhere keeps the segmenter that it began with."""
+    def _default_of_this_machine(cls, name: str) -> str:
+        """`auto` is what the environment names, if it names one; else `prepare` chooses for the scan."""
         return default_segmenter() if name == AUTO else name
 
     @field_validator("orientations")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,13 @@ from r2seg_agent.reject.gates import GateSettings
 from r2seg_agent.reject.settings import Mode, RejectSettings, describe_mode, threshold_of
 from r2seg_agent.runs.loaded import LoadedModels
 from r2seg_agent.runs.options import PROCESS_OPTIONS, RunOptions
-from r2seg_agent.segment.checks import check_anchors, check_channels, check_plan
+from r2seg_agent.runs.settle_segmenter import settle_segmenter
+from r2seg_agent.segment.auto import SegmenterChoice
+from r2seg_agent.segment.checks import check_anchors, check_channels, check_plan, check_scan
 from r2seg_agent.segment.orientations import ThreeOrientations
 from r2seg_agent.segment.protocol import OutlinesRegions, Segmenter
 from r2seg_agent.segment.regions.score import shipped
+from r2seg_agent.segment.registry import AUTO
 from r2seg_agent.store.artifacts import recipe_sha256
 from r2seg_agent.version import __version__
 
@@ -46,6 +49,13 @@ HELD_OTHERWISE = frozenset(
 """Options with an entry of their own in `identity` (as the masks, models, plans or voxels that they name), and, in the
 last line, those that change no search: the truth, how files are written, where the planner's model runs and for how
 long."""
+
+
+class ReadVolume(NamedTuple):
+    """The scan with its channels, and the warnings of the readers."""
+
+    volume: Volume
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,8 @@ class Prepared:
     """Checked inputs of a run. `warnings` are those of the readers; `identity` holds all that can change its results.
 
     `preset` and what follows from it: the `parts` that take part, and the `gates`. `rounds` are those of the search; a
-    calibration may serve fewer than were asked for.
+    calibration may serve fewer than were asked for. `segmenter_spec` is what `--segmenter` takes; `choice` says why
+    `auto` chose it, None where the user named it.
     """
 
     volume: Volume
@@ -100,6 +111,8 @@ class Prepared:
     truth: NDArray[np.uint8] | NDArray[np.uint16] | None
     warnings: tuple[str, ...]
     identity: dict[str, object]
+    segmenter_spec: str
+    choice: SegmenterChoice | None
 
     def run_id(self, request: str) -> str:
         """The id of a single run: the same request, scan, models and settings are the same run."""
@@ -107,19 +120,34 @@ class Prepared:
 
 
 def prepare(
-    image: str | ScanInMemory, options: RunOptions, progress: Progress = silent, models: LoadedModels | None = None
+    image: str | ScanInMemory,
+    options: RunOptions,
+    progress: Progress = silent,
+    models: LoadedModels | None = None,
+    *,
+    request: str = "",
+    choice: SegmenterChoice | None = None,
 ) -> Prepared:
     """Read and check everything; what can be wrong with the input is found here. `models` are those already loaded.
+
+    `request` tells `--segmenter auto` what is searched for; a conversation has none yet. `choice` is the one of a run
+    that goes on.
 
     Raises `InputError` for what cannot be used and `MissingDependencyError` for what is not on this machine.
     """
     _check_preset(options)
     parts, loaded = PARTS[options.preset], models or LoadedModels()
+    plans = load_plan(options.plan).plans if options.plan is not None else ()
+    read = None
+    if options.segmenter == AUTO:  # what it means depends on the scan
+        progress("read", 0, 1, "image")
+        read = read_volume(image, options)
+        spec, choice = settle_segmenter(read.volume, options, parts, loaded, plans, request)
+        options = options.model_copy(update={"segmenter": spec})
     chosen = choose_models(options, parts, loaded)
     setup = settle_reject(options, parts, loaded, chosen.segmenter)
-    plans = load_plan(options.plan).plans if options.plan is not None else ()
     progress("read", 0, 1, "image")
-    scan = read_scan(image, options, chosen, plans)
+    scan = read_scan(image, options, chosen, plans, read)
     _check_not_calibrated_on(scan, setup)
     progress("read", 1, 1, "image")
     return Prepared(
@@ -136,7 +164,9 @@ def prepare(
         plans=plans,
         truth=scan.truth,
         warnings=scan.warnings,
-        identity=identity(options, parts, scan, chosen, setup, plans),
+        identity=identity(options, parts, scan, chosen, setup, plans, choice),
+        segmenter_spec=options.segmenter,
+        choice=choice,
     )
 
 
@@ -189,13 +219,29 @@ def settle_reject(options: RunOptions, parts: Parts, loaded: LoadedModels, segme
     return RejectSetup(reject, gates, calibration)
 
 
-def read_scan(image: str | ScanInMemory, options: RunOptions, models: Models, plans: tuple[AnatomyPlan, ...]) -> Scan:
-    """The scan with its channels and its truth. Raises `InputError` where it, or a plan, does not fit `models`."""
+def read_volume(image: str | ScanInMemory, options: RunOptions) -> ReadVolume:
+    """The scan with its channels."""
     notes: list[str] = []
     volume = _read_volume(image, options, notes.append)
-    models.segmenter.check(volume.modality)
     volume = with_channels(volume, str(image), options.channels, notes.append)
+    return ReadVolume(volume, tuple(notes))
+
+
+def read_scan(
+    image: str | ScanInMemory,
+    options: RunOptions,
+    models: Models,
+    plans: tuple[AnatomyPlan, ...],
+    read: ReadVolume | None = None,
+) -> Scan:
+    """The scan with its channels and its truth; `read` where it was read already. Raises `InputError` where it, or a
+    plan, does not fit `models`.
+    """
+    volume, read_notes = read or read_volume(image, options)
+    notes = list(read_notes)
+    models.segmenter.check(volume.modality)
     notes.extend(check_channels(models.segmenter, volume))
+    check_scan(models.segmenter, volume)
     notes.extend(check_anchors(models.source, volume))
     notes.extend(check_plans(plans, volume, models))
     truth = _read_truth(options.truth, volume, notes.append) if options.truth is not None else None
@@ -241,7 +287,13 @@ def _read_volume(image: str | ScanInMemory, options: RunOptions, note: Callable[
 
 
 def identity(
-    options: RunOptions, parts: Parts, scan: Scan, models: Models, setup: RejectSetup, plans: tuple[AnatomyPlan, ...]
+    options: RunOptions,
+    parts: Parts,
+    scan: Scan,
+    models: Models,
+    setup: RejectSetup,
+    plans: tuple[AnatomyPlan, ...],
+    choice: SegmenterChoice | None = None,
 ) -> dict[str, object]:
     """Everything that can change a run's results, besides the request: its hash is the run's id.
 
@@ -265,6 +317,8 @@ def identity(
         "seed": options.seed,
         "synthetic": options.synthetic,
     }
+    if choice is not None:
+        found["segmenter_choice"] = choice.model_dump(mode="json")
     other = RunOptions.model_fields.keys() - HELD_OTHERWISE - PROCESS_OPTIONS
     further = options.model_dump(mode="json", include=set(other), exclude_defaults=True)
     return {**found, "options": further} if further else found

@@ -10,6 +10,7 @@ from r2seg_agent.imaging.in_memory import IN_MEMORY
 from r2seg_agent.report.models import Report
 from r2seg_agent.runs.options import NOT_SAVED, RunOptions
 from r2seg_agent.runs.prepare import Prepared
+from r2seg_agent.segment.auto import SegmenterChoice
 from r2seg_agent.store.runs import RunFolder, RunInputs, RunKind, RunRecord, RunStatus, utc_now
 from r2seg_agent.trace.redact import redact
 from r2seg_agent.version import __version__
@@ -17,10 +18,25 @@ from r2seg_agent.version import __version__
 _JSON: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
 
 
-def inputs_of(kind: RunKind, request: str, image: str, options: RunOptions, parent: str | None) -> RunInputs:
-    """Everything needed to resume a run."""
+def inputs_of(
+    kind: RunKind,
+    request: str,
+    image: str,
+    options: RunOptions,
+    parent: str | None,
+    choice: SegmenterChoice | None = None,
+) -> RunInputs:
+    """Everything needed to resume a run; `options` name the segmenter that `choice` speaks of."""
     saved = _JSON.validate_python(options.model_dump(mode="json", exclude=set(NOT_SAVED)))
-    return RunInputs(kind=kind, request=redact(request), image=image, options=saved, parent=parent)
+    why = None if choice is None else _JSON.validate_python(choice.model_dump(mode="json"))
+    return RunInputs(
+        kind=kind, request=redact(request), image=image, options=saved, parent=parent, segmenter_choice=why
+    )
+
+
+def choice_of(inputs: RunInputs) -> SegmenterChoice | None:
+    """Why the run's segmenter was chosen; None where it was named."""
+    return None if inputs.segmenter_choice is None else SegmenterChoice.model_validate(inputs.segmenter_choice)
 
 
 def options_of(inputs: RunInputs) -> RunOptions:
@@ -76,6 +92,7 @@ def started(
         "planner": planner.name,
         "planner_kind": planner.kind,
         "settings": prepared.identity,
+        "segmenter_choice": None if prepared.choice is None else prepared.choice.model_dump(mode="json"),
         "seed": inputs.options.get("seed"),
         "versions": dict(report.versions),
         "parent": parent,

@@ -26,7 +26,7 @@ from r2seg_agent.imaging.in_memory import ScanInMemory
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.runs.checkpoints import checkpoints
 from r2seg_agent.runs.prepare import prepare
-from r2seg_agent.runs.record import file_of_run, options_of
+from r2seg_agent.runs.record import choice_of, file_of_run, options_of
 from r2seg_agent.runs.session import Session
 from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.runs import RunFolder
@@ -120,7 +120,7 @@ def replay_run(run: TracedRun, image: str | ScanInMemory | None = None, progress
             }
         )
         path = image or file_of_run(inputs, run.id)
-        prepared = prepare(path, options, progress)
+        prepared = prepare(path, options, progress, choice=choice_of(inputs))
         if prepared.image.sha256 != started.image.sha256:
             raise InputError(
                 f"this is not the scan of run `{run.id}`: its voxels or its grid differ",

@@ -57,6 +57,7 @@ def make_report(
         planner_kind="plan_file" if planned_by_file else planner.kind,
         anchor_source=prepared.source.info if targets else None,
         segmenter=prepared.segmenter.info,
+        segmenter_choice=prepared.choice,
         reject=_reject_info(prepared, reject, options.seed, search, e_value),
         targets=targets,
         question=search.question,

@@ -66,6 +66,8 @@ class Session:
         `look`: only to read or to fork from it; nothing of the run is written, whatever fails. `start` and `history`
         are what a fork begins with. Raises `InputError` when another process holds the run.
         """
+        # From here on the segmenter has a name: a run that is resumed elsewhere keeps the one that it began with.
+        options = options.model_copy(update={"segmenter": prepared.segmenter_spec})
         self.folder, self.kind, self.image, self.options = folder, kind, image, options
         self.prepared, self.planner = prepared, planner
         self._start, self._history, self._parent = start, tuple(history), parent
@@ -78,7 +80,7 @@ class Session:
             self._graph = build_search_graph(planner, checkpointer=saver)
             if anew:
                 saver.delete_thread(folder.id)
-                folder.write_inputs(inputs_of(kind, request, str(image), options, parent))
+                folder.write_inputs(inputs_of(kind, request, str(image), options, parent, prepared.choice))
             store = ArtifactStore(options.workspace / "artifacts")
             recorder = Recorder(folder.trace, keep=self._kept(anew), read_only=look)
             self._closing.callback(recorder.close)

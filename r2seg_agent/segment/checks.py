@@ -8,7 +8,7 @@ from r2seg_agent.reason.anchors.protocol import AnchorSource
 from r2seg_agent.reason.plan import AnatomyPlan
 from r2seg_agent.segment.folders.anchors import FolderAnchors
 from r2seg_agent.segment.folders.channels import pick_channels
-from r2seg_agent.segment.protocol import KnowsTargets, NeedsChannels, Segmenter
+from r2seg_agent.segment.protocol import ChecksScan, KnowsTargets, NeedsChannels, Segmenter
 
 
 def check_plan(segmenter: Segmenter, plan: AnatomyPlan) -> tuple[str, ...]:
@@ -16,6 +16,12 @@ def check_plan(segmenter: Segmenter, plan: AnatomyPlan) -> tuple[str, ...]:
     none answers for it.
     """
     return segmenter.check_plan(plan) if isinstance(segmenter, KnowsTargets) else ()
+
+
+def check_scan(segmenter: Segmenter, volume: Volume) -> None:
+    """Raise `InputError` for a scan that `segmenter` cannot look at, although its modality is right."""
+    if isinstance(segmenter, ChecksScan):
+        segmenter.check_scan(volume)
 
 
 def check_channels(segmenter: Segmenter, volume: Volume) -> tuple[str, ...]:

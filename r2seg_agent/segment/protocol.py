@@ -113,6 +113,15 @@ class KnowsTargets(Protocol):
 
 
 @runtime_checkable
+class ChecksScan(Protocol):
+    """What a segmenter offers besides `Segmenter` when not every scan of its modalities suits it (`checks`)."""
+
+    def check_scan(self, volume: Volume) -> None:
+        """Raise `InputError` for a scan that it cannot look at (grey values, spacing, shape); loads no weights."""
+        ...
+
+
+@runtime_checkable
 class NeedsChannels(Protocol):
     """What a segmenter offers besides `Segmenter` when it takes several images of a case (`checks.check_channels`)."""
 

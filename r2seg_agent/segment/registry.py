@@ -77,32 +77,28 @@ FOLDER_FORMS: Mapping[str, str] = {
 
 
 AUTO: Final = "auto"
+"""Chosen by target and scan (`segment/auto.py`)."""
 DEFAULT_VARIABLE: Final = "R2SEG_SEGMENTER"
 """Environment variable that names the segmenter which `auto` means, for those who always want the same one."""
 
 
 def default_segmenter() -> str:
-    """What `auto` means here: `$R2SEG_SEGMENTER`, else `lite-medsam` where its weights are, else `contrast`."""
-    from r2seg_agent.segment.weights import weights_path
-
-    named = os.environ.get(DEFAULT_VARIABLE, "").strip()
-    if named and named != AUTO:
-        return named
-    return "lite-medsam" if weights_path("lite-medsam") is not None else "contrast"
+    """What a run without `--segmenter` uses: `$R2SEG_SEGMENTER`, else `auto`."""
+    return os.environ.get(DEFAULT_VARIABLE, "").strip() or AUTO
 
 
 def segmenter(spec: str) -> Segmenter:
     """The segmenter for `--segmenter`: a name, `KIND:WHAT` for a model folder, or `NAME[:OPTION]` of a plug-in.
 
     A name may be one of the catalogue (`r2seg models list`), with parts as a model folder has them: `panther#0`.
-    `auto` is `default_segmenter`. A plug-in for single slices is lifted to volumes. Raises `InputError` that lists what
-    there is, `MissingDependencyError` for a model of the catalogue that is not on this machine, and what the folder or
-    plug-in itself raises.
+    `auto` is none: what it means depends on target and scan. A plug-in for single slices is lifted to volumes. Raises
+    `InputError` that lists what there is, `MissingDependencyError` for a model of the catalogue that is not on this
+    machine, and what the folder or plug-in itself raises.
     """
-    from r2seg_agent.segment.catalogue.entries import catalogue, find_entry
+    from r2seg_agent.segment.catalogue.entries import PROMPTED_KINDS, catalogue, find_entry
 
     if spec == AUTO:
-        spec = default_segmenter()
+        raise InputError("what `auto` means depends on the scan and on what is searched for", "Name a segmenter.")
     name, colon, what = spec.partition(":")
     if spec in SEGMENTERS:
         return SEGMENTERS[spec]()
@@ -110,6 +106,10 @@ def segmenter(spec: str) -> Segmenter:
         return FOLDERS[name](what)
     listed, hash_mark, parts = spec.partition("#")
     entry = find_entry(listed)
+    if entry is not None and entry.kind in PROMPTED_KINDS:
+        from r2seg_agent.segment.catalogue.prompted import prompted_segmenter
+
+        return prompted_segmenter(entry, hash_mark + parts)
     if entry is not None and entry.is_segmenter:
         from r2seg_agent.segment.catalogue.network import fetched_segmenter
 

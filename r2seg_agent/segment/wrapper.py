@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import Modality, Volume
 from r2seg_agent.reason.plan import AnatomyPlan, Window
-from r2seg_agent.segment.protocol import HasFeatures, KnowsTargets, NeedsChannels, SeesColours, Segmenter
+from r2seg_agent.segment.protocol import ChecksScan, HasFeatures, KnowsTargets, NeedsChannels, SeesColours, Segmenter
 
 
 class SegmenterWrapper:
@@ -25,6 +25,11 @@ class SegmenterWrapper:
     def check_plan(self, plan: AnatomyPlan) -> tuple[str, ...]:
         """As the inner segmenter's, where it knows certain targets only."""
         return self.segmenter.check_plan(plan) if isinstance(self.segmenter, KnowsTargets) else ()
+
+    def check_scan(self, volume: Volume) -> None:
+        """As the inner segmenter's, where not every scan suits it."""
+        if isinstance(self.segmenter, ChecksScan):
+            self.segmenter.check_scan(volume)
 
     @property
     def channels(self) -> tuple[str, ...]:

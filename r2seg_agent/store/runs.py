@@ -57,12 +57,16 @@ class RunRecord(Frozen):
 
 
 class RunInputs(Frozen):
-    """Everything needed to resume a run. Holds the user's file paths: it never leaves the workspace."""
+    """Everything needed to resume a run. Holds the user's file paths: it never leaves the workspace.
+
+    `segmenter_choice` is why `auto` chose the segmenter among `options` (`segment/auto.py`); None where it was named.
+    """
 
     kind: RunKind
     request: str
     image: str
     options: dict[str, JsonValue]
+    segmenter_choice: dict[str, JsonValue] | None = None
     parent: str | None = None
 
 

@@ -14,6 +14,7 @@ from r2seg_agent.method.models import ImageInfo
 from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.reason.plan import AnatomyPlan, Choice
 from r2seg_agent.report.models import PlannerKind
+from r2seg_agent.segment.auto import SegmenterChoice
 from r2seg_agent.store.refs import ArtifactKind
 from r2seg_agent.trace.events import Event, EventKind
 
@@ -27,7 +28,10 @@ TakenBy = Literal["planner", "referee", "offline fallback"]
 
 
 class RunStarted(Frozen):
-    """Who answers what, on which scan, by which means. `settings` is all that can change the results."""
+    """Who answers what, on which scan, by which means. `settings` is all that can change the results.
+
+    `segmenter_choice` is why `auto` chose the segmenter; None where it was named.
+    """
 
     run_id: str
     kind: Literal["find", "chat"]
@@ -37,6 +41,7 @@ class RunStarted(Frozen):
     planner: str
     planner_kind: PlannerKind
     settings: dict[str, JsonValue]
+    segmenter_choice: SegmenterChoice | None = None
     seed: int
     versions: Mapping[str, str]
     parent: str | None = None

@@ -238,6 +238,7 @@ def _told_twice(run: TracedRun, report: Report) -> Iterator[tuple[str, object, s
     """(what, report.json's, where else, what stands there) of everything that stands in two places."""
     started, record = run.started, run.record
     yield "image", report.image, "the trace", started.image
+    yield "choice of the segmenter", report.segmenter_choice, "the trace", started.segmenter_choice
     yield "seed", None if report.reject is None else report.reject.seed, "the trace", started.seed
     if run.finished is not None:
         yield "outcome", report.outcome, "the trace", run.finished.outcome

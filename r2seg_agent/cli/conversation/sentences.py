@@ -33,6 +33,7 @@ def banner_lines(session: Session) -> list[Line]:
         Line(f"planner    {session.planner.name}", ""),
         Line(f"anchors    {source.name}{_stand_in(source.stand_in, 'an organ segmentation model')}", ""),
         Line(f"segmenter  {segmenter.name}{_stand_in(segmenter.stand_in, 'a frozen foundation model')}", ""),
+        *([Line(f"           {prepared.choice.line}", "dim")] if prepared.choice is not None else []),
         Line(f"reject     {mode.mode}{level}: {mode.guarantee}", "" if mode.valid else "yellow"),
         *(Line(f"! {warning}", "yellow") for warning in prepared.warnings),
         Line(DISCLAIMER, "bold"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal, Self
 
@@ -17,9 +18,13 @@ from r2seg_agent.reason.anchors.totalseg.tasks import Quality
 from r2seg_agent.segment.folders.bundle_manifest import Manifest
 from r2seg_agent.segment.folders.side_file import SideFile
 
-Kind = Literal["nnunet", "bundle", "totalseg", "anchors", "plugin"]
-"""What an entry becomes: a segmenter from a model folder, TotalSegmentator's weights for lesions or for organs, or
-nothing that this program runs by itself ("plugin")."""
+Kind = Literal["nnunet", "bundle", "totalseg", "anchors", "nninteractive", "voxtell", "plugin"]
+"""What an entry becomes: a segmenter from a model folder, TotalSegmentator's weights for lesions or for organs, a
+segmenter that takes prompts, or nothing that this program runs by itself ("plugin")."""
+CLASS_KINDS: Final = ("nnunet", "bundle", "totalseg")
+PROMPTED_KINDS: Final = ("nninteractive", "voxtell")
+FILE_KINDS: Final = ("nnunet", "bundle", *PROMPTED_KINDS)
+"""Kinds whose files the entry lists."""
 
 FREE_LICENCES: Final = ("Apache-2.0",)
 """Licences without conditions on use: shown, not asked for."""
@@ -62,7 +67,8 @@ class Entry(Frozen):
 
     `targets` are concept ids, or "any". `address` is the folder that holds the `files`; `hosts` are the only ones that
     are asked, with their subdomains. `task` and `quality` name TotalSegmentator's own task, whose files its installed
-    package lists. `side_file` and `manifest` (without its hash) are written beside the weights. `unproven` says what
+    package lists. `module` is what must be importable to run it besides r2seg's own dependencies, `install` the command
+    that brings it. `side_file` and `manifest` (without its hash) are written beside the weights. `unproven` says what
     nobody has tried here with the real weights.
     """
 
@@ -82,6 +88,8 @@ class Entry(Frozen):
     quality: Quality = "full"
     side_file: SideFile | None = None
     manifest: Mapping[str, JsonValue] | None = None
+    module: str | None = None
+    install: str = ""
     unproven: str
 
     @property
@@ -92,7 +100,20 @@ class Entry(Frozen):
     @property
     def is_segmenter(self) -> bool:
         """True for what `--segmenter NAME` takes."""
-        return self.kind in ("nnunet", "bundle", "totalseg")
+        return self.kind in (*CLASS_KINDS, *PROMPTED_KINDS)
+
+    @property
+    def by_class(self) -> bool:
+        """True for a segmenter that answers by named classes, without a prompt."""
+        return self.kind in CLASS_KINDS
+
+    @property
+    def module_here(self) -> bool:
+        """False where the package that it needs besides r2seg's own dependencies is not installed."""
+        try:
+            return self.module is None or find_spec(self.module) is not None
+        except ModuleNotFoundError:  # of the package that the module is part of
+            return False
 
     @property
     def must_accept(self) -> bool:
@@ -111,10 +132,12 @@ class Entry(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.kind in ("nnunet", "bundle")) != bool(self.files):
-            raise ValueError(f"{self.name}: nnunet and bundle have files, other kinds none")
+        if (self.kind in FILE_KINDS) != bool(self.files):
+            raise ValueError(f"{self.name}: {', '.join(FILE_KINDS)} have files, other kinds none")
         if (self.kind in ("totalseg", "anchors")) != (self.task is not None):
             raise ValueError(f"{self.name}: totalseg and anchors name a task, other kinds none")
+        if (self.module is None) != (not self.install):
+            raise ValueError(f"{self.name}: a module comes with the command that installs it")
         if self.kind == "bundle":
             self.manifest_for(UNKNOWN_SHA256)
         places = [file.place for file in self.files]

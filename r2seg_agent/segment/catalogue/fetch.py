@@ -18,7 +18,14 @@ from r2seg_agent.progress import Progress, silent
 from r2seg_agent.segment.catalogue.arrive import bring, checked_sha256, is_folder
 from r2seg_agent.segment.catalogue.entries import Entry, entry_named
 from r2seg_agent.segment.catalogue.install import check_space, disk_errors, install
-from r2seg_agent.segment.catalogue.store import damaged_file, is_ready, parts_folder, record_of, write_pins
+from r2seg_agent.segment.catalogue.store import (
+    damaged_file,
+    is_ready,
+    parts_folder,
+    record_of,
+    require_module,
+    write_pins,
+)
 from r2seg_agent.segment.catalogue.units import Unit, models_root, units
 
 
@@ -67,11 +74,13 @@ def fetch_model(
     Raises:
         InputError: no such name, nothing to fetch, a licence that is not accepted, another process fetches a model, or
             the place cannot be written.
-        MissingDependencyError: a download fails, or the files are not what they should be; nothing is installed.
+        MissingDependencyError: a package that the model needs is missing, a download fails, or the files are not what
+            they should be; nothing is installed.
         RunFailedError: the disk is full.
     """
     entry = fetchable(name)
     check_licence(entry, accepted)
+    require_module(entry)
     folders = tuple(unit.folder for unit in units(entry))
     missing = [unit for unit in units(entry) if not is_ready(unit) or damaged_file(unit) is not None]
     if missing:

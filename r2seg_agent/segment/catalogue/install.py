@@ -13,7 +13,8 @@ from r2seg_agent.data.unpack import Limits, unpack, unpack_member
 from r2seg_agent.errors import InputError, MissingDependencyError, R2SegError, RunFailedError
 from r2seg_agent.files import file_sha256, write_text_atomic
 from r2seg_agent.reason.anchors.totalseg.weights import check_weights
-from r2seg_agent.segment.catalogue.entries import Entry, RemoteFile
+from r2seg_agent.segment.catalogue.entries import PROMPTED_KINDS, Entry, RemoteFile
+from r2seg_agent.segment.catalogue.prompted import check_prompted
 from r2seg_agent.segment.catalogue.store import FilePin, Record, clear_leftovers, scratch_prefix, write_record
 from r2seg_agent.segment.catalogue.units import Unit
 from r2seg_agent.segment.folders.bundle import Bundle
@@ -133,8 +134,13 @@ def _check_usable(entry: Entry, unit: Unit, folder: Path) -> None:
             network.check()
             if not network.table.wanted:
                 raise MissingDependencyError(f"none of its classes stands for a lesion ({network.table.label})")
+        elif entry.kind in PROMPTED_KINDS:
+            check_prompted(entry, folder)
         else:
-            Bundle(ModelSpec(place=str(folder), trust=True)).check()
+            bundle = Bundle(ModelSpec(place=str(folder), trust=True))
+            bundle.check()
+            if bundle.manifest.format == "vista3d":  # no hash is published: a login page has one too
+                bundle.load()
     except R2SegError as error:
         raise MissingDependencyError(
             f"what arrived for `{entry.name}` cannot be used: {error.message.replace(str(folder), entry.name)}",

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.segment.catalogue.entries import Entry
-from r2seg_agent.segment.catalogue.store import require_entry, verify_entry
+from r2seg_agent.segment.catalogue.store import require_entry, require_module, verify_entry
 from r2seg_agent.segment.catalogue.units import models_root
 from r2seg_agent.segment.folders.classes import ClassTable
 from r2seg_agent.segment.folders.segmenter import ClassNetwork, ClassSegmenter
 from r2seg_agent.segment.folders.spec import parse_spec
-from r2seg_agent.segment.protocol import SegmenterInfo
+from r2seg_agent.segment.protocol import ChecksScan, SegmenterInfo
 
 
 class PinnedNetwork:
@@ -41,6 +41,11 @@ class PinnedNetwork:
         verify_entry(self._entry)
         self._network.check()
 
+    def check_scan(self, volume: Volume) -> None:
+        """What the network's own `check_scan` raises, where it has one."""
+        if isinstance(self._network, ChecksScan):
+            self._network.check_scan(volume)
+
     def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         """The network's own."""
         return self._network.probabilities(volume, roi, classes)
@@ -52,6 +57,7 @@ def fetched_segmenter(entry: Entry, parts: str) -> ClassSegmenter:
     Raises `MissingDependencyError`, with the command that gets it, when the model is not on this machine; `InputError`
     for parts that are not understood.
     """
+    require_module(entry)
     require_entry(entry)
     return ClassSegmenter(PinnedNetwork(entry, _network(entry, parts)))
 

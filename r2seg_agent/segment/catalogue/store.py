@@ -78,6 +78,14 @@ def require_entry(entry: Entry) -> None:
         )
 
 
+def require_module(entry: Entry) -> None:
+    """Raise `MissingDependencyError`, with the command that installs it, for a model whose package is not here."""
+    if not entry.module_here:
+        raise MissingDependencyError(
+            f"the model `{entry.name}` needs the package `{entry.module}`, which is not installed.", entry.install
+        )
+
+
 def verify_entry(entry: Entry) -> None:
     """Compare every byte with what was installed.
 

@@ -15,7 +15,7 @@ from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.segment.folders.bundle_manifest import BACKGROUND, MANIFEST_NAME, Manifest
 from r2seg_agent.segment.folders.channels import pick_channels
 from r2seg_agent.segment.folders.classes import ClassTable, class_table
-from r2seg_agent.segment.folders.constants import ONNX_INSTALL
+from r2seg_agent.segment.folders.constants import MONAI_INSTALL, ONNX_INSTALL
 from r2seg_agent.segment.folders.side_file import read_model
 from r2seg_agent.segment.folders.spec import ModelSpec
 from r2seg_agent.segment.protocol import SegmenterInfo
@@ -94,6 +94,7 @@ class Bundle:
                     for key, value in stated.items()
                 },
                 "classes": self.table.label,
+                **({"prompts": ", ".join(str(c.prompt) for c in said.classes)} if said.format == "vista3d" else {}),
             },
         )
 
@@ -126,27 +127,51 @@ class Bundle:
             raise MissingDependencyError(
                 f"the bundle `{self.name}` is an ONNX file: it needs onnxruntime", ONNX_INSTALL
             )
+        if self.manifest.format == "vista3d" and find_spec("monai") is None:
+            raise MissingDependencyError(
+                f"the bundle `{self.name}` holds weights of VISTA3D, whose network is part of MONAI", MONAI_INSTALL
+            )
         _ = self.table
 
-    def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
-        """What the network says, on the ROI grid."""
+    def check_scan(self, volume: Volume) -> None:
+        """Raise `InputError` for a channel that is missing, a CT without HU where a window is in HU, or a scan without
+        the spacing that the manifest asks for.
+        """
+        said = self.manifest
+        pick_channels(volume, self.channels, self.name)
+        uses_hu = any(c.normalisation.kind == "window" for c in said.channels)
+        if volume.modality == "CT" and volume.unit != "HU" and uses_hu:
+            raise InputError(
+                f"the model `{self.name}` needs Hounsfield units, this CT has arbitrary grey values",
+                "Read the original DICOM or a NIfTI in HU.",
+            )
+        needs = "zyx" if said.ndim == 3 else "yx"
+        if said.spacing_mm is not None and not volume.geometry.known_spacing.endswith(needs):
+            raise InputError(
+                f"the model `{self.name}` needs a spacing in mm, this image has known spacing "
+                f"`{volume.geometry.known_spacing}`",
+                "Use an image whose file states its spacing (NIfTI, NRRD, DICOM).",
+            )
+
+    def load(self) -> BundleRunner:
+        """The network, loaded once. Raises `MissingDependencyError` for a file that cannot be loaded."""
         if self._runner is None:
             from r2seg_agent.segment.folders.bundle_formats import load_network
             from r2seg_agent.segment.folders.bundle_run import BundleRunner
 
             self.check()
             self._runner = BundleRunner(self.manifest, self.name, load_network(self.manifest, self._file, self.name))
+        return self._runner
+
+    def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
+        """What the network says, on the ROI grid."""
+        runner = self.load()
+        self.check_scan(volume)
         picked = pick_channels(volume, self.channels, self.name)
-        uses_hu = any(c.normalisation.kind == "window" for c in self.manifest.channels)
-        if volume.modality == "CT" and volume.unit != "HU" and uses_hu:
-            raise InputError(
-                f"the model `{self.name}` needs Hounsfield units, this CT has arbitrary grey values",
-                "Read the original DICOM or a NIfTI in HU.",
-            )
         names = [c.name for c in self.manifest.classes]
         chosen = [c.name for c in self.table.wanted] if classes is None else classes
         wanted = {name: names.index(name) for name in chosen}
-        return self._runner.probabilities(volume.geometry, picked.arrays, roi, wanted)
+        return runner.probabilities(volume.geometry, picked.arrays, roi, wanted)
 
     @property
     def _file(self) -> Path:

@@ -1,7 +1,8 @@
-"""The three formats of a bundle's network behind one call. The only place that loads exported programs.
+"""The formats of a bundle's network behind one call. The only place that loads exported programs.
 
 A TorchScript, torch.export or ONNX file is a program: its hash is compared with the manifest, and all of it is held
-against a grammar (`check_exported`, `check_torchscript`, `check_onnx`) before its library reads it.
+against a grammar (`check_exported`, `check_torchscript`, `check_onnx`) before its library reads it. Of a VISTA3D
+network the file holds weights alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from r2seg_agent.segment.folders.check_exported import checked_export
 from r2seg_agent.segment.folders.check_onnx import check_onnx
 from r2seg_agent.segment.folders.check_torchscript import checked_torchscript
 from r2seg_agent.segment.folders.constants import ONNX_INSTALL
+from r2seg_agent.segment.folders.vista3d import Vista3D
 
 Network = Callable[[FloatArray], FloatArray]
 """(1, channels, *size) float32 → (1, classes, *size) float32."""
@@ -41,10 +43,15 @@ def load_network(manifest: Manifest, path: Path, name: str) -> Network:
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise MissingDependencyError(f"`{path.name}` of `{name}` is not the file that its manifest names", _AGAIN)
-    load = {"torchscript": _torchscript, "torch.export": _exported, "onnx": _onnx}[manifest.format]
+    loaders: dict[str, Callable[[bytes], Network]] = {
+        "torchscript": _torchscript,
+        "torch.export": _exported,
+        "onnx": _onnx,
+        "vista3d": lambda data: Vista3D(data, [c.prompt for c in manifest.classes if c.prompt], _device()),
+    }
     try:
         with _quiet():
-            return load(data)
+            return loaders[manifest.format](data)
     except MissingDependencyError:
         raise
     except UnsafeModelError as error:

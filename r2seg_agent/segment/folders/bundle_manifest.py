@@ -91,9 +91,13 @@ class BundleChannel(Frozen):
 
 
 class BundleClass(Frozen):
-    """One output channel. `targets`: concept ids or their names, or "any"; without any, the name decides."""
+    """One output channel. `targets`: concept ids or their names, or "any"; without any, the name decides.
+
+    `prompt`: the class index that a network of format `vista3d` is asked by.
+    """
 
     name: str
+    prompt: Annotated[int, Field(ge=1, le=511)] | None = None
     targets: tuple[str, ...] = ()
     side: Side | None = None
 
@@ -110,7 +114,7 @@ class Manifest(Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
     version: str
     licence: str
-    format: Literal["torchscript", "torch.export", "onnx"]
+    format: Literal["torchscript", "torch.export", "onnx", "vista3d"]
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     modalities: Annotated[tuple[Modality, ...], Field(min_length=1)]
@@ -137,6 +141,10 @@ class Manifest(Frozen):
             raise ValueError("fit `resize` takes the scan's own spacing: leave spacing_mm out")
         if any(axis >= self.ndim for axis in self.mirror):
             raise ValueError(f"mirror names axis {max(self.mirror)}, the network has {self.ndim} axes")
+        if (self.format == "vista3d") != all(c.prompt is not None for c in self.classes):
+            raise ValueError("every class of format `vista3d` has a `prompt`, those of other formats have none")
+        if self.format == "vista3d" and (self.ndim, len(self.channels), self.activation) != (3, 1, "sigmoid"):
+            raise ValueError("format `vista3d` has ndim 3, one channel and activation `sigmoid`")
         names = [c.name for c in self.classes]
         if len(set(names)) != len(names):
             raise ValueError("class names repeat")

@@ -7,7 +7,7 @@ dependency, and the same as in MONAI's inferer up to the width of the Gaussian.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, combinations, product
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from r2seg_agent.segment.folders.bundle_formats import Network
 from r2seg_agent.segment.folders.bundle_manifest import Manifest
 from r2seg_agent.segment.folders.grid import Turn, turn_to, with_context
 from r2seg_agent.segment.folders.normalise import normalised
+from r2seg_agent.segment.folders.windows import sliding_windows
 
 
 class BundleRunner:
@@ -35,17 +36,9 @@ class BundleRunner:
     ) -> dict[str, FloatArray]:
         """(z, y, x) on the ROI grid for each `wanted` output. `channels` are whole scans (z, y, x) on `geometry`.
 
-        Raises `InputError` for a scan without the spacing that the manifest asks for, or a network whose answer has
-        another shape than the manifest says.
+        Raises `InputError` for a network whose answer has another shape than the manifest says.
         """
         said = self._manifest
-        needs = "zyx" if said.ndim == 3 else "yx"
-        if said.spacing_mm is not None and not geometry.known_spacing.endswith(needs):
-            raise InputError(
-                f"the model `{self._name}` needs a spacing in mm, this image has known spacing "
-                f"`{geometry.known_spacing}`",
-                "Use an image whose file states its spacing (NIfTI, NRRD, DICOM).",
-            )
         turn = turn_to(said.orientation, geometry)
         region = self._region(roi, turn, geometry)
         image = np.stack(
@@ -98,38 +91,9 @@ class BundleRunner:
             target = said.input_size
         elif said.spacing_mm is not None:
             target = tuple(max(1, round(n * s / t)) for n, s, t in zip(size, spacing, said.spacing_mm, strict=True))
-        answer = self._activated(self._windows(_resized(image, target)))
+        resized, outputs = _resized(image, target), len(said.classes)
+        answer = self._activated(sliding_windows(resized, said.input_size, said.overlap, outputs, self._asked))
         return _resized(answer, size).clamp_(0.0, 1.0)
-
-    def _windows(self, image: torch.Tensor) -> torch.Tensor:
-        """(channels, *size) → raw outputs (classes, *size), Gaussian-weighted where windows overlap.
-
-        An image smaller than the window is filled with 0 on both sides, as nnU-Net does.
-        """
-        from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
-
-        window = self._manifest.input_size
-        before = [max(0, w - n) // 2 for w, n in zip(window, image.shape[1:], strict=True)]
-        after = [max(0, w - n) - b for w, n, b in zip(window, image.shape[1:], before, strict=True)]
-        padding = list(chain.from_iterable(zip(reversed(before), reversed(after), strict=True)))
-        padded = functional.pad(image, padding)
-        size = tuple(padded.shape[1:])
-        weight: torch.Tensor = compute_gaussian(
-            tuple(window),
-            sigma_scale=1.0 / 8,
-            value_scaling_factor=1.0,
-            dtype=torch.float32,
-            device=torch.device("cpu"),
-        )
-        steps = compute_steps_for_sliding_window(size, window, 1.0 - self._manifest.overlap)
-        total = torch.zeros((len(self._manifest.classes), *size))
-        weights = torch.zeros(size)
-        for start in product(*steps):
-            at = tuple(slice(s, s + w) for s, w in zip(start, window, strict=True))
-            total[(slice(None), *at)] += self._asked(padded[(slice(None), *at)]) * weight
-            weights[at] += weight
-        total /= weights
-        return total[(slice(None), *(slice(b, b + n) for b, n in zip(before, image.shape[1:], strict=True)))]
 
     def _asked(self, window: torch.Tensor) -> torch.Tensor:
         """(channels, *input_size) → raw outputs (classes, *input_size), the mean over the mirrored copies."""

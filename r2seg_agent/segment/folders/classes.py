@@ -23,7 +23,8 @@ from r2seg_agent.segment.folders.class_names import (
     stated_organ,
 )
 
-Breadth = Literal["exact", "narrower", "broader"]
+Fit = Literal["exact", "narrower", "broader", "any"]
+"""How classes stand to a target: exactly it; a part of it (cysts among kidney lesions); more than it; every lesion."""
 
 NO_TUMORS = ("cyst", "abscess", "hemorrhage")
 """Target words of concepts that a class of tumours does not hold, although the table keeps them under the lesions."""
@@ -82,32 +83,39 @@ class ClassTable(Frozen):
 
         Raises `InputError` that lists the classes when there is none.
         """
-        return self._answering(concept, side)[1]
+        found = self._answering(concept, side)
+        if found is None:
+            raise self._unknown(concept, side)
+        return found[1]
 
-    def _answering(self, concept: str, side: Side | None) -> tuple[Breadth, tuple[ModelClass, ...]]:
+    def fit(self, plan: AnatomyPlan) -> Fit | None:
+        """How the classes that answer for the plan's target stand to it; None where none answers."""
+        found = self._answering(plan.target, plan.laterality)
+        return None if found is None else found[0]
+
+    def _answering(self, concept: str, side: Side | None) -> tuple[Fit, tuple[ModelClass, ...]] | None:
         usable = [c for c in self.wanted if side is None or c.side in (None, side)]
-        exact = [c for c in usable if concept in c.concepts]
-        narrower = [c for c in usable if any(concept in _ancestors(own) for own in c.concepts)]
+        if exact := [c for c in usable if concept in c.concepts]:
+            return "exact", tuple(exact)
+        if narrower := [c for c in usable if any(concept in ancestors(own) for own in c.concepts)]:
+            return "narrower", tuple(narrower)
         broader = [c for c in usable if _covers(c, concept)]
         broader = [c for c in broader if any(_whole(own) == own for own in c.concepts)] or broader
-        ways: tuple[tuple[Breadth, list[ModelClass]], ...] = (
-            ("exact", exact),
-            ("narrower", narrower),
-            ("broader", broader),
-        )
-        for breadth, found in ways:
-            if found:
-                return breadth, tuple(found)
-        raise self._unknown(concept, side)
+        if not broader:
+            return None
+        return "any" if all(ANY in c.concepts for c in broader) else "broader", tuple(broader)
 
     def check_plan(self, plan: AnatomyPlan) -> tuple[str, ...]:
         """Remarks on classes that answer for the plan's target and are not exactly it; raises as `answering`."""
-        breadth, found = self._answering(plan.target, plan.laterality)
+        answering = self._answering(plan.target, plan.laterality)
+        if answering is None:
+            raise self._unknown(plan.target, plan.laterality)
+        fit, found = answering
         asked, names = plan.target_name, ", ".join(f"`{c.name}`" for c in found)
-        if breadth == "exact" or any(ANY in c.concepts for c in found):
+        if fit == "exact" or any(ANY in c.concepts for c in found):
             return ()
         which = f"{names} {'is' if len(found) == 1 else 'are'}"
-        if breadth == "broader":
+        if fit == "broader":
             return (f"The model {self.model} has no class for {asked} alone: {which} searched, and other kinds too.",)
         parts = {kind for c in found for own in c.concepts if concepts.concept(own).part for kind in _kinds(own)}
         lacks_edema = parts and EDEMA not in parts and not concepts.concept(plan.target).part
@@ -224,7 +232,18 @@ def _kinds(concept: str) -> tuple[str, ...]:
     return concepts.concept(concept).kinds
 
 
-def _ancestors(concept: str) -> tuple[str, ...]:
+def fit_of(own: Sequence[str], concept: str) -> Fit | None:
+    """How targets (concept ids, or "any") that a model is said to have stand to `concept`."""
+    if concept in own:
+        return "exact"
+    if any(concept in ancestors(id_) for id_ in own):
+        return "narrower"
+    if set(own) & set(ancestors(concept)):
+        return "broader"
+    return "any" if ANY in own else None
+
+
+def ancestors(concept: str) -> tuple[str, ...]:
     """Parents of a concept, nearest first."""
     chain: list[str] = []
     at = concepts.concepts()[concept].parent if concept in concepts.concepts() else None
@@ -240,7 +259,7 @@ def _covers(own: ModelClass, concept: str) -> bool:
         return True
     if concept in concepts.concepts() and concepts.concept(concept).part:
         return False
-    if not {_whole(c) for c in own.concepts} & set(_ancestors(concept)):
+    if not {_whole(c) for c in own.concepts} & set(ancestors(concept)):
         return False
     return not (own.tumors_only and concepts.concept(concept).target in NO_TUMORS)
 

@@ -32,6 +32,22 @@ class Turn:
         back = array[(..., *(slice(None, None, -1 if flip else None) for flip in self.flipped))]
         return back.transpose([*range(lead), *(lead + self.axes.index(axis) for axis in range(3))])
 
+    def place(self, voxel: Index3, shape: Index3) -> Index3:
+        """A voxel of a scan of this `shape` in the network's order."""
+        a, b, c = (
+            shape[axis] - 1 - voxel[axis] if flipped else voxel[axis]
+            for axis, flipped in zip(self.axes, self.flipped, strict=True)
+        )
+        return a, b, c
+
+    def box(self, box: Box, shape: Index3) -> Box:
+        """A box of a scan of this `shape` in the network's order."""
+        first = self.place(box.start, shape)
+        last = self.place((box.stop[0] - 1, box.stop[1] - 1, box.stop[2] - 1), shape)
+        a, b, c = (min(pair) for pair in zip(first, last, strict=True))
+        d, e, f = (max(pair) + 1 for pair in zip(first, last, strict=True))
+        return Box(start=(a, b, c), stop=(d, e, f))
+
     def triple(self, values: Float3) -> Float3:
         """Numbers per axis of the scan (a spacing, say) in the network's order."""
         a, b, c = (values[axis] for axis in self.axes)

@@ -157,6 +157,16 @@ class NnUNetFolder:
             raise MissingDependencyError("nnU-Net folders need the package `nnunetv2`.", "pip install nnunetv2")
         _ = (self.checkpoints, self.table, self.channels)
 
+    def check_scan(self, volume: Volume) -> None:
+        """Raise `InputError` for a channel that is missing, or a scan without HU where the network takes CT."""
+        picked = pick_channels(volume, self.channels, self.name)
+        of_ct = [a for n, a in zip(self.dataset.channel_names, picked.arrays, strict=True) if n.casefold() == "ct"]
+        if volume.unit != "HU" and any(array is volume.array for array in of_ct):
+            raise InputError(
+                f"the model `{self.name}` needs Hounsfield units, this image has arbitrary grey values",
+                "Read the original DICOM or a NIfTI in HU.",
+            )
+
     def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         """What nnU-Net's own predictor says, on the ROI grid. An answer for a whole scan is kept for its other ROIs."""
         names = [c.name for c in self.table.wanted] if classes is None else list(classes)
@@ -173,13 +183,8 @@ class NnUNetFolder:
     def _predicted(
         self, predictor: NnUNetPredictor, volume: Volume, roi: Box, names: Sequence[str]
     ) -> Mapping[str, FloatArray]:
+        self.check_scan(volume)
         picked = pick_channels(volume, self.channels, self.name)
-        of_ct = [a for n, a in zip(self.dataset.channel_names, picked.arrays, strict=True) if n.casefold() == "ct"]
-        if volume.unit != "HU" and any(array is volume.array for array in of_ct):
-            raise InputError(
-                f"the model `{self.name}` needs Hounsfield units, this image has arbitrary grey values",
-                "Read the original DICOM or a NIfTI in HU.",
-            )
         wanted = {name: self.dataset.outputs().index(name) for name in names}
         return predictor.probabilities(volume.geometry, picked.arrays, roi, self.orientation, wanted)
 

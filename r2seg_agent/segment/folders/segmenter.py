@@ -13,8 +13,8 @@ from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.reason import concepts
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.segment.folders.classes import ClassTable
-from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
+from r2seg_agent.segment.folders.classes import ClassTable, Fit
+from r2seg_agent.segment.protocol import ChecksScan, Encoded, Prompt, SegmenterInfo
 
 
 class ClassNetwork(Protocol):
@@ -87,6 +87,15 @@ class ClassSegmenter:
     def check_plan(self, plan: AnatomyPlan) -> tuple[str, ...]:
         """Remarks on the classes that answer for the plan's target; `InputError` that lists them when none does."""
         return self.network.table.check_plan(plan)
+
+    def check_scan(self, volume: Volume) -> None:
+        """What the network's own `check_scan` raises, where it has one."""
+        if isinstance(self.network, ChecksScan):
+            self.network.check_scan(volume)
+
+    def fit(self, plan: AnatomyPlan) -> Fit | None:
+        """How the classes that answer for the plan's target stand to it; None where none answers."""
+        return self.network.table.fit(plan)
 
     def encode(self, volume: Volume, roi: Box) -> EncodedClasses:
         """Run the network where the ROI lies; keeps the probabilities of the classes that stand for targets."""

@@ -123,20 +123,8 @@ class TotalSegTask:
             hint = f"{error.hint} Or run `{self._fetch_command}`." if self._fetch_command else error.hint
             raise MissingDependencyError(f"`totalseg:{self._task}`: {error.message}", hint) from error
 
-    def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
-        """What the task's network says, on the ROI grid."""
-        names = [c.name for c in self.table.wanted] if classes is None else list(classes)
-        if self._answer is None or self._answer[0] is not volume or not set(names) <= self._answer[1].keys():
-            self._check_scan(volume)
-            self.check()
-            if self._running is None:
-                from r2seg_agent.segment.folders.totalseg_probability import TaskProbabilities
-
-                self._running = TaskProbabilities(self._weights_dir)
-            self._answer = (volume, self._running.of(volume, self._spec, names))
-        return {name: self._answer[1][name][roi.slices] for name in names}
-
-    def _check_scan(self, volume: Volume) -> None:
+    def check_scan(self, volume: Volume) -> None:
+        """Raise `InputError` for an image without three spacings in mm, or a CT without HU."""
         if volume.geometry.is_2d or volume.geometry.known_spacing != "zyx":
             raise InputError(
                 f"`totalseg:{self._task}` needs a 3D scan with spacing in mm, got shape {volume.geometry.shape} "
@@ -148,3 +136,16 @@ class TotalSegTask:
                 f"`totalseg:{self._task}` needs Hounsfield units; this CT has arbitrary grey values",
                 "Read the original DICOM or a NIfTI in HU.",
             )
+
+    def probabilities(self, volume: Volume, roi: Box, classes: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
+        """What the task's network says, on the ROI grid."""
+        names = [c.name for c in self.table.wanted] if classes is None else list(classes)
+        if self._answer is None or self._answer[0] is not volume or not set(names) <= self._answer[1].keys():
+            self.check_scan(volume)
+            self.check()
+            if self._running is None:
+                from r2seg_agent.segment.folders.totalseg_probability import TaskProbabilities
+
+                self._running = TaskProbabilities(self._weights_dir)
+            self._answer = (volume, self._running.of(volume, self._spec, names))
+        return {name: self._answer[1][name][roi.slices] for name in names}

@@ -19,8 +19,9 @@ from r2seg_agent.reason.plan import Window
 from r2seg_agent.segment.candidates import Region
 from r2seg_agent.segment.contrast import ContrastSegmenter
 from r2seg_agent.segment.lite_medsam import NAME
-from r2seg_agent.segment.lite_medsam.outline import outlined
+from r2seg_agent.segment.proposals import propose
 from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
+from r2seg_agent.segment.regions.outline import outlined
 from r2seg_agent.segment.weights import require, weights_info
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class LiteMedSamSegmenter:
 
     def _sections(self, region: EncodedRegion, prompt: Prompt) -> list[Section]:
         from r2seg_agent.segment.lite_medsam.fusion import Section
-        from r2seg_agent.segment.lite_medsam.proposals import propose, sections
+        from r2seg_agent.segment.lite_medsam.sections import sections
 
         if prompt.box is not None:
             return [Section((*prompt.box.start[1:], *prompt.box.stop[1:]))]
@@ -258,7 +259,7 @@ class LiteMedSamVolumeSegmenter:
         A region keeps its own outline where the two have an intersection over union below `LIKE_OUTLINE` (the box
         held something else), and where it would take more than `MAX_OUTLINE_SECTIONS` sections in all.
         """
-        from r2seg_agent.segment.lite_medsam.proposals import sections
+        from r2seg_agent.segment.lite_medsam.sections import sections
 
         by_slice: dict[int, list[tuple[int, Section]]] = {}
         room = MAX_OUTLINE_SECTIONS
@@ -284,8 +285,11 @@ class LiteMedSamVolumeSegmenter:
             for k, section in found:
                 drawn.setdefault(k, []).append((z, seen.ask([moved(section, part)])))
         progress("segment", len(by_slice), len(by_slice), "")
-        taken = np.zeros(view.shape, dtype=bool)
-        return tuple(outlined(region, drawn.get(k, []), view, taken) for k, region in enumerate(regions))
+        taken, probability = np.zeros(view.shape, dtype=bool), np.zeros((len(regions), *view.shape), dtype=np.float32)
+        for k, planes in drawn.items():
+            for z, plane in planes:
+                probability[k, z - view.start[0]] = plane
+        return tuple(outlined(region, probability[k], view, taken) for k, region in enumerate(regions))
 
     def _one(self, region: EncodedRegion, prompt: Prompt, out: FloatArray) -> None:
         volume, roi = region.volume, region.roi
@@ -320,7 +324,7 @@ class LiteMedSamVolumeSegmenter:
     def _sections_by_slice(self, region: EncodedRegion, prompt: Prompt) -> dict[int, list[Section]]:
         """By slice of the image, the sections to ask for, their boxes on the image grid."""
         from r2seg_agent.segment.lite_medsam.fusion import Section
-        from r2seg_agent.segment.lite_medsam.proposals import propose, sections
+        from r2seg_agent.segment.lite_medsam.sections import sections
 
         if prompt.box is not None:
             box = prompt.box.shifted(region.roi.start)

@@ -105,6 +105,8 @@ def settings_section(run: TracedRun, report: Report | None) -> str:
         for name, info in (("segmenter", report.segmenter), ("anchors", report.anchor_source)):
             if info is not None:
                 items.append((name, f"{esc(info.name)} {esc(info.version)}{' (a stand-in)' if info.stand_in else ''}"))
+        if report.segmenter_choice is not None:
+            items.append(("choice of the segmenter", esc(report.segmenter_choice.line)))
         if report.reject is not None:
             mode = report.reject
             items.append(("reject", f"{esc(mode.mode)} mode, α = {mode.alpha:g}: {esc(mode.guarantee)}"))

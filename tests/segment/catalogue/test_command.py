@@ -46,7 +46,7 @@ def test_the_list_fits_80_columns_and_shows_what_is_here(models, mirror: Mirror)
     rows = {line.split()[0]: line for line in out.splitlines() if line[1:2].strip()}
     assert rows["tiny-bundle"].rstrip().endswith("yes")
     assert rows["panther"].rstrip().endswith("no")
-    assert rows["voxtell"].rstrip().endswith("–")
+    assert rows["biomedparse-v2"].rstrip().endswith("–")
     assert {"lite-medsam", "biomedparse", "totalsegmentator"} <= set(rows)
 
 
@@ -54,12 +54,12 @@ def test_the_list_as_json_has_licences_sources_and_states(models, mirror: Mirror
     rows = json.loads(models("list", "--json").out)
     assert rows["panther"]["licence"] == "Apache-2.0"
     assert rows["panther"]["address"].startswith("https://huggingface.co/")
-    assert (rows["panther"]["state"], rows["voxtell"]["state"]) == ("absent", "not fetched")
+    assert (rows["panther"]["state"], rows["biomedparse-v2"]["state"]) == ("absent", "not fetched")
     assert (rows["lite-medsam"]["kind"], rows["lite-medsam"]["state"]) == ("built in", "absent")
 
 
 def test_info_fits_80_columns_and_names_source_use_hashes_and_what_is_unproven(models) -> None:
-    for name in ("panther", "tiny-bundle", "totalseg-lung-nodules", "voxtell", "biomedparse"):
+    for name in ("panther", "tiny-bundle", "totalseg-lung-nodules", "biomedparse-v2", "biomedparse"):
         out = models("info", name).out
         assert max(map(len, out.splitlines())) <= 80
         assert "licence" in out

@@ -49,8 +49,7 @@ def test_the_manifest_of_a_bundle_answers_for_the_targets_of_its_entry(entry: En
 
 
 def test_every_lesion_task_of_totalsegmentator_is_in_the_catalogue_with_its_own_addresses() -> None:
-    size_unknown = {"cerebral_bleed"}  # no list at hand names the size of its download
-    assert {entry.task for entry in ENTRIES if entry.kind == "totalseg"} == set(lesion_tasks()) - size_unknown
+    assert {entry.task for entry in ENTRIES if entry.kind == "totalseg"} == set(lesion_tasks())
     releases = {str(config["foldername"]): config.get("version") for config in TASK_ID_WEIGHTS_CONFIGS.values()}
     for entry in ENTRIES:
         for unit in units(entry) if entry.kind in ("totalseg", "anchors") else ():

@@ -163,7 +163,7 @@ def test_a_wrong_file_of_the_user_is_refused_but_not_deleted(mirror: Mirror, tmp
 
 def test_models_that_nothing_here_runs_are_not_fetched(mirror: Mirror) -> None:
     with pytest.raises(InputError, match="no part of r2seg runs it") as caught:
-        _fetch(mirror, "vista3d")
+        _fetch(mirror, "medsam2-ct-lesion")
     assert "plug-in" in caught.value.hint
 
 

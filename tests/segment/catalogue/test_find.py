@@ -58,7 +58,7 @@ def test_a_model_changed_after_it_was_fetched_does_not_run(mirror: Mirror, case:
 
 def test_a_listed_model_that_nothing_here_runs_says_so_and_unknown_names_list_the_others(mirror: Mirror) -> None:
     with pytest.raises(InputError, match="no segmenter of r2seg.*No plug-in exists yet"):
-        segmenter("voxtell")
+        segmenter("medsam2-ct-lesion")
     with pytest.raises(InputError, match="there is no segmenter `nothing`.*panther.*totalseg-lung-nodules"):
         segmenter("nothing")
 

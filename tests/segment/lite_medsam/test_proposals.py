@@ -7,8 +7,9 @@ import pytest
 
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.volume import Volume
-from r2seg_agent.segment.lite_medsam.proposals import plane_box, propose, sections
+from r2seg_agent.segment.lite_medsam.sections import plane_box, sections
 from r2seg_agent.segment.lite_medsam.segmenter import moved
+from r2seg_agent.segment.proposals import propose
 from r2seg_agent.segment.protocol import Prompt
 
 SHAPE = (24, 60, 60)

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from r2seg_agent.errors import InputError, MissingDependencyError
 
 MAX_BYTES: Final = 4_000_000
+MAX_WINDOW: Final = 512
 NETWORKS: Final = frozenset(
     f"dynamic_network_architectures.architectures.{name}"
     for name in (
@@ -54,7 +55,9 @@ _CHOSEN: Final[Mapping[str, frozenset[str]]] = {
     "UNet_class_name": frozenset(("PlainConvUNet", "ResidualEncoderUNet")),
     **dict.fromkeys(
         ("resampling_fn_data", "resampling_fn_seg", "resampling_fn_probabilities"),
-        frozenset(("resample_data_or_seg_to_shape", "resample_torch_simple", "resample_torch_fornnunet")),
+        frozenset(
+            ("resample_data_or_seg_to_shape", "resample_torch_simple", "resample_torch_fornnunet", "no_resampling_hack")
+        ),
     ),
 }
 _ARGUMENT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
@@ -80,6 +83,27 @@ def read_plans(path: Path, model: str) -> dict[str, Any]:
     if problem is not None:
         raise MissingDependencyError(f"`{path.name}` of {model} {problem}; nothing of it was run", _HINT)
     return cast("dict[str, Any]", plans)
+
+
+def read_architecture(path: Path, model: str, configuration: str) -> tuple[dict[str, Any], tuple[int, int, int]]:
+    """The arguments of a network that its own package builds, and its window (z, y, x), from a `plans.json`: layers are
+    names of torch.nn, to be looked up, all else numbers. What class the plans name does not matter: it is not imported.
+
+    Raises as `read_plans`.
+    """
+    try:
+        own = json.loads(path.read_text(encoding="utf-8"))["configurations"][configuration]
+        architecture, window = dict(own["architecture"]), tuple(own["patch_size"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise InputError(
+            f"`{path.name}` of {model} has no architecture of `{configuration}` ({type(error).__name__})"
+        ) from error
+    problem = next(_architecture_problems({**architecture, "network_class_name": next(iter(NETWORKS))}), None)
+    if problem is None and not (len(window) == 3 and all(isinstance(n, int) and 0 < n <= MAX_WINDOW for n in window)):
+        problem = f"gives {_shown(window)} as `patch_size`"
+    if problem is not None:
+        raise MissingDependencyError(f"`{path.name}` of {model} {problem}; nothing of it was run", _HINT)
+    return architecture["arch_kwargs"], (window[0], window[1], window[2])
 
 
 def _problems(plans: object) -> Iterator[str]:

@@ -1,8 +1,7 @@
-"""A ranked region with the outline that the network drew in its slices."""
+"""A ranked region with the outline that a promptable network drew."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +14,11 @@ LIKE_OUTLINE = 0.4
 """Least intersection over union of the two outlines; below it the box held something else."""
 
 
-def outlined(region: Region, drawn: Sequence[tuple[int, FloatArray]], view: Box, taken: Mask) -> Region:
-    """`region` with the masks `drawn` in its slices, less the voxels (of `view`) that a better one has."""
+def outlined(region: Region, probability: FloatArray, view: Box, taken: Mask) -> Region:
+    """`region` with what the network drew of it: `probability` (z, y, x) on `view`, less the voxels `taken` by a better
+    one, to which its own are added. A drawing unlike the region (`LIKE_OUTLINE`) leaves it as it was.
+    """
     here = region.box.intersection(view)
-    probability = np.zeros(view.shape, dtype=np.float32)
-    for z, plane in drawn:
-        probability[z - view.start[0]] = plane
     mask = (probability >= PROBABILITY_THRESHOLD) & ~taken
     rough = np.zeros(view.shape, dtype=bool)
     if here is not None:
