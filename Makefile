@@ -88,8 +88,9 @@ bench-agent: setup ## time that the agent adds around its tools, and to its firs
 bench-segmenters: setup ## time and memory of the ported networks, on CPU and, where there is one, on a GPU
 	@$(BIN)/python -m studies.bench.segmenters
 
-validate-fdr: setup ## the validity study (SHARE=1, about 15 CPU-minutes); writes docs/evidence/validity.md's tables and plots
+validate-fdr: setup ## the validity study (SHARE=1, about 15 CPU-minutes); writes the tables and plots of docs/evidence/validity.md and validity-level.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.validity --jobs 2 --share $(SHARE)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.validity.promise_page
 
 calibration: setup ## a calibration from lesion-free phantoms like the example abdomen, and its answers there
 	@$(BIN)/python -m studies.lesion_free

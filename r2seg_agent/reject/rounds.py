@@ -41,7 +41,7 @@ LATER_ROUNDS_WEIGHT = 2
 class RoundMaxima:
     """The largest scores of n counted cases in each of their rounds, ready for look-ups."""
 
-    def __init__(self, maxima: Sequence[Sequence[float]]) -> None:
+    def __init__(self, maxima: Sequence[Sequence[float]] | NDArray[np.float64]) -> None:
         """`maxima` (rounds, n); −inf where a case had no candidate in a round."""
         self._maxima: NDArray[np.float64] = np.asarray(maxima, dtype=np.float64)
         ascending = np.sort(self._maxima, axis=1)

@@ -20,22 +20,28 @@ MARK = re.compile(r"<!-- (?P<name>[a-z-]+) -->\n.*?<!-- /(?P=name) -->", re.DOTA
 
 
 def write_page(page: Path, results: StudyResults) -> None:
+    """The study's tables into `page`; raises as `replace_tables`."""
+    replace_tables(page, {name: table(results) for name, table in TABLES.items()})
+
+
+def replace_tables(page: Path, tables: Mapping[str, str]) -> None:
     """Replace what stands between `<!-- name -->` and `<!-- /name -->` in `page` by the table of that name.
 
     Raises `InputError` for a marker without a table and for a table without a marker.
     """
     text = page.read_text(encoding="utf-8")
     named = {match["name"] for match in MARK.finditer(text)}
-    if named != TABLES.keys():
+    if named != tables.keys():
         raise InputError(
-            f"`{page.name}` has markers for {sorted(named)}, the study has tables for {sorted(TABLES)}",
+            f"`{page.name}` has markers for {sorted(named)}, the study has tables for {sorted(tables)}",
             "Give every table a place: `<!-- name -->` and `<!-- /name -->` on lines of their own.",
         )
-    text = MARK.sub(lambda m: f"<!-- {m['name']} -->\n{TABLES[m['name']](results)}\n<!-- /{m['name']} -->", text)
+    text = MARK.sub(lambda m: f"<!-- {m['name']} -->\n{tables[m['name']]}\n<!-- /{m['name']} -->", text)
     write_text_atomic(page, text)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
@@ -60,7 +66,7 @@ def _levels(r: StudyResults) -> str:
             rows.append(
                 [f"`{score}`", GATE_WORDS[gates], *(_verdict(item, r.alpha, item.level) for item in own.values())]
             )
-    return _table(["score", "gates", *(_scanner_head(name, r) for name in own)], rows)
+    return markdown_table(["score", "gates", *(_scanner_head(name, r) for name in own)], rows)
 
 
 def _scanner_head(name: str, r: StudyResults) -> str:
@@ -72,7 +78,7 @@ def _fdr(r: StudyResults) -> str:
     rows = [
         [row.scanner, _lesion(row.lesion), f"{row.prevalence:.0%}", _verdict(row, r.alpha, row.fdr)] for row in r.mixed
     ]
-    return _table(["scanner", "lesion", "cases with a lesion", "false discovery rate"], rows)
+    return markdown_table(["scanner", "lesion", "cases with a lesion", "false discovery rate"], rows)
 
 
 def _lesion(lesion: LesionKind) -> str:
@@ -108,7 +114,7 @@ def _targets(r: StudyResults) -> str:
         )
     gates = GATE_WORDS[r.study_gates]
     header = ["1 ml lesion", "wanted", f"sharp, {gates}", "sharp, all gates", "sharp, proposed at all"]
-    return _table([*header, f"best score there ({gates})", f"blurred, {gates}", "blurred, all gates"], rows)
+    return markdown_table([*header, f"best score there ({gates})", f"blurred, {gates}", "blurred, all gates"], rows)
 
 
 def _power(r: StudyResults) -> str:
@@ -117,7 +123,7 @@ def _power(r: StudyResults) -> str:
         cells = [f"{p.power[gates][r.default_score].value:.2f} of {p.passed[gates].value:.2f}" for gates in GATES]
         rows.append([p.scanner, _lesion(p.lesion), f"{p.proposed}", *cells])
     header = ["scanner", "lesion", "proposed [95 %]", *(f"found of passed, {GATE_WORDS[g]}" for g in GATES)]
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _scores(r: StudyResults) -> str:
@@ -132,7 +138,7 @@ def _scores(r: StudyResults) -> str:
         ]
         for item in r.ranking
     ]
-    return _table(["score", "gates", "mean power", "sharp", "blurred", "cells that hold the level"], rows)
+    return markdown_table(["score", "gates", "mean power", "sharp", "blurred", "cells that hold the level"], rows)
 
 
 def _curve(r: StudyResults) -> str:
@@ -146,7 +152,7 @@ def _curve(r: StudyResults) -> str:
         ]
         for c in r.curve
     ]
-    return _table(["calibration cases", "level", "theory", *(f"power, 1 ml, {name}" for name in names)], rows)
+    return markdown_table(["calibration cases", "level", "theory", *(f"power, 1 ml, {name}" for name in names)], rows)
 
 
 def _shift(r: StudyResults) -> str:
@@ -155,12 +161,12 @@ def _shift(r: StudyResults) -> str:
         own = {s.calibration: s for s in r.shifts if s.test == test and s.gates == r.study_gates}
         cells = [f"{s.level:.2f} (warns {s.warned.value:.0%})" for s in (own[name] for name in SHIFT_NAMES)]
         rows.append([test, *cells])
-    return _table(["scan ↓, calibration →", *SHIFT_NAMES], rows)
+    return markdown_table(["scan ↓, calibration →", *SHIFT_NAMES], rows)
 
 
 def _flagged(r: StudyResults) -> str:
     rows = [[f"{f.n_calibration} ({f.fdr.n})", f"{f.prevalence:.0%}", f"{f.fdr}", f"{f.power}"] for f in r.flagged]
-    return _table(
+    return markdown_table(
         ["calibration cases (calibrations)", "scans with a lesion", "FDR of flagged scans", "share of lesions flagged"],
         rows,
     )
@@ -173,7 +179,7 @@ def _exchangeable(r: StudyResults) -> str:
         [f"exact against low-rank, largest difference of MMD² or p, {e.pairs} pairs", f"{e.largest_difference:.1e}",
          "< 1e-5"],
     ]  # fmt: skip
-    return _table(["what", "figure", "expected"], rows)
+    return markdown_table(["what", "figure", "expected"], rows)
 
 
 def _blobs(r: StudyResults) -> str:
@@ -183,7 +189,7 @@ def _blobs(r: StudyResults) -> str:
         for b in r.blobs
     ]  # fmt: skip
     header = ["noise", "blind region, voxel permutation", "blind region, placements"]
-    return _table([*header, "proposed region, voxel permutation", "proposed region, placements"], rows)
+    return markdown_table([*header, "proposed region, voxel permutation", "proposed region, placements"], rows)
 
 
 def _paper(r: StudyResults) -> str:
@@ -192,7 +198,7 @@ def _paper(r: StudyResults) -> str:
         own = {item.gates: item for item in r.paper if item.scanner == name}
         cells = [f"{own[g].false_positive} of {own[g].any_candidate.value:.2f} with a candidate" for g in GATES]
         rows.append([name, f"{own['L2'].false_positive.n}", *cells])
-    return _table(["scanner", "cases", *(f"any finding, {GATE_WORDS[g]}" for g in GATES)], rows)
+    return markdown_table(["scanner", "cases", *(f"any finding, {GATE_WORDS[g]}" for g in GATES)], rows)
 
 
 TABLES: Mapping[str, Callable[[StudyResults], str]] = {
