@@ -10,17 +10,15 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from r2seg_agent.data.derive import LIVER_LABEL
+from r2seg_agent.batch.builtin import CASES, phantoms_like
 from r2seg_agent.data.fetch import fetch
-from r2seg_agent.imaging.masks import read_label_map
-from r2seg_agent.imaging.read import read_image
 from r2seg_agent.phantom.cohort import Cohort
 from r2seg_agent.phantom.files import write_cohort
-from studies.lesion_free import CASES, SCANS, TARGET, match_cohort
+from r2seg_agent.runs.options import RunOptions
+from studies.lesion_free import SCANS, TARGET
 from studies.measure import machine_line, run_r2seg
 
+CALIBRATION_SEED = 51
 SEED = 77
 """Not the calibration's: no patient is in both."""
 PATIENTS = 30
@@ -45,17 +43,17 @@ def main() -> int:
     print(machine_line(), flush=True)
     scan = fetch(SCANS[0])
     assert scan.anchors is not None  # the demo scan of the abdomen has organ masks
-    volume = read_image(scan.image, modality=scan.modality)
-    organs = read_label_map(Path(scan.anchors), volume.geometry)
-    cohort = match_cohort(volume, np.asarray(organs == LIVER_LABEL)).cohort
+    options = RunOptions(anchors=str(scan.anchors), workspace=out / ".r2seg", seed=CALIBRATION_SEED)
+    like = phantoms_like(str(scan.image), TARGET, options, n=CASES, workers=given.workers)
     shared = ["--segmenter", given.segmenter, "--workers", str(given.workers)]
     calibration, worst = given.calibration, 0
     if calibration is None:
-        free = write_cohort(cohort, CASES, out / "lesion-free", workers=given.workers)
         calibration = out / f"liver-{given.segmenter}.json"
-        made = ["calibrate", "--cases", str(free.cases_csv), "--target", TARGET, "--out", str(calibration)]
+        made = ["calibrate", "--cases", str(like.table), "--target", TARGET, "--out", str(calibration)]
         worst = run_r2seg([*made, "--workspace", str(out / ".r2seg"), *shared, "--quiet"])
-    patients = write_cohort(cohort_with_lesions(cohort), given.cases, out / "patients", workers=given.workers)
+    patients = write_cohort(
+        cohort_with_lesions(like.matched.cohort), given.cases, out / "patients", workers=given.workers
+    )
     if worst == 0:
         ablate = ["ablate", str(patients.cases_csv), "--out", str(out / given.segmenter), "--synthetic"]
         worst = run_r2seg([*ablate, "--calibration", str(calibration), *shared])

@@ -98,6 +98,7 @@ def run_calibration(
     options: RunOptions,
     *,
     earlier: Calibration | None = None,
+    synthetic: bool = False,
     engine: Engine = run_local,
     workers: int = 1,
     gpus_per_worker: float = 0.0,
@@ -111,7 +112,7 @@ def run_calibration(
     A case that `find` would refuse too, in which the target's organ is not in view, or whose own truth holds a lesion,
     is left out and named. One that ran out of time or memory counts all the same: in the rounds that it did not finish
     as the largest score of all. `earlier` is a calibration of the same set-up to add to; cases that it holds are left
-    out, unless they had not finished there. Raises `InputError` when no case is left, or when two cases make different
+    out, unless they had not finished there. `synthetic`: the cases are phantoms. Raises `InputError` when no case is left, or when two cases make different
     set-ups (another modality, say); `BudgetError` when it was stopped, resumable.
     """
     scoring = options.model_copy(update={"reject": "score", "calibration": None, "out": None})
@@ -165,7 +166,9 @@ def run_calibration(
         bad = [(one.case.image, one.why) for one in left_out] + [(one.case.image, one.why) for one in unfinished]
         reasons = "; ".join(f"`{image}`: {why}" for image, why in bad[:3])
         raise InputError(f"no case could be scored: {reasons}", "Try one of them with `r2seg find`.")
-    calibration = build_calibration(identity, tuple(scored.values()), seed=options.seed, earlier=earlier)
+    calibration = build_calibration(
+        identity, tuple(scored.values()), seed=options.seed, earlier=earlier, synthetic=synthetic
+    )
     candidates = tuple(len(case.scores) for case in scored.values() if case.finished is None)
     return Calibrated(calibration, tuple(left_out), candidates, tuple(unfinished))
 

@@ -14,20 +14,11 @@ from r2seg_agent.cli._run_command import run_options
 
 if TYPE_CHECKING:
     from r2seg_agent.batch.calibrate import Calibrated
+    from r2seg_agent.runs.options import RunOptions
 
 
 def calibrate_command(
     context: typer.Context,
-    cases: Annotated[
-        Path,
-        typer.Option(
-            "--cases",
-            help="Lesion-free scans: a .csv or .jsonl table (image, patient, anchors, modality, series), a folder, or "
-            "a BIDS, nnU-Net or Medical Decathlon data set. Cases whose truth holds a lesion are left out.",
-            show_default=False,
-            rich_help_panel=options.DATA_PANEL,
-        ),
-    ],
     target: Annotated[
         str,
         typer.Option(
@@ -49,6 +40,31 @@ def calibrate_command(
             rich_help_panel=options.OUTPUT_PANEL,
         ),
     ],
+    cases: Annotated[
+        Path | None,
+        typer.Option(
+            "--cases",
+            help="Lesion-free scans: a .csv or .jsonl table (image, patient, anchors, modality, series), a folder, or "
+            "a BIDS, nnU-Net or Medical Decathlon data set. Cases whose truth holds a lesion are left out.",
+            show_default=False,
+            rich_help_panel=options.DATA_PANEL,
+        ),
+    ] = None,
+    builtin: Annotated[
+        Path | None,
+        typer.Option(
+            "--builtin",
+            help="No lesion-free scans at hand: SYNTHETIC lesion-free patients are drawn like this CT (voxels, noise, "
+            "grey value of its liver, lung, kidney, spleen or pancreas), and calibrated on. Every result says so, "
+            "and scans unlike them are refused.",
+            metavar="SCAN",
+            show_default=False,
+            rich_help_panel=options.DATA_PANEL,
+        ),
+    ] = None,
+    phantoms: Annotated[
+        int, typer.Option("--phantoms", help="How many of them.", min=1, rich_help_panel=options.DATA_PANEL)
+    ] = 99,
     extend: Annotated[
         Path | None,
         typer.Option(
@@ -74,17 +90,27 @@ def calibrate_command(
     again: what the workspace holds is not repeated.
 
     Example: r2seg calibrate --cases lesion-free.csv --target "lung nodule" --out lung.json
+
+    Example: r2seg calibrate --builtin ct.nii.gz --anchors organs.nii.gz --target "liver lesion" --out liver.json
     """
     from r2seg_agent.batch.calibrate import run_calibration
     from r2seg_agent.batch.engines import engine_named
     from r2seg_agent.cli._dataset import read_and_print
     from r2seg_agent.cli._stop import stop_on_interrupt
+    from r2seg_agent.errors import InputError
     from r2seg_agent.files import check_file
     from r2seg_agent.reject.calibration_file import load_calibration, save_calibration
 
     chosen = run_options(context)
     check_file(out, f"`--out {out}`")
+    if (cases is None) == (builtin is None):
+        raise InputError(
+            "give either `--cases` (lesion-free scans) or `--builtin` (a scan that phantoms shall be like)"
+        )
     earlier = None if extend is None else load_calibration(extend)
+    if builtin is not None:
+        cases, chosen = _draw(builtin, target, chosen, phantoms, workers, quiet)
+    assert cases is not None
     data = read_and_print(cases, layout, request=target, lesion_labels=lesion_label, only=only, options=chosen)
     stop = threading.Event()
     with stop_on_interrupt() as stopping, batch_progress(len(data.cases), enabled=not quiet) as on_row:
@@ -94,6 +120,7 @@ def calibrate_command(
             data.cases,
             chosen,
             earlier=earlier,
+            synthetic=builtin is not None,
             engine=engine_named(engine, address),
             workers=workers,
             gpus_per_worker=gpus_per_worker,
@@ -103,6 +130,24 @@ def calibrate_command(
         )
     save_calibration(made.calibration, out)
     _print_result(made, out, chosen.alpha)
+
+
+def _draw(scan: Path, target: str, chosen: RunOptions, n: int, workers: int, quiet: bool) -> tuple[Path, RunOptions]:
+    """Phantoms like `scan`: their table, and the options by which they are searched as it would be."""
+    from r2seg_agent.batch.builtin import phantoms_like
+    from r2seg_agent.cli._progress import terminal_progress
+
+    with terminal_progress(enabled=not quiet) as progress:
+        made = phantoms_like(str(scan), target, chosen, n=n, workers=workers, progress=progress)
+    p, cohort = made.matched.scan, made.matched.cohort
+    low, high = cohort.noise_sd or (p.noise_sd, p.noise_sd)
+    typer.echo(
+        f"r2seg: {n} SYNTHETIC lesion-free patients like `{scan.name}`: {cohort.organ} of {p.anchor_median:.0f} HU, "
+        f"noise {low:g} to {high:g} HU, {cohort.phase} phase, voxels of "
+        f"{' × '.join(f'{s:.3g}' for s in p.spacing_mm)} mm",
+        err=True,
+    )
+    return made.table, made.options
 
 
 def _print_result(made: Calibrated, out: Path, alpha: float) -> None:
@@ -142,6 +187,12 @@ def _print_result(made: Calibrated, out: Path, alpha: float) -> None:
         console.print(
             f"! {failed.case.image} ended after round {failed.rounds} ({failed.why}): in the rounds after it, it "
             "counts as the largest score of all. More time or memory and the same command again will score it.",
+            style="yellow",
+        )
+    if calibration.synthetic:
+        console.print(
+            "Its cases are SYNTHETIC phantoms, no patients. It shows what conformal mode says; for patients, calibrate "
+            "on patients.",
             style="yellow",
         )
     console.print(

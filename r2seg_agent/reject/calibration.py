@@ -119,13 +119,17 @@ class CalibrationCase(Frozen):
 
 
 class Calibration(Frozen):
-    """The calibration file. `guidance` says which levels it can serve; `contents_sha256` covers all other fields."""
+    """The calibration file. `guidance` says which levels it can serve; `contents_sha256` covers all other fields.
+
+    `synthetic`: its cases are phantoms, no patients. It speaks of no scan whose profile differs from theirs.
+    """
 
     kind: Literal["r2seg-calibration"] = "r2seg-calibration"
     schema_version: Literal["3"] = SCHEMA_VERSION
     identity: CalibrationIdentity
     identity_sha256: Sha256
     seed: int
+    synthetic: bool = False
     cases: tuple[CalibrationCase, ...]
     guidance: str
     contents_sha256: Sha256
@@ -180,8 +184,9 @@ def build_calibration(
     *,
     seed: int = 0,
     earlier: Calibration | None = None,
+    synthetic: bool = False,
 ) -> Calibration:
-    """A calibration from lesion-free cases; does not depend on their order.
+    """A calibration from lesion-free cases; does not depend on their order. `synthetic`: all of them are phantoms.
 
     `earlier` is one of the same identity whose cases stay in, so that a site can add to it over time; its seed is
     kept. A case of it that had not finished is replaced by the same case in `cases`. Raises ValueError without cases,
@@ -189,11 +194,13 @@ def build_calibration(
     """
     if earlier is not None and earlier.identity != identity:
         raise ValueError("the earlier calibration was made for another set-up")
+    if earlier is not None:
+        check_same_kind(earlier.synthetic, synthetic)
     seed = seed if earlier is None else earlier.seed
     new = [c.model_copy(update={"case": pseudonym(c.case), "patient": pseudonym(c.patient)}) for c in cases]
     given = {case.case for case in new}
     known = (c for c in (() if earlier is None else earlier.cases) if c.finished is None or c.case not in given)
-    return _assemble(identity, (*known, *new), seed)
+    return _assemble(identity, (*known, *new), seed, synthetic)
 
 
 def merge_calibrations(first: Calibration, second: Calibration) -> Calibration:
@@ -209,6 +216,7 @@ def merge_calibrations(first: Calibration, second: Calibration) -> Calibration:
             "the two calibrations were made for different set-ups (first against second): " + "; ".join(differs),
             "Merge calibrations of one target, segmenter and configuration.",
         )
+    check_same_kind(first.synthetic, second.synthetic)
     held = {case.case: case for case in first.cases}
     for case in second.cases:
         if case.case in held and _found(held[case.case]) != _found(case):
@@ -217,7 +225,16 @@ def merge_calibrations(first: Calibration, second: Calibration) -> Calibration:
                 "Score it again with one version of r2seg-agent, or leave it out of one of them.",
             )
     new = tuple(case for case in second.cases if case.case not in held)
-    return _assemble(first.identity, (*first.cases, *new), first.seed)
+    return _assemble(first.identity, (*first.cases, *new), first.seed, first.synthetic)
+
+
+def check_same_kind(first: bool, second: bool) -> None:
+    """`InputError` where one of two calibrations is of phantoms and the other of patients."""
+    if first != second:
+        raise InputError(
+            "one of the calibrations is of SYNTHETIC phantoms and the other of patients",
+            "Keep them apart: phantoms and patients are not exchangeable.",
+        )
 
 
 def _found(case: CalibrationCase) -> tuple[object, ...]:
@@ -225,7 +242,9 @@ def _found(case: CalibrationCase) -> tuple[object, ...]:
     return case.scores, case.rounds, case.finished
 
 
-def _assemble(identity: CalibrationIdentity, cases: Sequence[CaseScores | CalibrationCase], seed: int) -> Calibration:
+def _assemble(
+    identity: CalibrationIdentity, cases: Sequence[CaseScores | CalibrationCase], seed: int, synthetic: bool
+) -> Calibration:
     """From cases whose identifiers are hashes already."""
     by_hash = sorted(cases, key=lambda case: case.case)
     if not by_hash:
@@ -257,6 +276,7 @@ def _assemble(identity: CalibrationIdentity, cases: Sequence[CaseScores | Calibr
         identity=identity,
         identity_sha256=identity_hash(identity),
         seed=seed,
+        synthetic=synthetic,
         cases=stored,
         guidance=guidance(len(counted), sum(c.counted and c.finished == 0 for c in stored)),
         contents_sha256="0" * 64,

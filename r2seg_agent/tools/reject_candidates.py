@@ -7,6 +7,7 @@ from collections import Counter
 from langgraph.types import Command
 
 from r2seg_agent.cautions import Caution
+from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.method.models import Candidate, SearchRound
 from r2seg_agent.method.round import judge_round
@@ -143,8 +144,21 @@ def _with_reference(candidate: Candidate, modality: Modality) -> Candidate:
 def _unlike_the_calibration(context: Context, round_: SearchRound, settings: RejectSettings) -> tuple[Caution, ...]:
     if settings.mode != "conformal" or context.calibration is None or round_.profile is None:
         return ()
-    texts = profile_warnings(context.calibration.profiles, round_.profile)
-    return tuple(Caution(kind="unlike_calibration", text=text) for text in texts)
+    calibration = context.calibration
+    texts = profile_warnings(calibration.profiles, round_.profile)
+    unlike = tuple(Caution(kind="unlike_calibration", text=text) for text in texts)
+    if not calibration.synthetic:
+        return unlike
+    if texts:
+        raise InputError(
+            f"the calibration's phantoms are not like this scan: {' '.join(texts)}",
+            "Make phantoms like it: `r2seg calibrate --builtin SCAN`; or calibrate on lesion-free patients.",
+        )
+    says = (
+        f"The calibration's {calibration.n_cases} lesion-free cases are SYNTHETIC phantoms like this scan: its "
+        "p-values hold for such phantoms, and no patient is one."
+    )
+    return (Caution(kind="synthetic_calibration", text=says),)
 
 
 def _candidates(

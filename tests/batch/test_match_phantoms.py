@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from r2seg_agent.batch.match_phantoms import GREY_SPREAD_HU, NOISE_SPREAD, match_cohort
 from r2seg_agent.phantom import Acquisition, Scanner, make_phantom
 from r2seg_agent.phantom.cohort import make_case, plan_cohort
 from r2seg_agent.reject.profile import measure_profile
-from studies.lesion_free import GREY_SPREAD_HU, NOISE_SPREAD, match_cohort
 
 SPACING = (4.0, 4.0, 4.0)
 
@@ -17,7 +17,7 @@ def test_a_matched_cohort_has_the_scans_noise_and_grey_value():
         scanner=Scanner(noise_sd=21.0), phase="native", grey=(("liver", 64.0),), finest_mm=SPACING
     )
     scan = make_phantom(77, spacing_mm=SPACING, view="belly", acquisition=acquisition)
-    matched = match_cohort(scan.volume, scan.organ("liver"), seed=5, pilots=2)
+    matched = match_cohort(scan.volume, scan.organ("liver"), "liver", seed=5, pilots=2)
     cohort = matched.cohort
     assert cohort.spacing_mm == SPACING
     assert cohort.lesions == (0, 0)
