@@ -25,9 +25,7 @@ VOXTELL_SIZES = {
 }
 
 
-def write_nninteractive(
-    folder: Path, channel: int, threshold: float, information: Any = "nnInteractiveInferenceSession"
-) -> Path:
+def write_nninteractive(folder: Path, channel: int, threshold: float) -> Path:
     """A folder as version 1.0 has it, whose network marks where `channel` is above `threshold`."""
     plan = plans((1.0, 1.0, 1.0), (32, 32, 32), ["ZScoreNormalization"], name="Dataset225_nnInteractiveV2")
     for kind in ("data", "seg", "probabilities"):  # it works in voxels, so its plans resample nothing

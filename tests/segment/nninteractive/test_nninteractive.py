@@ -156,6 +156,14 @@ def test_weights_that_take_no_boxes_are_asked_by_points(stand_in: None, tmp_path
     assert not NnInteractiveSession(folder).takes_boxes
 
 
+def test_the_first_releases_file_that_names_a_class_alone_is_understood(package: None, tmp_path: Path) -> None:
+    folder = write_nninteractive(tmp_path / "m", BOX_CHANNEL, 0.2)
+    (folder / "inference_session_class.json").write_text('"nnInteractiveInferenceSession"')
+    session = NnInteractiveSession(folder)
+    session.show(noise().array)
+    assert session.draw(Box(start=(6, 8, 10), stop=(7, 16, 20))).any()
+
+
 def test_it_prints_nothing_and_leaves_torch_as_it_was(
     package: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
