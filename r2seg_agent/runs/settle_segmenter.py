@@ -26,12 +26,13 @@ def settle_segmenter(
     the rules read it, whoever plans. A request that the rules ask back leaves the targets open.
     """
     source = loaded.anchor_source(options.anchors) if parts.regions else NoAnchors()
+    ranked = options.reject == "reference" or options.score == "region"
     calibration = None if options.calibration is None else loaded.calibration(options.calibration)
     return choose_segmenter(
         volume,
         plans or plans_read_by_rules(request, volume, source),
         loaded.segmenter,
-        own_masks=options.reject != "reference" and options.feature != "segmenter" and options.orientations == 1,
+        own_masks=not ranked and options.feature != "segmenter" and options.orientations == 1,
         calibrated=None if calibration is None else calibration.identity.segmenter,
     )
 

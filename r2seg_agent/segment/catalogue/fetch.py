@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from r2seg_agent.data.download import Wait
-from r2seg_agent.errors import InputError
+from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.segment.catalogue.arrive import bring, checked_sha256, is_folder
 from r2seg_agent.segment.catalogue.entries import Entry, entry_named
@@ -101,7 +101,11 @@ def _fetch_unit(entry: Entry, unit: Unit, origin: str | None, progress: Progress
     pins = {file.source: checked_sha256(entry, unit, file, path) for file, path in arrived.items()}
     progress(f"install {unit.name}", 0, 1, "unpack and check")
     host = "a folder" if is_folder(origin) else urlsplit(origin or entry.address).hostname or ""
-    install(entry, unit, arrived, host)
+    try:
+        install(entry, unit, arrived, host)
+    except MissingDependencyError:  # whole downloads of something else: the next attempt begins anew
+        shutil.rmtree(parts_folder(unit), ignore_errors=True)
+        raise
     write_pins(unit, pins)
     shutil.rmtree(parts_folder(unit), ignore_errors=True)
     progress(f"install {unit.name}", 1, 1, "done")

@@ -116,7 +116,9 @@ def test_an_incomplete_model_is_passed_over_by_name(both: Mirror, scan: Volume) 
     assert (found.spec, causes(found)["tiny-bundle"]) == ("panther", "incomplete")
 
 
-@pytest.mark.parametrize("needs", [{"reject": "reference"}, {"feature": "segmenter"}, {"orientations": 3}])
+@pytest.mark.parametrize(
+    "needs", [{"reject": "reference"}, {"score": "region"}, {"feature": "segmenter"}, {"orientations": 3}]
+)
 def test_options_that_need_outlines_maps_or_slices_leave_masks_of_their_own_out(
     both: Mirror, scan: Volume, case: Case, needs: dict[str, object]
 ) -> None:

@@ -137,12 +137,17 @@ def test_a_bleed_in_the_brain_answers_a_search_for_any_intracranial_hemorrhage()
     assert network.table.answering("intracranial_hemorrhage")[0].name == "intracerebral_hemorrhage"
 
 
-@pytest.mark.parametrize(("task", "named"), [("lung_nodules", True), ("cerebral_bleed", False)])
+OUTSIDE_THE_CATALOGUE = "pleural_pericard_effusion#pleural_effusion=pleural_lesion"
+
+
+@pytest.mark.parametrize(("task", "named"), [("lung_nodules", True), (OUTSIDE_THE_CATALOGUE, False)])
 def test_missing_weights_name_the_command_only_where_the_catalogue_has_them(
     tmp_path: Path, task: str, named: bool
 ) -> None:
     with pytest.raises(MissingDependencyError) as caught:
         TotalSegTask(
-            parse_spec(task, "totalseg"), weights_dir=tmp_path, fetch_command=fetch_command_of_task(task)
+            parse_spec(task, "totalseg"),
+            weights_dir=tmp_path,
+            fetch_command=fetch_command_of_task(task.partition("#")[0]),
         ).check()
     assert ("r2seg models fetch totalseg-" in caught.value.hint) == named

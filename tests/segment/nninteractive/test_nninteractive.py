@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import fake_nninteractive
 from helpers.bright_lesion import Case, make_case
-from helpers.folder_models import bright_detector, build, plans, write_nnunet
+from helpers.prompted_models import BOX_CHANNEL, POINT_CHANNEL, write_nninteractive
 
 from r2seg_agent.cli.models import info_command
 from r2seg_agent.doctor import examine
@@ -30,10 +30,6 @@ from r2seg_agent.segment.protocol import OutlinesRegions, Prompt
 from r2seg_agent.segment.registry import segmenter
 
 LICENCE = "CC-BY-NC-SA-4.0"
-INPUTS = 8
-"""The image and seven channels of prompts."""
-BOX_CHANNEL, POINT_CHANNEL = 2, 4
-INFORMATION = {"inference_class": "nnInteractiveInferenceSession", "point_radius": 4, "interaction_decay": 0.9}
 HERE = find_spec("nnInteractive") is not None
 NEEDS_PACKAGE = pytest.mark.skipif(not HERE, reason="nnInteractive is not installed")
 BOTH = ["stand-in", pytest.param("package", marks=NEEDS_PACKAGE)]
@@ -56,21 +52,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(tmp_path_factory.mktemp("case"))
 
 
-def write_model(
-    folder: Path, channel: int, threshold: float, information: Any = "nnInteractiveInferenceSession"
-) -> Path:
-    """A folder as version 1.0 has it, whose network marks where `channel` is above `threshold`."""
-    plan = plans((1.0, 1.0, 1.0), (32, 32, 32), ["ZScoreNormalization"], name="Dataset225_nnInteractiveV2")
-    for kind in ("data", "seg", "probabilities"):  # it works in voxels, so its plans resample nothing
-        plan["configurations"]["3d_fullres"][f"resampling_fn_{kind}"] = "no_resampling_hack"
-        plan["configurations"]["3d_fullres"][f"resampling_fn_{kind}_kwargs"] = {}
-    network = build(plan, INPUTS, 2)
-    bright_detector(network, channel=channel, output=1, threshold=threshold)
-    write_nnunet(folder, {"fold_0": network}, plan, labels={"background": 0, "object": 1}, channels=("image",))
-    (folder / "inference_session_class.json").write_text(json.dumps(INFORMATION))
-    return folder
-
-
 def seated(folder: Path) -> NnInteractiveSegmenter:
     return NnInteractiveSegmenter(folder, LICENCE, lambda: None)
 
@@ -90,7 +71,7 @@ def noise(direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)) -> Volume:
 def test_a_prompt_arrives_at_its_voxels_however_the_file_orders_its_axes(
     package: None, kind: str, direction: tuple[float, ...], tmp_path: Path
 ) -> None:
-    model = seated(write_model(tmp_path / "m", BOX_CHANNEL if kind == "box" else POINT_CHANNEL, 0.2))
+    model = seated(write_nninteractive(tmp_path / "m", BOX_CHANNEL if kind == "box" else POINT_CHANNEL, 0.2))
     volume, roi = noise(direction), Box(start=(4, 2, 3), stop=(28, 30, 31))
     given: dict[str, Any] = {"box": Box(start=(5, 8, 10), stop=(10, 16, 20))}
     if kind == "points":
@@ -110,7 +91,7 @@ def test_a_prompt_arrives_at_its_voxels_however_the_file_orders_its_axes(
 
 
 def test_the_same_image_is_shown_once_and_another_prompt_begins_anew(package: None, tmp_path: Path) -> None:
-    model = seated(write_model(tmp_path / "m", BOX_CHANNEL, 0.2))
+    model = seated(write_nninteractive(tmp_path / "m", BOX_CHANNEL, 0.2))
     volume = noise()
     first, second = (
         Prompt(text="", target="lesion", site="liver", modality="CT", box=Box(start=(z, 8, 10), stop=(z + 1, 16, 20)))
@@ -127,7 +108,7 @@ def bright(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The model's files as a server has them: its network marks what is as bright as the lesion of `case`."""
     monkeypatch.setenv("R2SEG_CACHE", str(tmp_path / "cache"))
     grey = read_image(str(case.folder / "ct.nii.gz"), modality="CT").array.astype(np.float64)
-    return write_model(tmp_path / "files", 0, (case.threshold_hu - grey.mean()) / grey.std())
+    return write_nninteractive(tmp_path / "files", 0, (case.threshold_hu - grey.mean()) / grey.std())
 
 
 @pytest.mark.parametrize("mode", ["auto", "paper"])
@@ -151,7 +132,7 @@ def test_its_outline_takes_the_place_of_the_regions_own(package: None, tmp_path:
     z, y, x = np.indices(volume.array.shape)
     ball = (z - 14) ** 2 + (y - 15) ** 2 + (x - 16) ** 2 <= 36
     volume = replace(volume, array=volume.array + np.float32(300.0) * ball)
-    model = seated(write_model(tmp_path / "m", 0, 2.9))
+    model = seated(write_nninteractive(tmp_path / "m", 0, 2.9))
     assert isinstance(model, OutlinesRegions)
     box = volume.geometry.full_box
     rough = np.roll(ball, 3, axis=2)  # a region that was proposed beside the lesion
@@ -166,7 +147,7 @@ def test_its_outline_takes_the_place_of_the_regions_own(package: None, tmp_path:
 
 
 def test_weights_that_take_no_boxes_are_asked_by_points(stand_in: None, tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "m", POINT_CHANNEL, 0.2)
+    folder = write_nninteractive(tmp_path / "m", POINT_CHANNEL, 0.2)
     (folder / "inference_info.json").write_text(json.dumps({"supported_interactions": {"bbox2d": False}}))
     mask = np.ones((5, 5, 5), dtype=bool)
     region = Region(Box(start=(10, 10, 10), stop=(15, 15, 15)), mask, mask.astype(np.float32), 1.0)
@@ -175,11 +156,19 @@ def test_weights_that_take_no_boxes_are_asked_by_points(stand_in: None, tmp_path
     assert not NnInteractiveSession(folder).takes_boxes
 
 
+def test_the_first_releases_file_that_names_a_class_alone_is_understood(package: None, tmp_path: Path) -> None:
+    folder = write_nninteractive(tmp_path / "m", BOX_CHANNEL, 0.2)
+    (folder / "inference_session_class.json").write_text('"nnInteractiveInferenceSession"')
+    session = NnInteractiveSession(folder)
+    session.show(noise().array)
+    assert session.draw(Box(start=(6, 8, 10), stop=(7, 16, 20))).any()
+
+
 def test_it_prints_nothing_and_leaves_torch_as_it_was(
     package: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
-    model = seated(write_model(tmp_path / "m", BOX_CHANNEL, 0.2))
+    model = seated(write_nninteractive(tmp_path / "m", BOX_CHANNEL, 0.2))
     prompt = Prompt(text="", target="", site="", modality="CT", box=Box(start=(6, 8, 10), stop=(7, 16, 20)))
     volume = noise()
     assert model.segment(model.encode(volume, volume.geometry.full_box), [prompt]).any()
@@ -197,7 +186,7 @@ def test_files_that_are_no_such_model_are_refused_and_nothing_of_them_runs(
     stand_in: None, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("R2SEG_CACHE", str(tmp_path / "cache"))
-    folder = write_model(tmp_path / "m", 0, 1.0)
+    folder = write_nninteractive(tmp_path / "m", 0, 1.0)
     checkpoint = folder / "fold_0" / "checkpoint_final.pth"
     if fault == "pickle":
         torch.save({"network_weights": _Runs(), "init_args": {}, "trainer_name": "x"}, checkpoint)
@@ -239,7 +228,7 @@ def test_images_that_it_was_not_made_for_are_refused_before_long_work(modality: 
 
 
 def test_an_image_of_zeros_is_refused(stand_in: None, tmp_path: Path) -> None:
-    session = NnInteractiveSession(write_model(tmp_path / "m", 0, 1.0))
+    session = NnInteractiveSession(write_nninteractive(tmp_path / "m", 0, 1.0))
     with pytest.raises(InputError, match="zeros"):
         session.show(np.zeros((4, 4, 4), np.float32))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ import pytest
 import torch
 from helpers import fake_voxtell
 from helpers.bright_lesion import Case, make_case
+from helpers.prompted_models import TEXT, WINDOW, write_voxtell
 
 from r2seg_agent.cli.models import info_command
 from r2seg_agent.doctor import examine
@@ -30,9 +30,6 @@ from r2seg_agent.segment.voxtell.segmenter import VoxTellSegmenter
 from r2seg_agent.segment.voxtell.words import TextBank, wordings
 
 LICENCE = "CC-BY-NC-SA-4.0"
-WINDOW = 32
-TEXT = 6
-SIZES = {"text_embedding_dim": TEXT, "query_dim": 48, "num_heads": 2, "project_to_decoder_hidden_dim": 16}
 HERE = find_spec("voxtell") is not None
 NEEDS_PACKAGE = pytest.mark.skipif(not HERE, reason="voxtell is not installed")
 
@@ -45,56 +42,6 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(tmp_path_factory.mktemp("case"))
-
-
-def arguments(**changes: Any) -> dict[str, Any]:
-    """`arch_kwargs` of a residual encoder with one block a stage."""
-    return {
-        "n_stages": 6,
-        "features_per_stage": [32, 64, 128, 256, 320, 320],
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3, 3, 3]] * 6,
-        "strides": [[1, 1, 1]] + [[2, 2, 2]] * 5,
-        "n_blocks_per_stage": [1] * 6,
-        "n_conv_per_stage_decoder": [1] * 5,
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    } | changes
-
-
-def write_model(folder: Path, texts: dict[str, list[float]], window: int = WINDOW, **changes: Any) -> Path:
-    """A folder as `r2seg models fetch voxtell` makes it, with the network that is importable as `voxtell`."""
-    from voxtell.model.voxtell_model import VoxTellModel
-
-    torch.manual_seed(4)
-    given = arguments() | {"conv_op": torch.nn.Conv3d, "norm_op": torch.nn.InstanceNorm3d, "nonlin": torch.nn.LeakyReLU}
-    network = VoxTellModel(input_channels=1, **given, **SIZES, decoder_layer=4, num_maskformer_stages=5)
-    (folder / "fold_0").mkdir(parents=True)
-    torch.save(
-        {
-            "network_weights": network.state_dict(),
-            "trainer_name": "VoxTellTrainer",
-            "init_args": {"configuration": "3d_fullres"},
-        },
-        folder / "fold_0" / "checkpoint_final.pth",
-    )
-    architecture = {
-        "network_class_name": "a.class.of.the.authors",
-        "arch_kwargs": arguments(**changes),
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
-    configuration = {"patch_size": [window] * 3, "architecture": architecture}
-    (folder / "plans.json").write_text(json.dumps({"configurations": {"3d_fullres": configuration}}))
-    vectors = np.zeros((len(texts), TEXT), np.float16)
-    for row, values in zip(vectors, texts.values(), strict=True):
-        row[: len(values)] = values
-    np.savez(folder / "text_embeddings.npz", labels=np.array(list(texts)), embeddings=vectors)
-    return folder
 
 
 def seated(folder: Path) -> VoxTellSegmenter:
@@ -122,7 +69,7 @@ def test_each_prompt_is_answered_by_its_own_words_on_the_voxels_of_the_roi(
     stand_in: None, direction: tuple[float, ...], tmp_path: Path
 ) -> None:
     texts = {"liver lesion": [1.0, 1.0], "kidney cyst": [-1.0, 1.0]}
-    model = seated(write_model(tmp_path / "m", texts))
+    model = seated(write_voxtell(tmp_path / "m", texts))
     volume = noise(direction=direction)
     roi = Box(start=(3, 5, 2), stop=(20, 30, 25))
     bright, dark = model.segment(model.encode(volume, roi), [asked("liver_lesion"), asked("kidney_cyst")])
@@ -135,7 +82,7 @@ def test_each_prompt_is_answered_by_its_own_words_on_the_voxels_of_the_roi(
 def test_grey_values_are_scaled_by_the_box_of_what_is_not_zero_and_nothing_is_found_outside(
     stand_in: None, tmp_path: Path
 ) -> None:
-    model = seated(write_model(tmp_path / "m", {"liver lesion": [1.0, 0.5]}))
+    model = seated(write_voxtell(tmp_path / "m", {"liver lesion": [1.0, 0.5]}))
     volume = noise()
     array = np.zeros_like(volume.array)
     inside = (slice(4, 26), slice(6, 30), slice(5, 33))
@@ -165,7 +112,7 @@ def test_a_target_that_no_text_names_is_refused_before_long_work_with_the_neares
 ) -> None:
     from r2seg_agent.reason.language.plan_request import plan_request
 
-    model = seated(write_model(tmp_path / "m", {"Liver Tumor": [1.0], "liver vessel": [1.0]}))
+    model = seated(write_voxtell(tmp_path / "m", {"Liver Tumor": [1.0], "liver vessel": [1.0]}))
     assert isinstance(model, KnowsTargets)
     (liver,), (kidney,) = (plan_request(f"find the {what}", "CT").plans for what in ("liver lesion", "kidney cyst"))
     model.check_plan(liver)
@@ -180,7 +127,7 @@ def test_fetched_by_name_it_finds_the_lesion_and_is_judged_in_the_paper_mode(
     monkeypatch.setenv("R2SEG_CACHE", str(tmp_path / "cache"))
     grey = read_image(str(case.folder / "ct.nii.gz"), modality="CT").array.astype(np.float64)
     threshold = float((case.threshold_hu - grey.mean()) / grey.std())
-    files = write_model(tmp_path / "files", {"liver lesion": [1.0, threshold]})
+    files = write_voxtell(tmp_path / "files", {"liver lesion": [1.0, threshold]})
     fetch_model("voxtell", origin=str(files), accepted=[LICENCE])
     report = case.find("voxtell", workspace=tmp_path / "ws", overlays=False, rounds=1)
     assert report.reject is not None
@@ -226,7 +173,7 @@ def test_files_that_are_no_such_model_are_refused_and_nothing_of_them_runs(
 ) -> None:
     monkeypatch.setenv("R2SEG_CACHE", str(tmp_path / "cache"))
     changes = {"layer": {"nonlin": "os.system"}, "argument": {"colour": 3}}.get(fault, {})
-    folder = write_model(tmp_path / "m", {"liver lesion": [1.0]}, **changes)
+    folder = write_voxtell(tmp_path / "m", {"liver lesion": [1.0]}, **changes)
     checkpoint, table = folder / "fold_0" / "checkpoint_final.pth", folder / "text_embeddings.npz"
     if fault == "pickle":
         torch.save({"network_weights": _Runs(), "init_args": {}, "trainer_name": "x"}, checkpoint)
@@ -310,7 +257,7 @@ def test_the_answer_is_that_of_the_packages_own_predictor(tmp_path: Path, monkey
     from voxtell.inference.predictor import VoxTellPredictor
 
     texts = {"liver lesion": [1.0, -2.0, 0.5], "kidney cyst": [-1.0, 0.3, 2.0, 1.0]}
-    model = seated(write_model(tmp_path / "m", texts, window=64))
+    model = seated(write_voxtell(tmp_path / "m", texts, window=64))
     volume = noise((40, 70, 60))
     prompts = [asked("liver_lesion"), asked("kidney_cyst")]
     ours = model.segment(model.encode(volume, volume.geometry.full_box), prompts)
