@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 HANG_S = 10.0
-"""An input that takes longer hangs."""
+"""An input that takes more CPU seconds hangs."""
+ASLEEP_S = 120.0
+"""So does one that takes so many seconds by the clock: it waits for something."""
 
 
 def main() -> int:
@@ -98,10 +100,10 @@ class _Worker:
     def done(self) -> bool:
         """True once all its inputs were given, or its time is over."""
         if self._process.is_alive():
-            began, inputs = self._began, "before the first"
+            began, cpu_s, inputs = self._began, 0.0, "before the first"
             with suppress(FileNotFoundError):
-                began, inputs = json.loads((self.folder / "current.json").read_text())
-            if time.time() - began <= HANG_S:
+                began, cpu_s, inputs = json.loads((self.folder / "current.json").read_text())
+            if time.time() - began <= ASLEEP_S and self._cpu_s() - cpu_s <= HANG_S:
                 return False
             self._process.kill()
             self._process.join()
@@ -109,11 +111,19 @@ class _Worker:
         self._process.join()
         if self._process.exitcode != 0:
             current = self.folder / "current.json"
-            inputs = json.loads(current.read_text())[1] if current.exists() else "at the start"
+            inputs = json.loads(current.read_text())[2] if current.exists() else "at the start"
             return self._again("deaths", inputs)
         self._earlier.append(self._counts())
         self._sum()
         return True
+
+    def _cpu_s(self) -> float:
+        """CPU seconds of the process so far, where the system tells them (Linux), else 0."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _again(self, what: str, inputs: str) -> bool:
         self.row[what] += 1

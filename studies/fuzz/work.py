@@ -61,7 +61,7 @@ def _some(
     def one(inputs: Any) -> None:
         if time.time() > until:
             return
-        (folder / "next.json").write_text(json.dumps([time.time(), repr(inputs)[:4000]]))
+        (folder / "next.json").write_text(json.dumps([time.time(), time.process_time(), repr(inputs)[:4000]]))
         os.replace(folder / "next.json", folder / "current.json")  # the watcher never reads half of it
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.small_case import small_options, write_case
 
 from r2seg_agent.errors import InputError, R2SegError, RunFailedError
+from r2seg_agent.imaging.geometry import Geometry
 from r2seg_agent.imaging.read import read_image
 from r2seg_agent.runs.api import run_find
+from r2seg_agent.store.artifacts import ArtifactStore
 from r2seg_agent.store.runs import RunFolder, list_runs
 from r2seg_agent.trace.otel import run_spans
 from r2seg_agent.trace.run import TracedRun, open_run
@@ -76,3 +79,19 @@ def test_a_metaimage_that_names_a_file_which_no_system_takes(tmp_path: Path, nam
     (tmp_path / "a.mha").write_bytes(header.encode() + bytes(54))
     with pytest.raises(InputError):
         read_image(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("npy", b""), ("npy", b"PK\x05\x06" + bytes(18)), ("json", b"3"), ("json", b"[]"), ("json", b'{"params": NaN}')],
+)
+def test_an_artifact_that_is_empty_or_something_else(tmp_path: Path, name: str, data: bytes) -> None:
+    store = ArtifactStore(tmp_path)
+    ref = store.put_array(
+        "mask", np.ones((2, 2, 2), np.uint8), Geometry(shape=(2, 2, 2), spacing_mm=(1.0, 1.0, 1.0)), {}
+    )
+    assert store.verify(ref)
+    store.path(ref.sha256, f".{name}").write_bytes(data)
+    assert not ArtifactStore(tmp_path).verify(ref)
+    with pytest.raises(RunFailedError, match="damaged|hash differs"):
+        ArtifactStore(tmp_path).array(ref)
