@@ -88,7 +88,7 @@ def test_a_metaimage_that_names_a_file_which_no_system_takes(tmp_path: Path, nam
 def test_an_artifact_that_is_empty_or_something_else(tmp_path: Path, name: str, data: bytes) -> None:
     store = ArtifactStore(tmp_path)
     ref = store.put_array(
-        "mask", np.ones((2, 2, 2), np.uint8), Geometry(shape=(2, 2, 2), spacing_mm=(1.0, 1.0, 1.0)), {}
+        "lesions", np.ones((2, 2, 2), np.uint8), Geometry(shape=(2, 2, 2), spacing_mm=(1.0, 1.0, 1.0)), {}
     )
     assert store.verify(ref)
     store.path(ref.sha256, f".{name}").write_bytes(data)
