@@ -8,11 +8,12 @@ STAMP := $(VENV)/.installed
 DEMO := demo
 PLANNER := offline
 SHARE := 1
+INPUTS := 12000
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format types unit unit-all data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters calibration lesion-bench structure clean
+.PHONY: help setup demo test test-all lint format types unit unit-all data bench validate-fdr results ablation eval-planner picture conversation bench-agent bench-segmenters calibration lesion-bench structure fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -97,6 +98,9 @@ calibration: setup ## a calibration from lesion-free phantoms like the example a
 
 lesion-bench: setup ## what the score finds on patients it has not seen (CASES=…/cases.csv; without it, the demo scans)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.finder $(if $(CASES),"$(CASES)")
+
+fuzz: setup ## damaged files, tables, records and replies through every entrance (INPUTS=12000, about 7 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m studies.fuzz --inputs $(INPUTS) --seconds 1200
 
 structure: setup ## print the import graph: rooms, circles (0), uphill arrows (0)
 	@$(BIN)/python -m studies.structure

@@ -5,12 +5,27 @@ One small hierarchy; `exit_status` is the process exit status of `r2seg` (docs/g
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar, cast
 
 
 def readable_text(text: str) -> str:
     """`text` with the bytes of a name that is not UTF-8 as `�`: it can be printed and written anywhere."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+Json = TypeVar("Json")
+
+
+def readable_json(value: Json) -> Json:
+    """`value` with `readable_text` applied to every text in it, keys too; dicts and lists are copied."""
+    found: object = value
+    if isinstance(value, str):
+        found = readable_text(value)
+    elif isinstance(value, dict):
+        found = {readable_json(key): readable_json(item) for key, item in value.items()}
+    elif isinstance(value, list):
+        found = [readable_json(item) for item in value]
+    return cast(Json, found)
 
 
 class R2SegError(Exception):

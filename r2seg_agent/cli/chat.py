@@ -66,8 +66,7 @@ def chat_command(
                 resume, chosen.workspace, progress, image=given.scan, changes={**changes, "interactive": True}
             )
 
-        hold_chat(resumed, chosen.workspace, pictures, given.request)
-        return
+        raise typer.Exit(hold_chat(resumed, chosen.workspace, pictures, given.request))
     scan = scan_of("chat", given)
 
     def started(progress: Progress) -> Session:
@@ -75,7 +74,7 @@ def chat_command(
 
         return open_chat(scan, chosen, progress)
 
-    hold_chat(started, chosen.workspace, pictures, given.request)
+    raise typer.Exit(hold_chat(started, chosen.workspace, pictures, given.request))
 
 
 def _changes(context: typer.Context) -> dict[str, object]:

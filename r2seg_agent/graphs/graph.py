@@ -35,7 +35,7 @@ from r2seg_agent.graphs.ending import answer_targets, close_exhausted, end_turn
 from r2seg_agent.graphs.messages import answer_message, call_message, mark_of, problem_messages
 from r2seg_agent.graphs.model_call import model_call_event
 from r2seg_agent.graphs.model_comment import allowed_words
-from r2seg_agent.graphs.planner import Planner, PlannerReply, ReadsState
+from r2seg_agent.graphs.planner import Planner, PlannerReply, ReadsState, without_half_characters
 from r2seg_agent.graphs.planners.offline import OfflinePlanner
 from r2seg_agent.graphs.prompting import (
     drawn_pictures,
@@ -139,6 +139,7 @@ def _planner_node(given: Planner, tools: Mapping[str, BaseTool]) -> _Node:
         reply = _looking_at(planner, search, context, state["messages"]).ask(
             with_pictures(messages, load_pictures(shown, context.store)), offered, optional=ruling.optional
         )
+        reply = without_half_characters(reply)
         if planner.kind == "model":
             # The trace keeps a model's words redacted; the run continues with the same words, so that it can be
             # replayed. The rules' own sentences hold the user's words as they came in, and names of our own files.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from langchain_core.messages import AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
 
+from r2seg_agent.errors import readable_json, readable_text
 from r2seg_agent.report.models import PlannerKind
 from r2seg_agent.trace.payloads import CallFormat
 
@@ -39,6 +40,17 @@ class PlannerReply:
     cost_usd: float | None = None
     requests: int = 0
     tokens_estimated: bool = False
+
+
+def without_half_characters(reply: PlannerReply) -> PlannerReply:
+    """`reply` as it can be written anywhere: half a character (a lone surrogate, "\\ud83d") becomes "�".
+
+    Servers cut emoji in two, and JSON can spell the halves; neither UTF-8 nor a checkpoint holds them.
+    """
+    call = reply.call
+    if call is not None:
+        call = ToolCall(name=readable_text(call["name"]), args=readable_json(call["args"]), id=call["id"])
+    return replace(reply, call=call, text=readable_text(reply.text), problem=readable_text(reply.problem))
 
 
 class Planner(Protocol):

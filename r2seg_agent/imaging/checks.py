@@ -106,6 +106,11 @@ def check_extent(path: Path, what: str, shape: Sequence[int]) -> None:
 
 def check_spacing(path: Path, what: str, spacing_zyx_mm: Sequence[float]) -> None:
     """Raise `InputError` unless every spacing is a finite positive number of mm, of a size that scanners have."""
+    if not spacing_zyx_mm:
+        raise InputError(
+            f"The {what} `{path}` names its spacing and gives no number for it.",
+            "Without the true voxel size no length or volume can be given; export it again from the source.",
+        )
     if not all(np.isfinite(s) and s > 0 for s in spacing_zyx_mm):
         raise InputError(
             f"The {what} `{path}` has the spacing {_xyz(spacing_zyx_mm)} mm (x, y, z): each must be above zero.",

@@ -43,6 +43,8 @@ _META_BYTES = {
     "MET_DOUBLE": 8,
 }
 MAX_DATA_FILES = 100_000
+MAX_NRRD_FIELD = 600
+"""Characters of a field's line: ITK's reader writes longer ones past the end of its buffers, and the process dies."""
 _BYTES_OF_TEXT = {"ascii": 2, "text": 2, "txt": 2, "hex": 2}
 """NRRD encodings as text: a number and a blank for each voxel, or two digits for each byte."""
 _SPATIAL_KINDS = {"domain", "space", "???", "none", "time"}
@@ -63,6 +65,12 @@ def check_nrrd_header(path: Path, what: str = "image", *, layers: bool = False) 
     for n, line in enumerate(lines[1:], start=1):
         key, colon, value = line.partition(":")
         key = key.strip().lower()
+        if len(line) > MAX_NRRD_FIELD and not line.startswith("#") and not value.startswith("=") and key != "content":
+            raise InputError(
+                f"The {what} `{path}` has a line of {len(line):,} characters in its NRRD header; at most "
+                f"{MAX_NRRD_FIELD} are read.",
+                "Export it again.",
+            )
         if line.startswith("#") or not colon or value.startswith("="):
             continue
         if key in fields:
@@ -246,12 +254,15 @@ def _data_file(path: Path, what: str, name: str) -> int:
             "Copy the data file beside the header and correct its name there.",
         )
     data = path.parent / os.fsdecode(name.encode("latin-1"))
-    if not data.is_file():
-        raise InputError(
-            f"The {what} `{path}` is only a header; its data file `{name}` is not beside it.",
-            "Copy the data file into the same folder under that name.",
-        )
-    return data.stat().st_size
+    try:
+        if data.is_file():
+            return data.stat().st_size
+    except (OSError, ValueError):  # no system takes such a name
+        pass
+    raise InputError(
+        f"The {what} `{path}` is only a header; its data file `{name[:200]}` is not beside it.",
+        "Copy the data file into the same folder under that name.",
+    )
 
 
 def _check_amount(path: Path, what: str, sizes: list[int], width: int, *, len_data: int, how: str) -> None:

@@ -70,7 +70,7 @@ class ArtifactStore:
         Its bytes are checked against the hash the first time. Raises `RunFailedError` when it is missing or changed.
         """
         try:
-            loaded: NDArray[Any] = np.load(self.path(ref.sha256, ".npy"), mmap_mode="r", allow_pickle=False)
+            loaded = self._load(ref)
         except (OSError, ValueError) as error:
             raise RunFailedError(
                 f"artifact `{ref.sha256[:12]}` ({ref.kind}) is missing or damaged in the workspace",
@@ -85,20 +85,29 @@ class ArtifactStore:
             self._checked.add(ref.sha256)
         return loaded
 
+    def _load(self, ref: ArtifactRef) -> NDArray[Any]:
+        """`OSError` or `ValueError` for a file that is no whole array."""
+        try:
+            loaded = np.load(self.path(ref.sha256, ".npy"), mmap_mode="r", allow_pickle=False)
+        except EOFError as error:
+            raise ValueError("an empty file") from error
+        if not isinstance(loaded, np.ndarray):
+            raise ValueError("a file of several arrays")
+        return loaded
+
     def _is_whole(self, ref: ArtifactRef, array: NDArray[Any]) -> bool:
         try:
             params = json.loads(self.path(ref.sha256, ".json").read_bytes())["params"]
-        except (OSError, ValueError, KeyError):
+            return array_sha256(array, ref.geometry, canonical_json(params).decode()) == ref.sha256
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return False
-        return array_sha256(array, ref.geometry, canonical_json(params).decode()) == ref.sha256
 
     def verify(self, ref: ArtifactRef) -> bool:
         """True when the stored bytes of an array still give the hash in `ref`."""
         try:
-            stored = np.load(self.path(ref.sha256, ".npy"), mmap_mode="r", allow_pickle=False)
+            return self._is_whole(ref, self._load(ref))
         except (OSError, ValueError):
             return False
-        return self._is_whole(ref, stored)
 
     def put_json(self, value: Json) -> ArtifactRef:
         """Store a JSON document by the hash of its canonical form."""

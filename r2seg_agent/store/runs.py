@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import JsonValue, ValidationError
+from pydantic import AfterValidator, JsonValue, ValidationError
 
 from r2seg_agent.errors import InputError, RunFailedError, RunIsOpenError
 from r2seg_agent.files import file_sha256, write_bytes_atomic
@@ -23,6 +23,16 @@ from r2seg_agent.outcomes import OutcomeKind
 
 RunKind = Literal["find", "chat"]
 RunStatus = Literal["running", "stopped", "finished", "failed"]
+
+
+def _is_time(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return text
+
+
+UtcTime = Annotated[str, AfterValidator(_is_time)]
+"""As `utc_now` gives it."""
 
 _Model = TypeVar("_Model", bound=Frozen)
 _LEGAL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -43,8 +53,8 @@ class RunRecord(Frozen):
     image: str
     outcome: OutcomeKind | None = None
     findings: int = 0
-    created: str
-    updated: str
+    created: UtcTime
+    updated: UtcTime
     resumed: int = 0
     parent: str | None = None
     trace_sha256: str | None = None

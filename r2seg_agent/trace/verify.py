@@ -82,7 +82,7 @@ def _check_trace(run: TracedRun) -> Check:
         problems.append(error.message)
     problems += _seal_problems(run)
     noted = run.record is not None and (run.record.kind, run.record.status) == ("find", "finished")
-    if noted and run.events[-1].kind != "run_finished":
+    if noted and (not run.events or run.events[-1].kind != "run_finished"):
         problems.append("the run is noted as finished and its trace has no `run_finished`: events are missing")
     return Check("trace", len(run.events), tuple(problems))
 

@@ -25,8 +25,8 @@ class Reply:
     """One scripted answer: an assistant message, an HTTP error, or trouble with the connection."""
 
     content: str | None = None
-    tool_calls: tuple[tuple[str, str], ...] = ()
-    """Pairs of a tool's name and its arguments as the JSON text that is sent, valid or not."""
+    tool_calls: tuple[tuple[str, Any], ...] = ()
+    """Pairs of a tool's name and its arguments as the JSON text that is sent, valid or not; or an object as it is."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     error: str = "scripted failure"
@@ -248,11 +248,17 @@ def _chunks(reply: Reply, with_usage: bool) -> list[dict[str, Any]]:
     content = reply.content or ""
     deltas += [{"content": content[start : start + 7]} for start in range(0, len(content), 7)]
     for index, (name, arguments) in enumerate(reply.tool_calls):
-        head = {"index": index, "id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": ""}}
+        head = {
+            "index": index,
+            "id": f"call_{index}",
+            "type": "function",
+            "function": {"name": name, "arguments": "" if isinstance(arguments, str) else arguments},
+        }
         deltas.append({"tool_calls": [head]})
         deltas += [
             {"tool_calls": [{"index": index, "function": {"arguments": arguments[start : start + 5]}}]}
             for start in range(0, len(arguments), 5)
+            if isinstance(arguments, str)
         ]
     base = {"id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 0, "model": "scripted"}
     chunks = [{**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]

@@ -16,6 +16,7 @@ from r2seg_agent.cli.conversation.input import AfterRequest, Leave, Lines, chat_
 from r2seg_agent.cli.conversation.view import ChatView
 from r2seg_agent.cli.conversation.words import Vocabulary
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
+from r2seg_agent.outcomes import EXIT_STATUS
 from r2seg_agent.reason.language.choices import chosen
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ UNFINISHED = "/continue continues the request, /fork {turn} returns to the state
 
 def hold_chat(
     open_session: Callable[[Progress], Session], workspace: Path, pictures: Pictures, request: str | None = None
-) -> None:
+) -> int:
     """Open a session and talk until the person leaves; then write its report. `request` is their first line.
 
     A terminal gets the prompt; elsewhere lines come from stdin, answers go to stdout, progress goes to stderr, and the
-    first error ends it.
+    first error ends it. The exit status: that of what a script was refused or leaves open, else 0.
     """
     from rich.console import Console
 
@@ -49,6 +50,7 @@ def hold_chat(
             view.line("/help lists commands; Ctrl-D leaves.", "dim")
         chat.run(lines if request is None else AfterRequest(request, lines))
         chat.leave()
+        return 0 if interactive else chat.exit_status
     except BaseException as error:
         if chat.in_turn:  # a wrong command breaks nothing
             chat.session.fail(error)
@@ -87,6 +89,8 @@ class Chat:
         """`interactive`: errors are shown and the conversation continues; a script ends at the first one."""
         self.session, self.view, self.interactive = session, view, interactive
         self.in_turn = False
+        self.refused = False
+        """Whether a request was refused: its plan, or what it asked of a tool."""
         self._begin()
 
     def run(self, lines: Lines) -> None:
@@ -141,6 +145,16 @@ class Chat:
         if self.session.search.turns:
             self.view.line(f"r2seg chat --resume {self.session.id} continues it.", "dim")
 
+    @property
+    def exit_status(self) -> int:
+        """Of a script that has ended: as `r2seg find` for what was refused or stands open, else 0."""
+        if self.refused:
+            return InputError.exit_status
+        if self.session.question is not None:
+            return EXIT_STATUS["needs_user"]
+        open_ = self.session.search.outcome == "budget_exhausted"
+        return EXIT_STATUS["budget_exhausted"] if open_ else 0
+
     def vocabulary(self) -> Vocabulary:
         """What can be named now."""
         search = self.session.search
@@ -178,6 +192,7 @@ class Chat:
         self._show_news()
         if isinstance(last, TurnEnded) and last.outcome == "budget_exhausted":
             self.view.line("/continue continues it.", "dim")
+        self.refused = self.refused or bool(self.view.refused)
 
     def _leave(self) -> None:
         self.view.tools.farewell(f"Left. r2seg chat --resume {self.session.id} continues it.")

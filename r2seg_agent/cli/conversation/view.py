@@ -30,6 +30,8 @@ class ChatView:
         self.console = console
         self.pictures = pictures
         self.tools = ToolLine(console, notes)
+        self.refused = ""
+        """Why the last tool of the last turn refused; "" where it did not."""
 
     def line(self, text: str, style: str = "") -> None:
         """One paragraph of plain text: nothing in it is read as markup or as a command to the terminal."""
@@ -79,6 +81,7 @@ class ChatView:
         )
 
         last: QuestionAsked | TurnEnded | None = None
+        self.refused = ""
         self.tools.open()
         try:
             for event in events:
@@ -87,6 +90,7 @@ class ChatView:
                         self.tools.start(tool, args, taken_by)
                     case ToolFinished(tool, error, line):
                         self.tools.finish(tool, printable(error), printable(line))
+                        self.refused = error
                     case AnswerSentence(text):
                         self.line(text, "bold")
                     case ModelComment(text):

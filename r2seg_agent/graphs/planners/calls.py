@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,6 +20,7 @@ MAX_ARGS_CHARS = 4000
 """Characters of one call's arguments as JSON; longer ones are refused before any tool sees them."""
 MAX_NAME_CHARS = 60
 
+_NAMESPACE = re.compile(r"^(?:[A-Za-z_][\w-]*[.:/]+)+")
 _NUMBER = re.compile(r"(?<![\w.-])-?\d*[.,]?\d+(?:e-?\d+)?\s*%?", re.IGNORECASE)
 
 
@@ -37,6 +39,12 @@ class Offer:
         self.schemas = {tool.name: args_schema(tool) for tool in tools}
         self.set_by_user = {tool.name: card_of(tool).set_by_user for tool in tools}
         self.arguments = {name: frozenset(_properties(schema)) for name, schema in self.schemas.items()}
+
+    def named(self, name: str) -> str:
+        """`name` as it is offered: models put the name of a namespace before it ("default_api.", "functions/")."""
+        plain = name.strip()
+        last = _NAMESPACE.sub("", plain)
+        return last if last in self.arguments else plain
 
     @property
     def legal(self) -> str:
@@ -64,7 +72,7 @@ class Offer:
     def _check(self, call: WrittenCall) -> ToolCall | str:
         if not isinstance(call.name, str):
             return "The call names no tool."
-        name = call.name.strip().removeprefix("functions.")
+        name = self.named(call.name)
         if name not in self.arguments:
             return f"There is no tool `{_shown(name)}` now."
         args = {} if call.args is None or call.args == "" else call.args
@@ -73,6 +81,9 @@ class Offer:
                 args = strict_json(args)
             except ValueError:
                 return f"The arguments of `{name}` are not valid JSON."
+        if isinstance(args, str):  # encoded once more than the protocol says
+            with suppress(ValueError):
+                args = strict_json(args)
         if not isinstance(args, dict):
             return f"The arguments of `{name}` must be a JSON object, not {_kind(args)}."
         unknown = [key for key in args if key not in self.arguments[name]]

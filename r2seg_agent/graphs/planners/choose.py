@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.graphs.planner import Planner
 from r2seg_agent.graphs.planners.chat_model import ChatModelPlanner
-from r2seg_agent.graphs.planners.connection import client_options, connect_anthropic, plain_client
+from r2seg_agent.graphs.planners.connection import arguments_as_text, client_options, connect_anthropic, plain_client
 from r2seg_agent.graphs.planners.retry import Retrier, scrub
 from r2seg_agent.graphs.planners.settings import SERVER, PlannerSettings, key_variable, load_settings, settings_file
 
@@ -149,6 +149,7 @@ def _chat_model(
     if provider == "openai":
         import openai
 
+        connection["event_hooks"]["response"].append(arguments_as_text)
         options |= {"seed": settings.seed, "stream_usage": settings.stream}
         options["http_client"] = plain_client(openai.DefaultHttpxClient, connection)
         if not own:

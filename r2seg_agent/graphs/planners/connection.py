@@ -6,9 +6,10 @@ machine too), follow a server that sends the request on elsewhere, and read an a
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
@@ -69,10 +70,9 @@ def _bound(response: Any) -> None:
 
 
 def _bounded(stream: Any) -> Any:
-    """The same stream of bytes, given up after `MAX_ANSWER_BYTES`; httpx asks for an object of its own class."""
-    base = next(cls for cls in type(stream).__mro__ if cls.__name__ == "SyncByteStream")
+    """The same stream of bytes, given up after `MAX_ANSWER_BYTES`."""
 
-    def read(self: Any) -> Iterator[bytes]:
+    def read() -> Iterator[bytes]:
         size = 0
         for part in stream:
             size += len(part)
@@ -80,4 +80,64 @@ def _bounded(stream: Any) -> Any:
                 raise AnswerTooLargeError(f"the server sends more than {MAX_ANSWER_BYTES} bytes")
             yield part
 
-    return type("BoundedStream", (base,), {"__iter__": read, "close": lambda self: stream.close()})()
+    return _stream_of(stream, read)
+
+
+def arguments_as_text(response: Any) -> None:
+    """Called by httpx before it reads an answer in OpenAI's protocol: a call's arguments are JSON as a text there, and
+    some servers send the object itself, or the text encoded once more, on which LangChain's client fails.
+    """
+    stream, lines = response.stream, "event-stream" in response.headers.get("content-type", "")
+
+    def read() -> Iterator[bytes]:
+        pending = b""
+        for part in stream:
+            pending += part
+            if lines and b"\n" in part:
+                whole, _, pending = pending.rpartition(b"\n")
+                yield b"".join(_mended(line) + b"\n" for line in whole.split(b"\n"))
+        if pending:
+            yield _mended(pending)
+
+    response.stream = _stream_of(stream, read)
+
+
+def _stream_of(stream: Any, read: Callable[[], Iterator[bytes]]) -> Any:
+    """What `read` gives, in the place of `stream`; httpx asks for an object of its own class."""
+    base = next(cls for cls in type(stream).__mro__ if cls.__name__ == "SyncByteStream")
+    return type("ReadStream", (base,), {"__iter__": lambda self: read(), "close": lambda self: stream.close()})()
+
+
+def _mended(data: bytes) -> bytes:
+    """An answer, or one line of a streamed one, with every call's arguments as text."""
+    start = data.find(b"{")
+    if b'"tool_calls"' not in data or start < 0:
+        return data
+    try:
+        answer = json.loads(data[start:])
+        calls = [
+            call["function"]
+            for choice in answer["choices"]
+            for message in (choice.get("message"), choice.get("delta"))
+            for call in (message or {}).get("tool_calls") or ()
+        ]
+        changed = False
+        for function in calls:
+            plain = _as_text(function.get("arguments"))
+            changed = changed or plain != function.get("arguments")
+            function["arguments"] = plain
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return data  # no answer of this protocol: the client says what is wrong
+    return data[:start] + json.dumps(answer).encode() if changed else data
+
+
+def _as_text(arguments: object) -> object:
+    if isinstance(arguments, dict | list):
+        return json.dumps(arguments)
+    if isinstance(arguments, str) and arguments.lstrip().startswith('"'):
+        try:
+            inner = json.loads(arguments)
+        except ValueError:
+            return arguments  # a piece of a streamed one
+        return inner if isinstance(inner, str) else arguments
+    return arguments

@@ -30,7 +30,25 @@ _ARGS_KEYS = ("arguments", "args", "parameters", "input", "tool_input", "action_
 _WRAPPER_KEYS = ("tool_calls", "tool_call", "function_call", "function", "call", "calls", "next_step")
 _IGNORED_KEYS = frozenset({"id", "type", "index", "thought", "thoughts", "reasoning", "reason", "comment", "words"})
 
-_THOUGHTS = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_TAG = r"(?:[a-z_]{1,20}[:_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis)"
+_THOUGHTS = (
+    re.compile(rf"<({_TAG})>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE),
+    # Servers whose template opens the thoughts send the end of them only.
+    re.compile(rf"\A.*</{_TAG}>", re.DOTALL | re.IGNORECASE),
+    re.compile(r"\[THINK\].*?(?:\[/THINK\]|\Z)|\A.*\[/THINK\]", re.DOTALL),  # Mistral
+    re.compile(r"◁think▷.*?(?:◁/think▷|\Z)|\A.*◁/think▷", re.DOTALL),  # Kimi
+    re.compile(r"<\|START_THINKING\|>.*?(?:<\|END_THINKING\|>|\Z)|\A.*<\|END_THINKING\|>", re.DOTALL),  # Cohere
+    # gpt-oss: everything in its channel for analysis, with its marks or with those that a server strips.
+    re.compile(
+        r"<\|channel\|>\s*analysis\b.*?(?:<\|end\|>|(?=<\|start\|>)|(?=<\|channel\|>\s*(?:final|commentary))|\Z)",
+        re.DOTALL,
+    ),
+    re.compile(r"\Aanalysis(?=\S).*?(?:assistant(?=final|commentary)|\Z)", re.DOTALL),
+)
+_HARMONY_CALL = re.compile(
+    r"(?:<\|channel\|>\s*)?commentary\s+to=(?:functions\.)?(\w{1,60})[^{]{0,80}?(?=\{)", re.DOTALL
+)
+"""gpt-oss' call that a server left in the text: the tool stands before the JSON of its arguments."""
 _MARKS = re.compile(
     r"</?\s*(?:tool_calls?|function_calls?|tools?)\s*>|<\|[a-z_▁]{1,40}\|>|\[/?TOOL_CALLS?\]|```(?:json|tool_call|tool_code)",
     re.IGNORECASE,
@@ -53,7 +71,7 @@ def read_text(text: str, offer: Offer) -> ReadText:
     words: list[str] = []
     end = 0
     for start, stop, value in _json_values(text):
-        found = read_value(value, offer)
+        found = _harmony_call(text[end:start], value, offer) or read_value(value, offer)
         if found:
             words.append(text[end:start])
             calls.extend(found)
@@ -63,9 +81,18 @@ def read_text(text: str, offer: Offer) -> ReadText:
     return ReadText(tuple(calls), tried, " ".join(re.sub(r"```\w*", " ", _MARKS.sub(" ", " ".join(words))).split()))
 
 
+def _harmony_call(before: str, value: JsonValue, offer: Offer) -> list[WrittenCall]:
+    named = list(_HARMONY_CALL.finditer(before + "{"))
+    if not named or named[-1].end() != len(before) or named[-1][1] not in offer.arguments:
+        return []
+    return [WrittenCall(named[-1][1], value)]
+
+
 def without_thoughts(text: str) -> str:
-    """`text` without the blocks in which a model thinks aloud."""
-    return _THOUGHTS.sub(" ", text)
+    """`text` without what a model thinks aloud: it is no call and no answer, whatever stands in it."""
+    for thoughts in _THOUGHTS:
+        text = thoughts.sub(" ", text)
+    return text
 
 
 def read_value(value: JsonValue, offer: Offer, depth: int = 0) -> list[WrittenCall]:
@@ -82,7 +109,7 @@ def read_value(value: JsonValue, offer: Offer, depth: int = 0) -> list[WrittenCa
             return read_value(inner, offer, depth + 1)
     name_key = next((key for key in (*_NAME_KEYS, "function") if isinstance(value.get(key), str)), None)
     args_key = next((key for key in _ARGS_KEYS if key in value), None)
-    if name_key is not None and (args_key is not None or value[name_key] in offer.arguments):
+    if name_key is not None and (args_key is not None or offer.named(str(value[name_key])) in offer.arguments):
         if args_key is not None:
             return [WrittenCall(value[name_key], value[args_key])]
         # Arguments beside the name: {"tool": "plan_search", "targets": [...]}.

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 STOP_POLL_S = 0.1
 """How soon a wait for an answer notices that it is to stop."""
+SAME_BROKEN_ANSWERS = 3
+"""An answer that breaks the protocol in the same way so often is not the connection's doing: another form may work."""
 MAX_ERROR_CHARS = 300
 """Characters of a server's own words in our messages."""
 
@@ -52,6 +54,17 @@ _KEY_LIKE = re.compile(
 )
 
 
+_CONTEXT_OVERFLOW = re.compile(
+    r"context_length_exceeded|exceed_context_size|(?:maximum|available) context (?:length|size)|prompt is too long"
+    r"|exceeds?\b[^.]{0,60}\bcontext[ _](?:length|size|window|limit)"
+    r"|context[ _](?:length|size|window)[^.]{0,40}\bexceed"
+    r"|reduce the length of the (?:messages|prompt|input)|longer than the (?:maximum )?model(?:'s)? (?:context|length)"
+    r"|inputs?\W{0,2} (?:length|tokens?)[^.]{0,60}\b(?:exceed|must be)|too many (?:input )?tokens"
+    r"|max_(?:model|seq)_len",
+    re.IGNORECASE,
+)
+"""How servers say that a conversation is too long: OpenAI, vLLM, llama.cpp, SGLang, TGI, Anthropic have no one code."""
+
 FORM_ADVICE = (
     "Check the model's name and --base-url (with /v1 for OpenAI-compatible servers). Where the server names a "
     "parameter, switch it off in the settings file (docs/develop/agent.md: temperature, seed, max_tokens)."
@@ -66,6 +79,8 @@ class Failure:
     what: str
     status: int | None = None
     wait_s: float | None = None
+    broken: bool = False
+    """Whether an answer came that is not in the protocol."""
 
 
 class Backoff(Frozen):
@@ -113,7 +128,7 @@ class Retrier:
         Raises `FormError` and `CutError` for the caller, `PlannerRefusedError` where trying again changes nothing and
         `PlannerUnavailableError` when all tries failed; `BudgetError` (resumable) once `stop` is set.
         """
-        waited = 0.0
+        waited, broken = 0.0, list[Failure]()
         for attempt in range(1, self.backoff.attempts + 1):
             self.requests += 1
             try:
@@ -127,7 +142,8 @@ class Retrier:
                 raise
             except Exception as error:
                 failure = judge(error, self.secrets, self.timeout_s)
-            if failure.kind == "form":
+            broken = [*broken, failure] if failure.broken and failure in (broken or [failure]) else []
+            if failure.kind == "form" or len(broken) == SAME_BROKEN_ANSWERS:
                 raise FormError(failure.what)
             if failure.kind == "cut":
                 raise CutError(failure.what)
@@ -169,7 +185,8 @@ def judge(error: BaseException, secrets: tuple[str, ...] = (), timeout_s: float 
     text = scrub(str(error), secrets) or type(error).__name__
     if _is_too_large(error):
         return Failure("cut", text)
-    if "ContextOverflowError" in names:
+    refused = status in (400, 413, 422, 500)
+    if "ContextOverflowError" in names or (refused and _CONTEXT_OVERFLOW.search(str(error))):
         return Failure("refused", text, 413)
     if status is not None and status >= 300:
         return Failure(_kind_of_status(status, text), f"HTTP {status}, {text}", status, _retry_after(error))
@@ -181,7 +198,7 @@ def judge(error: BaseException, secrets: tuple[str, ...] = (), timeout_s: float 
     if names & _CONNECTION_NAMES:
         return Failure("again", f"no connection ({text})")
     if type(error).__name__ in _BROKEN_NAMES or isinstance(error, _BROKEN_TYPES):
-        return Failure("again", f"a reply that is not in the protocol ({type(error).__name__}: {text})")
+        return Failure("again", f"a reply that is not in the protocol ({type(error).__name__}: {text})", broken=True)
     return Failure("unknown", f"{type(error).__name__}: {text}")
 
 

@@ -133,7 +133,7 @@ def test_where_candidates_are_ranked_there_is_no_level_to_change(talk: Talk) -> 
 def test_what_cannot_be_located_is_said_and_the_conversation_goes_on(talk: Talk, scan: Scan) -> None:
     given = (scan["ct"], "--anchors", "hounsfield", "--modality", "CT")
     ran = talk("find a liver lesion", "what did you do so far?", arguments=given)
-    assert ran.status == 0, ran.err
+    assert ran.status == 2, ran.err
     assert "That is not possible: HU anchors cannot find `liver`" in ran.after("find a liver lesion")
     assert "You asked: “find a liver lesion”" in ran.after("what did you do so far?")
 
@@ -210,3 +210,30 @@ def test_a_script_ends_at_its_first_error_with_its_status(talk: Talk) -> None:
     assert ran.status == 2
     assert "nothing was searched yet" in ran.err
     assert "find a liver lesion" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "said"),
+    [
+        (("find the unicorn",), 2, "Which lesion and organ do you mean?"),  # nobody answers
+        (("find the unicorn", "liver lesion"), 0, "finding"),
+        (("why did you reject the second one?",), 0, "Nothing was searched yet"),
+        (("hello",), 0, ""),
+    ],
+)
+def test_a_script_that_leaves_a_question_open_does_not_end_with_0(
+    talk: Talk, lines: tuple[str, ...], status: int, said: str
+) -> None:
+    ran = talk(*lines)
+    assert (ran.status, said in ran.out) == (status, True), ran.out
+
+
+def test_a_script_whose_request_is_refused_does_not_end_with_0(
+    talk: Talk, scan: Scan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TOTALSEG_HOME_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "none"))
+    ran = talk("find a liver lesion", "how big is it?", arguments=(scan["ct"], "--anchors", "auto", "--modality", "CT"))
+    assert ran.status == 2
+    assert "weights cannot be used" in ran.out
+    assert "› how big is it?" in ran.out  # the lines after it are read all the same

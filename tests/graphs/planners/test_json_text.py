@@ -19,6 +19,8 @@ ONE = Offer([plan_search])
 TWO = Offer([plan_search, explain_candidate])
 ARGS = {"targets": ["liver lesion"]}
 CALL = {"name": "plan_search", "arguments": ARGS}
+OTHER = {"name": "explain_candidate", "arguments": {"candidate": "t1r1c1"}}
+"""What a model thinks of and discards."""
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,20 @@ CALL = {"name": "plan_search", "arguments": ARGS}
         f"<think>I might call {json.dumps({'name': 'explain_candidate', 'arguments': {}})}</think>{json.dumps(CALL)}",
         f"{{not json}} then {json.dumps(CALL)}",
         json.dumps({"name": "functions.plan_search", "arguments": ARGS}),
+        json.dumps({"name": "default_api.plan_search", "arguments": json.dumps(json.dumps(ARGS))}),
+        json.dumps({"tool": "default_api.plan_search", **ARGS}),
+        f"I might call {json.dumps(OTHER)}\n</think>\n{json.dumps(CALL)}",
+        f"<think>no</think> or {json.dumps(OTHER)}</think>{json.dumps(CALL)}",
+        f"<thought>{json.dumps(OTHER)}</thought>{json.dumps(CALL)}",
+        f"<seed:think>{json.dumps(OTHER)}</seed:think>{json.dumps(CALL)}",
+        f"[THINK]{json.dumps(OTHER)}[/THINK]{json.dumps(CALL)}",
+        f"◁think▷{json.dumps(OTHER)}◁/think▷{json.dumps(CALL)}",
+        f"<|START_THINKING|>{json.dumps(OTHER)}<|END_THINKING|>{json.dumps(CALL)}",
+        f"<|channel|>analysis<|message|>{json.dumps(OTHER)}<|end|><|start|>assistant<|channel|>commentary "
+        f"to=functions.plan_search <|constrain|>json<|message|>{json.dumps(ARGS)}<|call|>",
+        f"<|channel|>analysis<|message|>{json.dumps(OTHER)}<|channel|>final<|message|>{json.dumps(CALL)}",
+        f"analysisPerhaps {json.dumps(OTHER)}assistantcommentary to=functions.plan_search json{json.dumps(ARGS)}",
+        f"analysisPerhaps {json.dumps(OTHER)}assistantfinal{json.dumps(CALL)}",
     ],
 )
 def test_a_written_call_is_recognised(text: str) -> None:
@@ -51,6 +67,27 @@ def test_a_written_call_is_recognised(text: str) -> None:
     picked, problem = TWO.pick(read.calls)
     assert picked is not None, problem
     assert (picked["name"], picked["args"]) == ("plan_search", ARGS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>{json.dumps(CALL)}",
+        f"{json.dumps(CALL)}</think>",
+        f"<thought>{json.dumps(CALL)}</thought> I need nothing.",
+        f"<|channel|>analysis<|message|>{json.dumps(CALL)}<|end|>",
+        f"<|channel|>analysis<|message|>{json.dumps(CALL)}",
+        f"analysisI could call {json.dumps(CALL)}",
+    ],
+)
+def test_a_call_that_is_only_thought_of_is_none(text: str) -> None:
+    assert read_text(text, TWO).calls == ()
+    assert "plan_search" not in without_thoughts(text)
+
+
+def test_words_about_thinking_are_no_thoughts() -> None:
+    for text in ("analysis of the liver", "I think <b>so</b>", "Analysis: nothing", "a thought> b"):
+        assert without_thoughts(text) == text
 
 
 def test_bare_arguments_are_a_call_only_where_one_tool_is_offered() -> None:

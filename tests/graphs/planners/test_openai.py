@@ -63,6 +63,65 @@ def test_arguments_that_are_not_json_are_not_guessed_at(stream: bool) -> None:
     assert "not valid JSON" in reply.problem
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("arguments", [LIVER, json.dumps(json.dumps(LIVER)), json.dumps(LIVER, indent=1)])
+def test_arguments_as_an_object_or_encoded_twice_are_read(arguments: Any, stream: bool) -> None:
+    with FakeOpenAI([Reply(tool_calls=(("plan_search", arguments),))]) as server:
+        reply = _ask(server, stream=stream)
+    assert reply.call is not None
+    assert (reply.call["name"], reply.call["args"]) == ("plan_search", LIVER)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("name", [f"{space}plan_search" for space in ("default_api.", "functions.", "tools/", "api:")])
+def test_a_namespace_before_a_tools_name_is_no_part_of_it(name: str) -> None:
+    with FakeOpenAI([Reply(tool_calls=((name, json.dumps(LIVER)),))]) as server:
+        reply = _ask(server)
+    assert reply.call is not None
+    assert reply.call["name"] == "plan_search"
+    with FakeOpenAI([Reply(tool_calls=(("default_api.read_file", "{}"),))]) as server:
+        assert "no tool `default_api.read_file`" in _ask(server).problem
+
+
+def test_an_answer_that_is_broken_in_the_same_way_each_time_is_asked_for_in_another_form() -> None:
+    """Arguments that are a list: LangChain's client cannot hold them, however often they come."""
+    broken = Reply(tool_calls=(("plan_search", ["liver lesion"]),))
+    written = text(json.dumps({"tool": "plan_search", "args": LIVER}))
+    with FakeOpenAI([broken, broken, broken, written]) as server:
+        reply = _ask(server, backoff=Backoff(attempts=5))
+    assert reply.call is not None
+    assert reply.call["args"] == LIVER
+    assert len(server.requests) == 4
+
+
+OVERFLOWS = (
+    "This model's maximum context length is 4096 tokens. However, you requested 5321 tokens (3273 in the messages, "
+    "2048 in the completion). Please reduce the length of the messages or completion.",
+    "the request exceeds the available context size, try increasing it",
+    "the request exceeds the available context size. try increasing the context size or enable context shift",
+    "The decoder prompt (length 5321) is longer than the maximum model length of 4096.",
+    "Input length (5321 tokens) exceeds the maximum allowed length (4096 tokens).",
+    "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5321 `inputs` tokens and 2048 `max_new_tokens`",
+    "prompt is too long: 213462 tokens > 200000 maximum",
+)
+
+
+@pytest.mark.parametrize("words", OVERFLOWS, ids=range(len(OVERFLOWS)))
+def test_a_conversation_that_is_too_long_for_the_server_is_called_so(words: str) -> None:
+    with FakeOpenAI([Reply(status=400, error=words)]) as server:
+        with pytest.raises(PlannerRefusedError, match="refused") as found:
+            _ask(server)
+        assert len(server.requests) == 1
+    assert "too long for this server" in found.value.hint
+
+
+@pytest.mark.parametrize("words", ["no tokens left today", "`max_tokens` must be at most 8192", "context is required"])
+def test_other_refusals_are_not_taken_for_it(words: str) -> None:
+    with FakeOpenAI([Reply(status=400, error=words)]) as server, pytest.raises(PlannerRefusedError) as found:
+        _ask(server)
+    assert "too long" not in found.value.hint
+
+
 def test_a_tool_that_is_not_offered_is_refused_with_the_legal_choices() -> None:
     with FakeOpenAI([call("read_file", path="/etc/passwd")]) as server:
         reply = _ask(server)
