@@ -33,7 +33,8 @@ CautionKind = Literal[
 """`reading`: something about the files. `preset`: a part of the method was left out. `nothing_decided`: Reject mode
 `score`. `mode_not_valid`: p- and q-values are no error rates. `ranked_by_reference`: Reject mode
 `reference`, whose cut was measured on other images. `unlike_calibration`: the scan differs from the
-calibration's. `synthetic_calibration`: the calibration's cases are phantoms. `target_without_calibration`: the request has targets that the calibration does not speak of, and they
+calibration's. `synthetic_calibration`: the calibration's cases are phantoms.
+`target_without_calibration`: the request has targets that the calibration does not speak of, and they
 were left out. `rounds_not_searched`: rounds in which nothing could have been found. `level_changed`: alpha was chosen
 after p-values were seen. `colour_as_grey`: a colour picture was searched by its grey values. `not_hounsfield`: a CT
 whose grey values are those of a display, so that nothing that needs HU was used. `other_modality`: the request named

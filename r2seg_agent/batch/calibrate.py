@@ -112,7 +112,9 @@ def run_calibration(
     A case that `find` would refuse too, in which the target's organ is not in view, or whose own truth holds a lesion,
     is left out and named. One that ran out of time or memory counts all the same: in the rounds that it did not finish
     as the largest score of all. `earlier` is a calibration of the same set-up to add to; cases that it holds are left
-    out, unless they had not finished there. `synthetic`: the cases are phantoms. Raises `InputError` when no case is left, or when two cases make different
+    out, unless they had not finished there. `synthetic`: the cases are phantoms.
+
+    Raises `InputError` when no case is left, or when two cases make different
     set-ups (another modality, say); `BudgetError` when it was stopped, resumable.
     """
     scoring = options.model_copy(update={"reject": "score", "calibration": None, "out": None})

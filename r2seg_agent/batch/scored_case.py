@@ -17,7 +17,6 @@ from r2seg_agent.batch.run_case import run_case
 from r2seg_agent.errors import BudgetError, InputError, R2SegError
 from r2seg_agent.files import write_text_atomic
 from r2seg_agent.frozen import Frozen
-from r2seg_agent.imaging.volume import Modality
 from r2seg_agent.method.models import SearchRound
 from r2seg_agent.outcomes import OutcomeKind
 from r2seg_agent.reject.calibration import CalibrationIdentity
@@ -46,7 +45,6 @@ class ScoredCase(Frozen):
     outcome: OutcomeKind | None = None
     unfit: str = ""
     image_sha256: str = ""
-    modality: Modality | None = None
     identity: CalibrationIdentity | None = None
     scores: tuple[float, ...] = ()
     rounds: tuple[int, ...] = ()
@@ -63,7 +61,6 @@ class Begun(Frozen):
 
     run_id: str = ""
     image_sha256: str = ""
-    modality: Modality | None = None
     lesion_bearing: bool = False
     refused: bool = False
 
@@ -78,7 +75,6 @@ def score_job(job: Job) -> CaseRow:
         known = Begun(
             run_id=session.id,
             image_sha256=prepared.image.sha256,
-            modality=prepared.volume.modality,
             lesion_bearing=prepared.truth is not None and bool(prepared.truth.any()),
         )
         _write(path, known)
@@ -124,7 +120,6 @@ def _unfinished(workspace: Path, row: CaseRow) -> ScoredCase:
     return ScoredCase(
         unfit=unfit,
         image_sha256=known.image_sha256,
-        modality=known.modality,
         scores=tuple(score for score, _ in scores),
         rounds=tuple(number for _, number in scores),
         profile=rounds[0].profile if rounds else None,
@@ -155,7 +150,7 @@ def _keep_scores(session: Session, result: FindResult) -> None:
 
 def _scored(session: Session, report: Report) -> ScoredCase:
     prepared = session.prepared
-    known = ScoredCase(outcome=report.outcome, image_sha256=prepared.image.sha256, modality=prepared.volume.modality)
+    known = ScoredCase(outcome=report.outcome, image_sha256=prepared.image.sha256)
     if unfit := _unfit(report):
         return known.model_copy(update={"unfit": unfit})
     if not report.targets:

@@ -204,7 +204,8 @@ def build_calibration(
 
 
 def merge_calibrations(first: Calibration, second: Calibration) -> Calibration:
-    """One calibration from two sites' of the same set-up: the cases of both, a scan that both hold once.
+    """One calibration from two sites' of the same set-up: the cases of both, a scan that both hold once, as the one
+    that went through more rounds of it has it.
 
     The seed is the first one's. A patient identifier that both sites use counts as one patient: where identifiers are
     running numbers, make them unique before calibrating. Raises `InputError` for different set-ups (naming what
@@ -219,13 +220,14 @@ def merge_calibrations(first: Calibration, second: Calibration) -> Calibration:
     check_same_kind(first.synthetic, second.synthetic)
     held = {case.case: case for case in first.cases}
     for case in second.cases:
-        if case.case in held and _found(held[case.case]) != _found(case):
+        own = held.setdefault(case.case, case)
+        if own.finished is None and case.finished is None and (own.scores, own.rounds) != (case.scores, case.rounds):
             raise InputError(
                 f"the scan {case.case[:12]} is in both calibrations, with different scores",
                 "Score it again with one version of r2seg-agent, or leave it out of one of them.",
             )
-    new = tuple(case for case in second.cases if case.case not in held)
-    return _assemble(first.identity, (*first.cases, *new), first.seed, first.synthetic)
+        held[case.case] = max(own, case, key=lambda one: math.inf if one.finished is None else one.finished)
+    return _assemble(first.identity, tuple(held.values()), first.seed, first.synthetic)
 
 
 def check_same_kind(first: bool, second: bool) -> None:
@@ -235,11 +237,6 @@ def check_same_kind(first: bool, second: bool) -> None:
             "one of the calibrations is of SYNTHETIC phantoms and the other of patients",
             "Keep them apart: phantoms and patients are not exchangeable.",
         )
-
-
-def _found(case: CalibrationCase) -> tuple[object, ...]:
-    """What the search of a case gave."""
-    return case.scores, case.rounds, case.finished
 
 
 def _assemble(

@@ -9,7 +9,7 @@ the gates do not look at p; it keeps its p-value for the record and has no q. A 
 every candidate in paper mode; in conformal mode the case maximum replaces L1 and L3, and they are only reported.
 
 What α covers: one call, that is one target and one round. Over widening rounds a calibration that went through as many
-rounds pays for them; paper mode pays for nothing. Nobody pays for several targets in one request.
+rounds pays for them; paper mode pays for nothing. Of several targets in one request a calibration judges its own alone.
 """
 
 from __future__ import annotations

@@ -87,9 +87,8 @@ def describe_mode(settings: RejectSettings, calibration: Calibration | None = No
     """The guarantee of `settings`, for reports and the command line.
 
     What is controlled: in conformal mode, the calibration's own search, that is one target over as many widening
-    rounds as its cases went through. What is not: several targets in one request (the chance adds up over them),
-    several requests on one scan, and anything in paper mode. Raises `InputError` for conformal mode without a
-    calibration.
+    rounds as its cases went through. What is not: several requests on one scan, and anything in paper mode. Raises
+    `InputError` for conformal mode without a calibration.
     """
     if settings.mode == "paper":
         return ModeGuarantee(

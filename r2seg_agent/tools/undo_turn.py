@@ -65,7 +65,7 @@ def undo_turn(runtime: Runtime) -> Command[str]:
     )
     search = search.model_copy(update={**restored, "turns": turns}).with_turn(kind="undo")
     if (now := context.reject_for(search).alpha) != level:
-        search = search.with_level(now)
+        search = search.with_level(now).model_copy(update={"alpha": before.alpha})
     n_findings = sum(len(findings_of(context.store, target)) for target in search.targets)
     result = UndoTurnResult(
         turn=undone.index, text=undone.text[:MAX_QUOTED], targets=len(search.targets), findings=n_findings

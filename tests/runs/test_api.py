@@ -26,6 +26,7 @@ from r2seg_agent.reject.settings import RejectSettings
 from r2seg_agent.report.models import Report
 from r2seg_agent.report.writers import report_schema
 from r2seg_agent.runs.api import FindOptions, run_find
+from r2seg_agent.runs.loaded import LoadedModels
 from r2seg_agent.tools.context import Budget, Context
 from r2seg_agent.trace.recorder import read_trace
 from studies.widening import too_little_padding
@@ -204,11 +205,13 @@ def test_alpha_must_be_a_level(with_lesion: Case, tmp_path: Path, alpha: float) 
         run_find("find a liver lesion", str(with_lesion.image), _options(with_lesion, tmp_path, alpha=alpha))
 
 
-def _calibration(report: Report, path: Path, scores: list[float], **changes: object) -> Path:
+def _calibration(case: Case, report: Report, path: Path, scores: list[float], **changes: object) -> Path:
     """Lesion-free cases with these largest scores, for exactly the set-up of `report`."""
     plan = report.targets[0].plan
+    masks = LoadedModels().anchor_source(str(case.organs))
     context = SimpleNamespace(
-        anchor_source=SimpleNamespace(info=report.anchor_source),
+        anchor_source=masks,
+        findable_neighbours=lambda plan: tuple(organ for organ in plan.neighbours if organ in masks.organs("CT")),
         segmenter=SimpleNamespace(info=report.segmenter),
         reject=RejectSettings(mode="conformal"),
         budget=Budget(),
@@ -226,8 +229,8 @@ def test_conformal_mode_judges_by_a_matching_calibration(
 ) -> None:
     features = found[0].findings[0].candidate.features
     score = score_named(RejectSettings().score)(features, 0.0)
-    weak = _calibration(found[0], tmp_path / "weak.json", [score * i / 100 for i in range(39)])
-    strong = _calibration(found[0], tmp_path / "strong.json", [1e9] * 39)  # above any organ of a wider round
+    weak = _calibration(with_lesion, found[0], tmp_path / "weak.json", [score * i / 100 for i in range(39)])
+    strong = _calibration(with_lesion, found[0], tmp_path / "strong.json", [1e9] * 39)  # above all
     options = _options(with_lesion, tmp_path / "ws", reject="conformal", calibration=weak)
     kept = run_find("find a liver lesion", str(with_lesion.image), options).report
     assert kept.reject is not None
@@ -245,7 +248,7 @@ def test_conformal_mode_judges_by_a_matching_calibration(
 def test_a_calibration_of_another_set_up_is_refused_before_long_work(
     found: tuple[Report, Path], with_lesion: Case, tmp_path: Path
 ) -> None:
-    other = _calibration(found[0], tmp_path / "mr.json", [1.0] * 39, modality="MR")
+    other = _calibration(with_lesion, found[0], tmp_path / "mr.json", [1.0] * 39, modality="MR")
     options = _options(with_lesion, tmp_path / "ws", reject="conformal", calibration=other)
     with pytest.raises(InputError, match="modality"):
         run_find("find a liver lesion", str(with_lesion.image), options)
