@@ -99,10 +99,11 @@ def _lesion_names(means: Mapping[str, Meaning], request: str | None, listed: str
     how = "Say which with --lesion-label NAME (may be repeated), or `--lesion-label none` for no truth."
     if not lesions and strange:
         raise InputError(f"which label is the lesion? The names do not say; there are: {listed}", how)
-    kinds = {(means[name].concept, means[name].kind) for name in lesions}
-    if len(kinds) <= 1:
-        return lesions
     targets = _targets(request)
+    kinds = {(means[name].concept, means[name].kind) for name in lesions if means[name].part is None}
+    zones = [name for name in lesions if means[name].part is not None]  # all of them are one tumour
+    if len(kinds) + bool(zones) <= 1 and not any(target.part for target in targets):
+        return lesions
     fitting = [name for name in lesions if any(_is(name, means[name], target) for target in targets)]
     if not fitting:
         raise InputError(f"several labels are lesions of different kinds; there are: {listed}", how)
@@ -110,7 +111,7 @@ def _lesion_names(means: Mapping[str, Meaning], request: str | None, listed: str
 
 
 def _is_lesion(meaning: Meaning) -> bool:
-    return meaning.concept is not None or meaning.kind is not None
+    return meaning.concept is not None or meaning.kind is not None or meaning.part is not None
 
 
 def _targets(request: str | None) -> tuple[concepts.Concept, ...]:

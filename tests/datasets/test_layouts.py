@@ -110,7 +110,7 @@ def test_channels_of_a_case_are_given_by_name(tmp_path: Path) -> None:
     case = read_dataset(folder).cases[0]
     assert list(case.channels) == ["FLAIR", "T1w", "T1gd", "T2w"]
     assert case.channels["T1gd"].endswith("liver_000_0002.nii.gz")
-    assert (case.modality, str(case.truth).rpartition("::")[2]) == ("MR", "2,3")
+    assert (case.modality, str(case.truth).rpartition("::")[2]) == ("MR", "1,2,3")
     (folder / "imagesTr" / "liver_001_0002.nii.gz").unlink()
     with pytest.raises(InputError, match=r"case `liver_001` .* lacks channel 0002 \(T1gd\)"):
         read_dataset(folder)

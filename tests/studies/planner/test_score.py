@@ -95,18 +95,18 @@ def test_the_command_never_tells_what_the_held_out_half_got_wrong(tmp_path, caps
     told = capsys.readouterr().out + (tmp_path / "planner-eval.json").read_text(encoding="utf-8")
     seen = {half: [c for c in load() if c.half == half and repr(c.request) in told] for half in ("held_out", "tuned")}
     assert not seen["held_out"]
-    assert len(seen["tuned"]) == 36
+    assert len(seen["tuned"]) == 38
     data = json.loads((tmp_path / "planner-eval.json").read_text(encoding="utf-8"))
-    assert data["halves"]["held_out"] == data["halves"]["tuned"] | {"n": 36}
-    assert [("answer" in case) for case in data["cases"]].count(True) == 36
+    assert data["halves"]["held_out"] == data["halves"]["tuned"] | {"n": 38}
+    assert [("answer" in case) for case in data["cases"]].count(True) == 38
 
 
 def test_a_kept_answer_is_not_asked_again(tmp_path, capsys):
     log = tmp_path / "log.jsonl"
     for _ in range(2):
         main(["--half", "tuned", "--per-category", "1", "--log", str(log)])
-    assert len(log.read_text(encoding="utf-8").splitlines()) == 18
-    assert "18 of 18" in capsys.readouterr().out
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 19
+    assert "19 of 19" in capsys.readouterr().out
 
 
 def test_an_unknown_planner_is_refused(capsys):
