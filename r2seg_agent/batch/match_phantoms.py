@@ -43,9 +43,9 @@ class Matched(NamedTuple):
 
 
 def organ_of(anchors: Sequence[str]) -> OrganName:
-    """The phantoms' organ that all `anchors` are classes of; `InputError` where phantoms have no such organ."""
-    for name, organ in ORGANS.items():
-        if anchors and set(anchors) <= set(organ.classes) | {name, f"{name}s"}:
+    """The phantoms' organ that all `anchors` are, or are parts of; `InputError` where phantoms have no such organ."""
+    for name in ORGANS:
+        if anchors and all(anchor == name or anchor.startswith(f"{name}_") for anchor in anchors):
             return name
     raise InputError(
         f"there are no phantoms for the anchors {', '.join(anchors)}",
