@@ -55,5 +55,6 @@ def test_a_host_keeps_its_tracing_and_our_runs_send_nothing(tmp_path: Path) -> N
     write_case(tmp_path)
     tracing = {"LANGSMITH_TRACING": "true", "LANGSMITH_API_KEY": "lsv2_test", "LANGSMITH_RUN_COMPRESSION": "false"}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **tracing}, check=False)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("LANGSMITH_", "LANGCHAIN_"))}
+    ended = subprocess.run(command, capture_output=True, text=True, env={**own, **tracing}, check=False)
     assert ended.stdout.strip() == "kept", ended.stderr[-2000:]
