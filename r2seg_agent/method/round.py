@@ -85,7 +85,7 @@ class SearchArea:
 class Proposals:
     """The candidates of one round in the order in which they are numbered, one entry each in `regions` and `features`.
 
-    `box` is the area's. `presence` are the gates (L1) on the whole case. `n_small`, `n_thin`, `n_over_limit` count what
+    `box` is the area's, or larger where a region leaves it. `presence` are the gates (L1) on the whole case. `n_small`, `n_thin`, `n_over_limit` count what
     was too small, too thin, or beyond the largest number of candidates.
     """
 
@@ -220,7 +220,7 @@ def judge_round(
     evidence = gather_evidence(
         area.volume,
         proposals.box,
-        area.mask,
+        area.mask_on_grid[proposals.box.slices],
         proposals.regions,
         features,
         settings=settings,
