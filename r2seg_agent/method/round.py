@@ -85,7 +85,9 @@ class SearchArea:
 class Proposals:
     """The candidates of one round in the order in which they are numbered, one entry each in `regions` and `features`.
 
-    `box` is the area's, or larger where a region leaves it. `presence` are the gates (L1) on the whole case. `n_small`, `n_thin`, `n_over_limit` count what
+    `box` is the area's, or larger where a region leaves it.
+
+    `presence` are the gates (L1) on the whole case. `n_small`, `n_thin`, `n_over_limit` count what
     was too small, too thin, or beyond the largest number of candidates.
     """
 
