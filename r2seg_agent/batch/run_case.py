@@ -147,5 +147,5 @@ def case_p(report: Report) -> float | None:
     if report.reject is None or report.reject.mode != "conformal" or len(report.targets) != 1:
         return None
     rounds = report.targets[0].rounds
-    judged = (c for round_ in rounds for c in round_.candidates if all(gate.passed for gate in c.gates))
+    judged = (c for round_ in rounds for c in round_.candidates if c.passed_gates)
     return min((c.p for c in judged if c.p is not None), default=1.0) if rounds else None

@@ -187,7 +187,7 @@ def _scores(rounds: Iterable[SearchRound]) -> tuple[tuple[float, int], ...]:
         (candidate.score, round_.index)
         for round_ in rounds
         for candidate in round_.candidates
-        if candidate.score is not None and all(gate.passed for gate in candidate.gates)
+        if candidate.score is not None and candidate.passed_gates
     )
 
 

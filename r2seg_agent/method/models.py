@@ -64,6 +64,11 @@ class Candidate(Frozen):
     reference: ReferenceShare | None = None
     """Of reference mode: what such a score was worth in the reference set; no probability for this scan."""
 
+    @property
+    def passed_gates(self) -> bool:
+        """True where no gate refuses it: its score counts among those of its round."""
+        return all(gate.passed for gate in self.gates)
+
     def mask(self, store: ArtifactStore) -> Mask:
         """Boolean (z, y, x) mask over this candidate's own box. Raises `RunFailedError` where its voxels are gone."""
         labels = store.array(self.ref)

@@ -73,12 +73,17 @@ class SearchArea:
         """M* inside `box` (z, y, x): where the lesion can lie and what counts as its normal tissue."""
         return search_mask(self.anchors, self.plan, self.own, self.box)
 
+    def mask_in(self, box: Box) -> Mask:
+        """M* inside another box than `box` (z, y, x); nothing lies outside `box`."""
+        found, common = np.zeros(box.shape, dtype=bool), box.intersection(self.box)
+        if common is not None:
+            found[common.within(box).slices] = self.mask[common.within(self.box).slices]
+        return found
+
     @property
     def mask_on_grid(self) -> Mask:
-        """M* on the whole grid of the volume (z, y, x); nothing lies outside `box`."""
-        whole = np.zeros(self.volume.geometry.shape, dtype=bool)
-        whole[self.box.slices] = self.mask
-        return whole
+        """M* on the whole grid of the volume (z, y, x)."""
+        return self.mask_in(self.volume.geometry.full_box)
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,7 @@ def judge_round(
     evidence = gather_evidence(
         area.volume,
         proposals.box,
-        area.mask_on_grid[proposals.box.slices],
+        area.mask_in(proposals.box),
         proposals.regions,
         features,
         settings=settings,

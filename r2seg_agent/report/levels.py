@@ -12,10 +12,7 @@ from r2seg_agent.reject.calibration import Calibration, case_e
 def e_of_rounds(rounds: Sequence[SearchRound], calibration: Calibration, planned: int | None) -> float:
     """The e-value of one target's search, of `planned` rounds, by the rounds that it reached."""
     largest = [
-        max(
-            (c.score for c in round_.candidates if c.score is not None and all(g.passed for g in c.gates)),
-            default=-math.inf,
-        )
+        max((c.score for c in round_.candidates if c.score is not None and c.passed_gates), default=-math.inf)
         for round_ in rounds
     ]
     return case_e(calibration, largest, rounds=planned)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from r2seg_agent.imaging.volume import FloatArray, Mask, Modality, Volume
 from r2seg_agent.progress import Progress
 from r2seg_agent.reason.plan import Contrast, Window
 from r2seg_agent.segment.candidates import Region
+from r2seg_agent.segment.encoded import EncodedView
 from r2seg_agent.segment.organ import HU_RANGE, OrganField, SmoothSlabs, filled, normal_tissue
 from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
 from r2seg_agent.segment.smoothing import (
@@ -58,12 +58,8 @@ MIN_RESELS = 25.0
 """A scale needs so many independent patches in the organ, or its noise cannot be told from its lesions."""
 
 
-@dataclass(frozen=True, eq=False)
-class ContrastEncoded:
+class ContrastEncoded(EncodedView):
     """Nothing to encode: the voxels themselves (a view, no copy)."""
-
-    roi: Box
-    volume: Volume
 
 
 class ContrastSegmenter:
@@ -123,11 +119,7 @@ class ContrastSegmenter:
 
     def encode(self, volume: Volume, roi: Box) -> ContrastEncoded:
         """Keep a view of `volume`; raises `InputError` when `roi` is not on its grid."""
-        if not volume.geometry.full_box.contains(roi):
-            raise InputError(
-                f"the ROI {roi.start}–{roi.stop} is not inside the image of shape {volume.geometry.shape}."
-            )
-        return ContrastEncoded(roi=roi, volume=volume)
+        return ContrastEncoded.of(volume, roi)
 
     def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
         """(n_prompts, z, y, x) float32 in [0, 1]; see the class for the formula."""

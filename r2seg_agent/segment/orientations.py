@@ -15,6 +15,7 @@ from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry, Index3, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Volume
 from r2seg_agent.progress import Progress, silent
+from r2seg_agent.segment.encoded import EncodedView
 from r2seg_agent.segment.protocol import (
     Encoded,
     Prompt,
@@ -34,12 +35,8 @@ AROUND_MM = 20.0
 """What is shown of a scan besides the box of the prompt's mask, for models whose answer does not depend on the ROI."""
 
 
-@dataclass(frozen=True, eq=False)
-class EncodedVolume:
+class EncodedVolume(EncodedView):
     """Nothing computed yet: how the volume is turned depends on the prompt's mask."""
-
-    roi: Box
-    volume: Volume
 
 
 class ThreeOrientations(SegmenterWrapper):
@@ -80,11 +77,7 @@ class ThreeOrientations(SegmenterWrapper):
 
     def encode(self, volume: Volume, roi: Box) -> EncodedVolume:
         """A view; `InputError` when `roi` is not on the grid of `volume`."""
-        if not volume.geometry.full_box.contains(roi):
-            raise InputError(
-                f"the ROI {roi.start}–{roi.stop} is not inside the image of shape {volume.geometry.shape}."
-            )
-        return EncodedVolume(roi=roi, volume=volume)
+        return EncodedVolume.of(volume, roi)
 
     def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
         """(n_prompts, z, y, x) float32 in [0, 1] on the ROI grid."""

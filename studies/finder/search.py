@@ -72,7 +72,7 @@ def search(case: Case) -> Searched:
         for k, whole in enumerate(wholes):
             size = int(np.count_nonzero(whole))
             table[:, k] = [
-                _iou(box, mask, whole, size) for box, mask in zip(described.boxes, described.masks, strict=True)
+                iou(box, mask, whole, size) for box, mask in zip(described.boxes, described.masks, strict=True)
             ]
     return Searched(
         name=case.name,
@@ -104,6 +104,7 @@ def _placed(grid: WorkingGrid, mask: Mask) -> Mask:
     return out
 
 
-def _iou(box: tuple[slice, ...], mask: Mask, lesion: Mask, size: int) -> float:
+def iou(box: tuple[slice, ...], mask: Mask, lesion: Mask, size: int) -> float:
+    """Of a region, `mask` inside `box`, with a `lesion` of `size` voxels on the grid of the box."""
     shared = int(np.count_nonzero(mask & lesion[box]))
     return shared / max(1, int(np.count_nonzero(mask)) + size - shared)

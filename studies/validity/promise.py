@@ -152,8 +152,8 @@ def measure_failures(n: int, calibrations: int, scans: int, rng: np.random.Gener
         cases = _with_failures(n, rng).finished
         whole = cases[np.isfinite(cases).all(axis=1)]
         tests = _with_failures(scans, rng).finished
-        dropped.append(_level(RoundMaxima(whole.T), tests))
-        kept.append(_level(RoundMaxima(cases.T), tests))
+        dropped.append(level_of(RoundMaxima(whole.T), tests))
+        kept.append(level_of(RoundMaxima(cases.T), tests))
     return Failure(n=n, dropped=mean_of(dropped), kept=mean_of(kept))
 
 
@@ -185,8 +185,8 @@ def measure_rounds(n: int, calibrations: int, scans: int, rng: np.random.Generat
         ill[:, 0] += SHIFT * SD
         for rounds, level, share in zip((3, served), levels, found, strict=True):
             look_up = RoundMaxima(cases[:, :rounds].T)
-            level.append(_level(look_up, free[:, :rounds]))
-            share.append(_level(look_up, ill[:, :rounds]))
+            level.append(level_of(look_up, free[:, :rounds]))
+            share.append(level_of(look_up, ill[:, :rounds]))
     return Rounds(
         n=n,
         smallest=tuple(least_count(r) / (n + 1) for r in (1, 2, 3)),
@@ -227,7 +227,8 @@ def case_p(look_up: RoundMaxima, row: Table) -> float:
     return min((look_up.p(s, r) for r, s in enumerate(row.tolist(), start=1) if s < math.inf), default=1.0)
 
 
-def _level(look_up: RoundMaxima, tests: Table) -> float:
+def level_of(look_up: RoundMaxima, tests: Table) -> float:
+    """The share of scans, `tests` (n, rounds) by their largest scores, that have a p of at most `ALPHA`."""
     return float(_called(look_up, tests, ALPHA).mean())
 
 

@@ -18,10 +18,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from r2seg_agent.imaging.volume import Mask
 from r2seg_agent.method.round import prior_of
+from r2seg_agent.reject.rounds import RoundMaxima
 from r2seg_agent.segment.regions.select import RankedRegion, ranked_regions
+from studies.finder.search import iou
 from studies.measure import machine_line
 from studies.validity.cells import scanner_named
+from studies.validity.promise import level_of
 from studies.validity.search import HIT_IOU, study_plan
 from studies.validity.volumes import LesionKind, Scanner, case_stream, make_scene
 
@@ -30,7 +34,6 @@ LESION_FREE = {"small organ": 1000, "FWHM 3": 150, "vessels enhanced": 150}
 CONTRASTS = (3.0, 4.0)
 VOLUME_ML = 1.0
 N_CALIBRATION = 99
-ALPHA = 0.05
 DRAWS = 1000
 
 
@@ -47,7 +50,7 @@ def search(scanner: Scanner, lesion: LesionKind | None, index: int) -> Scored:
     scene = make_scene(scanner, lesion, case_stream(key, index))
     found = ranked_regions(scene.volume, scene.organ, prior_of(study_plan(), scene.volume))
     largest = max((one.score for one in found), default=-math.inf)
-    hits = (one.score for one in found if scene.truth is not None and _iou(one, scene.truth) >= HIT_IOU)
+    hits = (one.score for one in found if scene.truth is not None and _hits(one, scene.truth))
     return Scored(largest, max(hits, default=-math.inf))
 
 
@@ -59,8 +62,8 @@ def level(maxima: NDArray[np.float64], n: int = N_CALIBRATION, *, draws: int = D
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(draws):
-        order = rng.permutation(len(maxima))
-        shares.append(float((_p(maxima[order[n:]], maxima[order[:n]]) <= ALPHA * (1 + 1e-12)).mean()))
+        drawn, others = np.split(rng.permutation(maxima), [n])
+        shares.append(level_of(RoundMaxima(drawn[None]), others[:, None]))
     mean = float(np.mean(shares))
     return mean, math.sqrt(mean * (1 - mean) / len(maxima))
 
@@ -68,9 +71,7 @@ def level(maxima: NDArray[np.float64], n: int = N_CALIBRATION, *, draws: int = D
 def power(hits: NDArray[np.float64], maxima: NDArray[np.float64], n: int = N_CALIBRATION) -> tuple[float, float]:
     """Share of lesions with a region of p ≤ α that hits them, mean over draws, and its standard error."""
     rng = np.random.default_rng(0)
-    shares = [
-        float((_p(hits, rng.choice(maxima, n, replace=False)) <= ALPHA * (1 + 1e-12)).mean()) for _ in range(DRAWS)
-    ]
+    shares = [level_of(RoundMaxima(rng.choice(maxima, n, replace=False)[None]), hits[:, None]) for _ in range(DRAWS)]
     mean = float(np.mean(shares))
     return mean, math.sqrt(mean * (1 - mean) / len(hits))
 
@@ -103,16 +104,8 @@ def main() -> int:
     return 0
 
 
-def _p(scores: NDArray[np.float64], calibration: NDArray[np.float64]) -> NDArray[np.float64]:
-    above = len(calibration) - np.searchsorted(np.sort(calibration), scores, side="left")
-    p: NDArray[np.float64] = (1 + above) / (len(calibration) + 1)
-    return p
-
-
-def _iou(one: RankedRegion, truth: NDArray[np.bool_]) -> float:
-    region = one.region
-    shared = int(np.count_nonzero(region.mask & truth[region.box.slices]))
-    return shared / max(1, int(np.count_nonzero(region.mask)) + int(np.count_nonzero(truth)) - shared)
+def _hits(one: RankedRegion, truth: Mask) -> bool:
+    return iou(one.region.box.slices, one.region.mask, truth, int(np.count_nonzero(truth))) >= HIT_IOU
 
 
 def _share(measured: Sequence[float]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2seg_agent.imaging.geometry import Box, Float3, Geometry, Index3
+from r2seg_agent.imaging.volume import Volume
 from r2seg_agent.segment.folders.side_file import AXIS_OF, Orientation
 
 
@@ -76,3 +77,18 @@ def with_context(roi: Box, context_mm: Float3, geometry: Geometry) -> Box:
     """The ROI grown by what the network sees around a voxel, in mm along the scan's axes (z, y, x), within the scan."""
     z, y, x = (int(np.ceil(mm / step)) for mm, step in zip(context_mm, geometry.spacing_mm, strict=True))
     return roi.dilated((z, y, x), geometry.shape)
+
+
+class TurnedScans:
+    """Scans in the orientation that a model is shown them in, such as "RAS"; the last one is kept."""
+
+    def __init__(self, orientation: str) -> None:
+        self._orientation = orientation
+        self._shown: tuple[Volume, Turn, NDArray[Any]] | None = None
+
+    def of(self, volume: Volume) -> tuple[Turn, NDArray[Any]]:
+        """The turn from the image grid, and the turned voxels."""
+        if self._shown is None or self._shown[0] is not volume:
+            turn = turn_to(self._orientation, volume.geometry)
+            self._shown = (volume, turn, np.ascontiguousarray(turn.apply(volume.array)))
+        return self._shown[1:]

@@ -8,11 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
-from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.reason import concepts
 from r2seg_agent.reason.plan import AnatomyPlan
+from r2seg_agent.segment.encoded import check_modality
 from r2seg_agent.segment.folders.classes import ClassTable, Fit
 from r2seg_agent.segment.protocol import ChecksScan, Encoded, Prompt, SegmenterInfo
 
@@ -76,12 +76,7 @@ class ClassSegmenter:
 
     def check(self, modality: Modality) -> None:
         """Raise `InputError` for a modality that it was not made for, and what the network's own check raises."""
-        info = self.network.info
-        if modality not in info.modalities:
-            raise InputError(
-                f"the model `{info.name}` is made for {', '.join(info.modalities)}, the image is {modality}",
-                "Choose another segmenter, or state the image's true modality with `--modality`.",
-            )
+        check_modality(self.network.info.name, self.network.info.modalities, modality)
         self.network.check()
 
     def check_plan(self, plan: AnatomyPlan) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import Window
 from r2seg_agent.segment.candidates import Region
 from r2seg_agent.segment.contrast import ContrastSegmenter
+from r2seg_agent.segment.encoded import EncodedView
 from r2seg_agent.segment.lite_medsam import NAME
 from r2seg_agent.segment.proposals import propose
 from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
@@ -52,11 +53,9 @@ PERCENTILE_PIXELS = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedRegion:
+class EncodedRegion(EncodedView):
     """A region to be asked about. Encoding needs the prompt's window: it happens at the first prompt, and is kept."""
 
-    roi: Box
-    volume: Volume
     views: dict[Window, SliceView] = field(default_factory=dict)
 
 
@@ -132,7 +131,7 @@ class LiteMedSamSegmenter:
             raise InputError(
                 f"`{NAME}` encodes one slice at a time, the ROI has {roi.shape[0]}; lift it (SliceBySlice)."
             )
-        return encoded_region(volume, roi)
+        return EncodedRegion.of(volume, roi)
 
     def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
         """(n_prompts, 1, y, x) float32 in [0, 1]."""
@@ -220,7 +219,7 @@ class LiteMedSamVolumeSegmenter:
 
     def encode(self, volume: Volume, roi: Box) -> EncodedRegion:
         """Nothing yet: slices are encoded when a body is found in them. `InputError` when `roi` is off the grid."""
-        return encoded_region(volume, roi)
+        return EncodedRegion.of(volume, roi)
 
     def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
         """(n_prompts, z, y, x) float32 in [0, 1] on the ROI grid."""
@@ -339,13 +338,6 @@ class LiteMedSamVolumeSegmenter:
             for z, section in own:
                 found.setdefault(z, []).append(section)
         return found
-
-
-def encoded_region(volume: Volume, roi: Box) -> EncodedRegion:
-    """`roi` of `volume`, nothing computed; `InputError` when it is not on its grid."""
-    if not volume.geometry.full_box.contains(roi):
-        raise InputError(f"the ROI {roi.start}–{roi.stop} is not inside the image of shape {volume.geometry.shape}.")
-    return EncodedRegion(roi=roi, volume=volume)
 
 
 def as_region(encoded: Encoded) -> EncodedRegion:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from r2seg_agent.errors import InputError
 from r2seg_agent.imaging.geometry import Box, Index3, bounding_box
 from r2seg_agent.imaging.volume import FloatArray, Mask, Modality, Volume
 from r2seg_agent.progress import Progress, silent
 from r2seg_agent.reason.plan import Window
 from r2seg_agent.segment.candidates import Region
 from r2seg_agent.segment.contrast import ContrastSegmenter
-from r2seg_agent.segment.folders.grid import Turn, turn_to
+from r2seg_agent.segment.encoded import EncodedView, check_modality, check_solid
+from r2seg_agent.segment.folders.grid import TurnedScans
 from r2seg_agent.segment.folders.nnunet import files_sha256
 from r2seg_agent.segment.nninteractive import NAME
 from r2seg_agent.segment.proposals import propose
@@ -37,12 +35,8 @@ MAX_OUTLINED: Final = 5
 """… most ranked regions that get the network's outline, best first: each costs a pass of a large network."""
 
 
-@dataclass(frozen=True, eq=False)
-class EncodedScan:
+class EncodedScan(EncodedView):
     """Nothing is computed before the first prompt; the network's session keeps the image that it saw last."""
-
-    roi: Box
-    volume: Volume
 
 
 class NnInteractiveSegmenter:
@@ -59,7 +53,7 @@ class NnInteractiveSegmenter:
         """`check_files` raises where the files in `folder` are not those that were fetched."""
         self._folder, self._licence, self._check_files = folder, licence, check_files
         self._session: NnInteractiveSession | None = None
-        self._shown: tuple[Volume, Turn, NDArray[Any]] | None = None
+        self._turned = TurnedScans(ORIENTATION)
         self.progress = progress
 
     @property
@@ -92,25 +86,16 @@ class NnInteractiveSegmenter:
 
     def check(self, modality: Modality) -> None:
         """Raise `InputError` for a modality that it was not trained on, `MissingDependencyError` for changed files."""
-        if modality not in MODALITIES:
-            raise InputError(
-                f"the model `{NAME}` is made for {', '.join(MODALITIES)}, the image is {modality}",
-                "Choose another segmenter, or state the image's true modality with `--modality`.",
-            )
+        check_modality(NAME, MODALITIES, modality)
         self._check_files()
 
     def check_scan(self, volume: Volume) -> None:
         """Raise `InputError` for a single slice."""
-        if volume.geometry.is_2d:
-            raise InputError(f"the model `{NAME}` needs a volume; this image has one slice", "Use `lite-medsam`.")
+        check_solid(NAME, volume)
 
     def encode(self, volume: Volume, roi: Box) -> EncodedScan:
         """Nothing yet; `InputError` when `roi` is off the grid."""
-        if not volume.geometry.full_box.contains(roi):
-            raise InputError(
-                f"the ROI {roi.start}–{roi.stop} is not inside the image of shape {volume.geometry.shape}."
-            )
-        return EncodedScan(roi=roi, volume=volume)
+        return EncodedScan.of(volume, roi)
 
     def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
         """(n_prompts, z, y, x) float32, 0 or 1, on the ROI grid."""
@@ -155,20 +140,13 @@ class NnInteractiveSegmenter:
     def _drawn(self, volume: Volume, box: Box | None, points: tuple[tuple[Index3, bool], ...]) -> Mask:
         """The network's mask (z, y, x) on the image grid; a box of several slices is asked for in its middle one."""
         session = self.load()
-        turn, image = self._turned(volume)
+        turn, image = self._turned.of(volume)
         session.show(image)
         shape = volume.geometry.shape
         flat = None if box is None else turn.box(_in_one_slice(box), shape)
         seen = tuple((turn.place(place, shape), positive) for place, positive in points)
         mask: Mask = np.ascontiguousarray(turn.undo(session.draw(flat, seen)))
         return mask
-
-    def _turned(self, volume: Volume) -> tuple[Turn, NDArray[Any]]:
-        """The scan as the network is shown it, made once."""
-        if self._shown is None or self._shown[0] is not volume:
-            turn = turn_to(ORIENTATION, volume.geometry)
-            self._shown = (volume, turn, np.ascontiguousarray(turn.apply(volume.array)))
-        return self._shown[1:]
 
     def load(self) -> NnInteractiveSession:
         """The network, loaded once. Raises `MissingDependencyError` for files that cannot be loaded."""

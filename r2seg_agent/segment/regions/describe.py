@@ -70,7 +70,7 @@ class Surroundings:
         self.mode = float(edges[peak] + 0.5 * (edges[1] - edges[0]))
         self.mad = 1.4826 * float(np.median(np.abs(values - self.mode))) + 0.01
         self.median, self.ordered = float(np.median(values)), np.sort(values)
-        depth = ndimage.distance_transform_edt(np.pad(organ, 1))[(slice(1, -1),) * grid.ndim]
+        depth = _depth(organ)
         self.depth = (depth / (depth.max() + 1e-6)).astype(np.float32)
         self.usual_gradient = float(self.gradient[organ].mean()) + 1e-4
         self.usual_texture = float(self.texture[organ].mean()) + 1e-4

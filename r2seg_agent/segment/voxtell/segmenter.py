@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from r2seg_agent.errors import InputError, MissingDependencyError
+from r2seg_agent.errors import MissingDependencyError
 from r2seg_agent.imaging.geometry import Box
 from r2seg_agent.imaging.volume import FloatArray, Modality, Volume
 from r2seg_agent.reason.plan import AnatomyPlan
-from r2seg_agent.segment.folders.grid import Turn, turn_to
+from r2seg_agent.segment.encoded import EncodedView, check_modality, check_solid
+from r2seg_agent.segment.folders.grid import TurnedScans
 from r2seg_agent.segment.folders.nnunet import files_sha256
 from r2seg_agent.segment.protocol import Encoded, Prompt, SegmenterInfo
 from r2seg_agent.segment.voxtell import NAME
@@ -30,12 +29,8 @@ ORIENTATION: Final = "RAS"
 """The package reads images by nnU-Net's `NibabelIOWithReorient`."""
 
 
-@dataclass(frozen=True, eq=False)
-class EncodedScan:
+class EncodedScan(EncodedView):
     """Nothing is computed before the first prompt: image and text meet inside the network."""
-
-    roi: Box
-    volume: Volume
 
 
 class VoxTellSegmenter:
@@ -50,7 +45,7 @@ class VoxTellSegmenter:
         """`check_files` raises where the files in `folder` are not those that were fetched."""
         self._folder, self._licence, self._check_files = folder, licence, check_files
         self._network: VoxTellNetwork | None = None
-        self._shown: tuple[Volume, Turn, NDArray[Any]] | None = None
+        self._turned = TurnedScans(ORIENTATION)
 
     @cached_property
     def bank(self) -> TextBank:
@@ -83,17 +78,12 @@ class VoxTellSegmenter:
 
     def check(self, modality: Modality) -> None:
         """Raise `InputError` for a modality that it was not trained on, `MissingDependencyError` for changed files."""
-        if modality not in MODALITIES:
-            raise InputError(
-                f"the model `{NAME}` is made for {', '.join(MODALITIES)}, the image is {modality}",
-                "Choose another segmenter, or state the image's true modality with `--modality`.",
-            )
+        check_modality(NAME, MODALITIES, modality)
         self._check_files()
 
     def check_scan(self, volume: Volume) -> None:
         """Raise `InputError` for a single slice."""
-        if volume.geometry.is_2d:
-            raise InputError(f"the model `{NAME}` needs a volume; this image has one slice", "Use `lite-medsam`.")
+        check_solid(NAME, volume)
 
     def check_plan(self, plan: AnatomyPlan) -> tuple[str, ...]:
         """No remarks; `InputError` for a target that no text of its table names."""
@@ -102,11 +92,7 @@ class VoxTellSegmenter:
 
     def encode(self, volume: Volume, roi: Box) -> EncodedScan:
         """Nothing yet; `InputError` when `roi` is off the grid."""
-        if not volume.geometry.full_box.contains(roi):
-            raise InputError(
-                f"the ROI {roi.start}–{roi.stop} is not inside the image of shape {volume.geometry.shape}."
-            )
-        return EncodedScan(roi=roi, volume=volume)
+        return EncodedScan.of(volume, roi)
 
     def segment(self, encoded: Encoded, prompts: Sequence[Prompt]) -> FloatArray:
         """(n_prompts, z, y, x) float32 in [0, 1] on the ROI grid; all texts share the passes of the image."""
@@ -114,7 +100,7 @@ class VoxTellSegmenter:
             raise TypeError(f"expected what VoxTellSegmenter.encode returned, got {type(encoded).__name__}")
         words = [self.bank.words_for(prompt.concept or prompt.target, prompt.laterality) for prompt in prompts]
         network = self.load()
-        turn, image = self._turned(encoded.volume)
+        turn, image = self._turned.of(encoded.volume)
         roi = turn.box(encoded.roi, encoded.volume.geometry.shape)
         answer = network.probabilities(image, roi, [self.bank.vector(text) for text in words])
         return np.ascontiguousarray(turn.undo(answer))
@@ -132,13 +118,6 @@ class VoxTellSegmenter:
                 )
             self._network = network
         return self._network
-
-    def _turned(self, volume: Volume) -> tuple[Turn, NDArray[Any]]:
-        """The scan as the network is shown it, made once."""
-        if self._shown is None or self._shown[0] is not volume:
-            turn = turn_to(ORIENTATION, volume.geometry)
-            self._shown = (volume, turn, np.ascontiguousarray(turn.apply(volume.array)))
-        return self._shown[1:]
 
 
 def _version() -> str:

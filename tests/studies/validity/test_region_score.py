@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from studies.validity.cells import scanner_named
-from studies.validity.region_score import ALPHA, level, power, search
+from studies.validity.region_score import level, power, search
+from studies.validity.search import ALPHA
 from studies.validity.volumes import LesionKind
 
 
