@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from helpers.calibrated import REQUEST, calibrated_chat, said, small_calibration
 from helpers.scripted import call, scripted_planner
 from helpers.small_case import GEOMETRY, open_small_chat
-from langchain.tools import ToolRuntime
+from helpers.tool_runtime import runtime_of
 
 from r2seg_agent.imaging.write import write_label_map
 from r2seg_agent.reason.plan import AnatomyPlan, PlanSet
 from r2seg_agent.reject.calibration import Calibration, CaseScores, build_calibration
 from r2seg_agent.report.markdown import report_markdown
-from r2seg_agent.runs.session import Session
 from r2seg_agent.tools import widen_search
 from r2seg_agent.tools._runtime import ToolUseError
-from r2seg_agent.tools.state import dump_search
 from r2seg_agent.trace.recorder import read_trace
 
 
@@ -35,26 +32,14 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
     return small_calibration(tmp_path_factory.mktemp("large"), 99)
 
 
-def _runtime(session: Session) -> ToolRuntime[Any, Any]:
-    state = {"messages": [], "search": dump_search(session.search), "events": 0}
-    return ToolRuntime(
-        state=state,
-        context=session.context,
-        config={},
-        stream_writer=lambda _: None,
-        tool_call_id="call-1",
-        store=None,
-    )
-
-
 def test_no_organ_comes_into_a_search_that_is_compared_with_other_scans(large: Calibration, tmp_path: Path) -> None:
     """The calibration's cases were not searched there, whoever asks for it."""
     with calibrated_chat(tmp_path, large) as chat:
         said(chat, REQUEST)
         assert len(chat.findings()) == 1
         with pytest.raises(ToolUseError, match="nothing can be included in conformal mode"):
-            widen_search.func(target=1, include=["spleen"], runtime=_runtime(chat))
-        widen_search.func(target=1, runtime=_runtime(chat))
+            widen_search.func(target=1, include=["spleen"], runtime=runtime_of(chat))
+        widen_search.func(target=1, runtime=runtime_of(chat))
 
 
 @pytest.mark.parametrize(("mode", "taken"), [("score", False), ("paper", True)])

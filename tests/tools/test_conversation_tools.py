@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.small_case import open_small_chat
-from langchain.tools import ToolRuntime
+from helpers.tool_runtime import runtime_of
 from langgraph.types import Command
 from PIL import Image
 
@@ -34,9 +34,7 @@ from r2seg_agent.tools._runtime import ToolUseError
 from r2seg_agent.tools.decision_words import kept_because, rejected_because
 from r2seg_agent.tools.lookup import all_findings, rejected_candidates, rounds_of
 from r2seg_agent.tools.referents import table_of
-from r2seg_agent.tools.state import SearchState, Turn, dump_search, load_search, next_round
-
-Runtime = ToolRuntime[Any, Any]
+from r2seg_agent.tools.state import SearchState, Turn, load_search, next_round
 
 
 def _open(folder: Path, **more: Any) -> Session:
@@ -61,18 +59,6 @@ def rejected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         yield session
 
 
-def _runtime(session: Session, search: SearchState | None = None) -> Runtime:
-    state = {"messages": [], "search": dump_search(search or session.search), "events": 0}
-    return ToolRuntime(
-        state=state,
-        context=session.context,
-        config={},
-        stream_writer=lambda _: None,
-        tool_call_id="call-1",
-        store=None,
-    )
-
-
 def _after(command: Command[Any]) -> SearchState:
     assert isinstance(command.update, dict)
     return load_search(command.update)  # type: ignore[arg-type]  # an update holds what the state holds
@@ -88,7 +74,7 @@ def _content(command: Command[Any]) -> str:
 
 
 def test_sizes_are_told_with_their_units_and_one_finding_becomes_it(found: Session) -> None:
-    command = describe_findings.func(findings=[2], runtime=_runtime(found))
+    command = describe_findings.func(findings=[2], runtime=runtime_of(found))
     finding = all_findings(found.context, found.search)[1].measurements
     assert f"{finding.longest_diameter:.1f} × {finding.perpendicular_diameter:.1f} mm" in _said(command)
     assert " ml, " in _said(command)
@@ -97,7 +83,7 @@ def test_sizes_are_told_with_their_units_and_one_finding_becomes_it(found: Sessi
 
 
 def test_all_findings_are_told_together_with_what_there_is_besides(found: Session) -> None:
-    command = describe_findings.func(runtime=_runtime(found))
+    command = describe_findings.func(runtime=runtime_of(found))
     assert _said(command).startswith("There are 2 findings. Finding 1")
     assert "Together they hold" in _said(command)
     assert _said(command).endswith("Nothing else was proposed.")
@@ -105,7 +91,7 @@ def test_all_findings_are_told_together_with_what_there_is_besides(found: Sessio
 
 
 def test_a_place_is_told_in_patient_terms_and_millimetres(found: Session) -> None:
-    said = _said(locate_finding.func(finding=1, runtime=_runtime(found)))
+    said = _said(locate_finding.func(finding=1, runtime=runtime_of(found)))
     x, y, z = all_findings(found.context, found.search)[0].measurements.centroid_lps_mm
     assert f"x {x:.1f}, y {y:.1f}, z {z:.1f} mm (LPS" in said
     assert "axial slice 13 of 24" in said
@@ -115,8 +101,8 @@ def test_a_slice_has_one_number_wherever_it_is_told(found: Session) -> None:
     """Sentence, tool result, picture, table and mask: 1-based, and that of the longest diameter."""
     for finding in all_findings(found.context, found.search):
         index = finding.measurements.diameter_slice
-        where = locate_finding.func(finding=finding.number, runtime=_runtime(found))
-        shown = show_slices.func(finding=finding.number, runtime=_runtime(found))
+        where = locate_finding.func(finding=finding.number, runtime=runtime_of(found))
+        shown = show_slices.func(finding=finding.number, runtime=runtime_of(found))
         assert f"axial slice {index + 1} of 24" in _said(where)
         assert f"axial slice {index + 1} of 24" in _said(shown)
         assert f'"slice":{index + 1},' in _content(shown).replace(" ", "")
@@ -126,7 +112,7 @@ def test_a_slice_has_one_number_wherever_it_is_told(found: Session) -> None:
 
 def test_a_kept_candidate_is_explained_without_calling_q_an_error_rate(found: Session) -> None:
     for name in ("finding 1", all_findings(found.context, found.search)[0].candidate.id):
-        command = explain_candidate.func(candidate=name, runtime=_runtime(found))
+        command = explain_candidate.func(candidate=name, runtime=runtime_of(found))
         assert "was kept in round 1" in _said(command)
         assert "(not FDR-valid), at most alpha 0.05" in _said(command)
         assert "p =" not in _said(command)
@@ -140,13 +126,13 @@ def test_rejected_candidates_are_counted_most_prominent_first_everywhere(rejecte
     assert [c.id for c in ordered] == [c.id for c in rejected.rejected()]
     assert [row.id for row in table_of(rejected.search, rejected.context.store).rejected] == [c.id for c in ordered]
     for number, candidate in enumerate(ordered, start=1):
-        command = explain_candidate.func(candidate=f"rejected {number}", runtime=_runtime(rejected))
+        command = explain_candidate.func(candidate=f"rejected {number}", runtime=runtime_of(rejected))
         assert f'"candidate":"{candidate.id}"' in _content(command)
         assert _said(command).startswith(f"Rejected candidate {number} (liver, ")
 
 
 def test_a_rejection_names_every_gate_that_failed_and_proves_nothing(rejected: Session) -> None:
-    said = _said(explain_candidate.func(candidate="rejected 1", runtime=_runtime(rejected)))
+    said = _said(explain_candidate.func(candidate="rejected 1", runtime=runtime_of(rejected)))
     assert "long, like a vessel (" in said
     assert "gate ours.elongation" in said
     assert "also flat, like a rim" in said
@@ -154,7 +140,7 @@ def test_a_rejection_names_every_gate_that_failed_and_proves_nothing(rejected: S
 
 
 def test_all_rejected_ones_are_explained_by_their_reasons(rejected: Session) -> None:
-    command = explain_candidate.func(candidate="rejected", runtime=_runtime(rejected))
+    command = explain_candidate.func(candidate="rejected", runtime=runtime_of(rejected))
     n = len(rejected_candidates(rejected.context, rejected.search))
     assert _said(command).startswith(f"{n} candidates were rejected: {n} because: long, like a vessel.")
 
@@ -182,7 +168,7 @@ def test_pictures_show_findings_rejected_ones_and_the_region(
     found: Session, rejected: Session, which: dict[str, int]
 ) -> None:
     session = rejected if "rejected" in which else found
-    command = show_slices.func(plane="coronal", runtime=_runtime(session), **which)
+    command = show_slices.func(plane="coronal", runtime=runtime_of(session), **which)
     sha256 = _content(command).split('"picture":"')[1][:64]
     pixels = np.asarray(Image.open(session.context.store.path(sha256, ".png")).convert("RGB"))
     assert pixels.std() > 10
@@ -192,8 +178,8 @@ def test_pictures_show_findings_rejected_ones_and_the_region(
 def test_a_rejected_candidate_is_outlined_in_a_colour_of_its_own(rejected: Session) -> None:
     from r2seg_agent.report import canvas
 
-    one = _content(show_slices.func(rejected=1, runtime=_runtime(rejected)))
-    none = _content(show_slices.func(runtime=_runtime(rejected)))
+    one = _content(show_slices.func(rejected=1, runtime=runtime_of(rejected)))
+    none = _content(show_slices.func(runtime=runtime_of(rejected)))
     colour = np.array([int(canvas.REJECTED[i : i + 2], 16) for i in (1, 3, 5)])
     counts = []
     for content in (one, none):
@@ -205,7 +191,7 @@ def test_a_rejected_candidate_is_outlined_in_a_colour_of_its_own(rejected: Sessi
 
 
 def test_an_included_organ_is_searched_where_it_borders_in_every_round(found: Session) -> None:
-    command = include_organs.func(target=1, organs=["Spleen"], runtime=_runtime(found))
+    command = include_organs.func(target=1, organs=["Spleen"], runtime=runtime_of(found))
     target = _after(command).targets[0]
     assert target.stage == "planned"
     assert target.plan.anchors == ("liver", "spleen")
@@ -217,11 +203,11 @@ def test_an_included_organ_is_searched_where_it_borders_in_every_round(found: Se
 
 
 def test_another_level_is_explained_and_every_target_is_judged_again(found: Session) -> None:
-    command = change_alpha.func(alpha=0.01, runtime=_runtime(found))
+    command = change_alpha.func(alpha=0.01, runtime=runtime_of(found))
     assert _after(command).alpha == 0.01
     assert [target.stage for target in _after(command).targets] == ["planned"]
     assert "threshold, not an error rate" in _said(command)
-    same = change_alpha.func(alpha=0.05, runtime=_runtime(found))
+    same = change_alpha.func(alpha=0.05, runtime=runtime_of(found))
     assert _after(same).targets == found.search.targets
     assert "already" in _said(same)
 
@@ -234,7 +220,7 @@ def test_a_level_that_a_calibration_cannot_serve_is_said_to_be_one(found: Sessio
     old = (context.reject, context.calibration)
     try:
         context.reject, context.calibration = RejectSettings(mode="conformal"), calibration
-        said = _said(change_alpha.func(alpha=0.01, runtime=_runtime(found)))
+        said = _said(change_alpha.func(alpha=0.01, runtime=runtime_of(found)))
     finally:
         context.reject, context.calibration = old
     assert "the promise speaks of the first" in said
@@ -245,7 +231,7 @@ def test_a_level_that_a_calibration_cannot_serve_is_said_to_be_one(found: Sessio
 def test_the_session_is_summed_up_round_by_round(rejected: Session) -> None:
     turns = (*rejected.search.turns, Turn(index=2, text="what did you do so far?"))
     search = rejected.search.model_copy(update={"turns": turns})
-    said = _said(summarize_session.func(runtime=_runtime(rejected, search)))
+    said = _said(summarize_session.func(runtime=runtime_of(rejected, search)))
     assert "You asked: “find the liver lesion”." in said
     for one in rounds_of(rejected.context.store, search.targets[0]):
         assert f"round {one.index} with a margin of {one.padding_mm:g} mm" in said
@@ -255,7 +241,7 @@ def test_the_session_is_summed_up_round_by_round(rejected: Session) -> None:
 
 
 def test_a_question_offers_what_may_be_meant_and_nothing_else(found: Session) -> None:
-    after = _after(ask_which.func(kind="finding", numbers=[1, 2], runtime=_runtime(found)))
+    after = _after(ask_which.func(kind="finding", numbers=[1, 2], runtime=runtime_of(found)))
     assert after.question is not None
     assert [(choice.kind, choice.value) for choice in after.choices] == [("finding", "1"), ("finding", "2")]
 
@@ -281,7 +267,7 @@ def test_a_question_offers_what_may_be_meant_and_nothing_else(found: Session) ->
 )
 def test_a_misuse_names_the_legal_choices(found: Session, call: Any, legal: str) -> None:
     with pytest.raises(ToolUseError, match=legal):
-        call(_runtime(found))
+        call(runtime_of(found))
 
 
 def test_an_organ_that_the_calibration_does_not_cover_is_refused(found: Session) -> None:
@@ -293,7 +279,7 @@ def test_an_organ_that_the_calibration_does_not_cover_is_refused(found: Session)
     try:
         context.reject, context.calibration = RejectSettings(mode="conformal"), calibration
         with pytest.raises(ToolUseError, match="spleen cannot be included in conformal mode"):
-            include_organs.func(target=1, organs=["spleen"], runtime=_runtime(found))
+            include_organs.func(target=1, organs=["spleen"], runtime=runtime_of(found))
     finally:
         context.reject, context.calibration = old
     assert isinstance(context.anchor_source, MaskSource)

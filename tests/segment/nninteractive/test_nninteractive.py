@@ -14,10 +14,9 @@ import pytest
 import torch
 from helpers import fake_nninteractive
 from helpers.bright_lesion import Case, make_case
+from helpers.missing_package import assert_commands_are_named
 from helpers.prompted_models import BOX_CHANNEL, POINT_CHANNEL, write_nninteractive
 
-from r2seg_agent.cli.models import info_command
-from r2seg_agent.doctor import examine
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.read import read_image
@@ -236,20 +235,7 @@ def test_an_image_of_zeros_is_refused(stand_in: None, tmp_path: Path) -> None:
 def test_without_package_or_weights_the_commands_are_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("R2SEG_CACHE", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("r2seg_agent.segment.catalogue.entries.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match="needs the package `nnInteractive") as caught:
-        segmenter("nninteractive")
-    assert caught.value.hint.startswith("pip install --no-deps nninteractive==2.6.0")
-    part = next(part for part in examine() if part.name == "nninteractive")
-    assert not part.ready
-    assert part.fix.endswith("; then r2seg models fetch nninteractive")
-    info_command("nninteractive")
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "--segmenter nninteractive" in shown
-    assert "Non-commercial" in shown
-    assert "neither the download nor the real weights have been tried here" in shown
+    assert_commands_are_named("nninteractive", "nnInteractive", "2.6.0", monkeypatch, tmp_path, capsys)
 
 
 def test_it_has_no_parts_and_is_not_chosen_by_itself(

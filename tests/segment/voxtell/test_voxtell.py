@@ -15,10 +15,9 @@ import pytest
 import torch
 from helpers import fake_voxtell
 from helpers.bright_lesion import Case, make_case
+from helpers.missing_package import assert_commands_are_named
 from helpers.prompted_models import TEXT, WINDOW, write_voxtell
 
-from r2seg_agent.cli.models import info_command
-from r2seg_agent.doctor import examine
 from r2seg_agent.errors import InputError, MissingDependencyError
 from r2seg_agent.imaging.geometry import Box, Geometry
 from r2seg_agent.imaging.read import read_image
@@ -209,20 +208,7 @@ def test_images_that_it_was_not_made_for_are_refused_before_long_work(modality: 
 def test_without_package_or_weights_the_commands_are_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("R2SEG_CACHE", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("r2seg_agent.segment.catalogue.entries.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match="needs the package `voxtell") as caught:
-        segmenter("voxtell")
-    assert caught.value.hint.startswith("pip install --no-deps voxtell==0.1.2")
-    part = next(part for part in examine() if part.name == "voxtell")
-    assert not part.ready
-    assert part.fix.endswith("; then r2seg models fetch voxtell")
-    info_command("voxtell")
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "--segmenter voxtell" in shown
-    assert "Non-commercial" in shown
-    assert "neither the download nor the real weights have been tried here" in shown
+    assert_commands_are_named("voxtell", "voxtell", "0.1.2", monkeypatch, tmp_path, capsys)
 
 
 def test_a_table_is_read_without_pickles(tmp_path: Path) -> None:
