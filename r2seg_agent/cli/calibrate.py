@@ -63,7 +63,14 @@ def calibrate_command(
         ),
     ] = None,
     phantoms: Annotated[
-        int, typer.Option("--phantoms", help="How many of them.", min=1, rich_help_panel=options.DATA_PANEL)
+        int,
+        typer.Option(
+            "--phantoms",
+            help="How many patients --builtin draws.",
+            metavar="N",
+            min=1,
+            rich_help_panel=options.DATA_PANEL,
+        ),
     ] = 99,
     extend: Annotated[
         Path | None,
